@@ -1,0 +1,176 @@
+//! What the operator reports: `status` of a `Process`.
+
+#![allow(
+    unreachable_pub,
+    reason = "the KubeSchema derive copies each struct, `pub` included, into a function body"
+)]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+
+/// Most versions that `status.draining` lists; further ones still drain.
+pub const MAX_DRAINING: usize = 100;
+
+/// Most entries of `status.history`; the oldest is dropped.
+pub const MAX_HISTORY: usize = 10;
+
+/// What the operator has observed. Everything here can be read anew from the cluster and from
+/// Temporal; nothing is kept only here.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessStatus {
+    /// The `metadata.generation` that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+
+    /// State of the Process in detail; `Ready` sums it up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The version that takes new workflows. Absent until a first version does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_version: Option<VersionStatus>,
+
+    /// The version that spec asks for. Equal to the current version when nothing is being rolled
+    /// out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_version: Option<VersionStatus>,
+
+    /// Versions that take no new workflows and are kept until those pinned to them have ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["buildId".into()]))]
+    pub draining: Vec<DrainingVersion>,
+
+    /// Task queue that new workflows should be started on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub task_queue: Option<String>,
+
+    /// The workflow that looks after this Process, for the Temporal UI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowRef>,
+
+    /// The last 10 transitions, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub history: Vec<HistoryEntry>,
+
+    /// Worker pods of the current version, for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub replicas: Option<i32>,
+
+    /// Label selector of the worker pods of the current version, for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub selector: Option<String>,
+
+    /// How many versions exist in Temporal, retired ones included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub version_count: Option<i32>,
+}
+
+/// A version of the workers.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionStatus {
+    /// Build id of the version in Temporal.
+    #[schemars(length(min = 1, max = 63))]
+    pub build_id: String,
+
+    /// Image of the version.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub image: String,
+
+    /// Deployment in the namespace of the Process.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub deployment_name: String,
+
+    /// Worker pods of the version.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub replicas: i32,
+
+    /// Worker pods of the version that are ready.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub ready_replicas: i32,
+
+    /// When the version became current, or target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+/// A version that takes no new workflows.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainingVersion {
+    /// Build id of the version in Temporal.
+    #[schemars(length(min = 1, max = 63))]
+    pub build_id: String,
+
+    /// Deployment in the namespace of the Process.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub deployment_name: String,
+
+    /// When the version was superseded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+/// A workflow of the operator.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkflowRef {
+    /// Temporal namespace that the workflow runs in.
+    #[schemars(length(max = 255))]
+    pub namespace: String,
+
+    /// Workflow id.
+    #[schemars(length(max = 512))]
+    pub id: String,
+
+    /// Run id of the present run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub run_id: Option<String>,
+}
+
+/// Something that happened to the Process.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// When it happened.
+    pub time: Time,
+
+    /// What happened, in a few words.
+    #[schemars(length(max = 256))]
+    pub what: String,
+
+    /// Build id of the version it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub build_id: Option<String>,
+
+    /// Why it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub reason: Option<String>,
+
+    /// Who did it: the operator, or a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub actor: Option<String>,
+}
