@@ -1,1 +1,3 @@
-//! placeholder
+//! The testbed and the suites that run on it.
+
+pub mod testbed;

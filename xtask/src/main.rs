@@ -1,1 +1,165 @@
-fn main() {}
+//! `cargo xtask`: the testbed, the demo, the tests, images, generated files.
+
+mod cargo;
+mod image;
+mod phases;
+mod suites;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+use process_operator_tests::testbed::{self, External, Outcome, Refusal};
+
+use cargo::{Profile, cargo, run};
+
+/// The project's commands.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Starts the testbed: a Kubernetes cluster and a Temporal server on this machine.
+    Up(Existing),
+    /// Says what of the testbed runs.
+    Status,
+    /// Stops the testbed and removes everything it made.
+    Down,
+    /// Builds the testbed's components into the cache and starts nothing.
+    Prepare,
+    /// Builds the images of the example worker and imports them into the testbed.
+    Image {
+        /// Optimised.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Writes the generated files.
+    Generate {
+        /// Fails when a file is not what would be generated; writes nothing.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Runs all tests, and the testbed for them when it is not up.
+    Test(TestArgs),
+    /// Shows the operator at work on the testbed.
+    Demo {
+        /// Leaves everything running.
+        #[arg(long)]
+        keep: bool,
+        #[command(flatten)]
+        existing: Existing,
+    },
+    /// Measures the operator on the testbed, optimised.
+    Bench {
+        #[command(flatten)]
+        existing: Existing,
+        /// For the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Runs cargo with the target and flags everything here is built with.
+    Cargo {
+        /// For cargo.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct TestArgs {
+    /// Only what needs no cluster and no server.
+    #[arg(long)]
+    unit: bool,
+    /// Every fault at every point instead of a sample.
+    #[arg(long)]
+    faults: bool,
+    /// Leaves the testbed up.
+    #[arg(long)]
+    keep: bool,
+    #[command(flatten)]
+    existing: Existing,
+    /// For `cargo test`: a part of the tests' names, or its options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// An existing cluster and server in place of the testbed's own.
+#[derive(Debug, Args)]
+struct Existing {
+    /// Uses the cluster of this kubeconfig context.
+    #[arg(long, requires = "temporal_address")]
+    context: Option<String>,
+    /// Uses the Temporal server at this address (host:port).
+    #[arg(long, requires = "context")]
+    temporal_address: Option<String>,
+    /// That server's address as seen from pods, when it is another one.
+    #[arg(long, requires = "temporal_address")]
+    temporal_pod_address: Option<String>,
+}
+
+impl Existing {
+    /// Brings up what was asked for; `true` when it was up already.
+    fn ensure(&self) -> Result<bool> {
+        if let (Some(context), Some(address)) = (&self.context, &self.temporal_address) {
+            testbed::use_existing(&External {
+                context: context.clone(),
+                temporal_address: address.clone(),
+                temporal_pod_address: self.temporal_pod_address.clone(),
+            })?;
+            return Ok(false);
+        }
+        Ok(testbed::up()? == Outcome::AlreadyUp)
+    }
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            let refused = error.downcast_ref::<Refusal>().is_some();
+            ExitCode::from(if refused { 2 } else { 1 })
+        }
+    }
+}
+
+fn execute(task: Task) -> Result<()> {
+    match task {
+        Task::Up(existing) => {
+            if existing.ensure()? {
+                eprintln!("The testbed is already up.");
+            }
+            print!("{}", testbed::status()?.text);
+            Ok(())
+        }
+        Task::Status => {
+            let report = testbed::status()?;
+            print!("{}", report.text);
+            if !report.healthy {
+                bail!("The testbed is not complete.");
+            }
+            Ok(())
+        }
+        Task::Down => {
+            let was_up = testbed::down()?;
+            eprintln!("{}", if was_up { "The testbed is down." } else { "The testbed was not up." });
+            Ok(())
+        }
+        Task::Prepare => testbed::prepare(),
+        Task::Image { release } => {
+            let profile = if release { Profile::Release } else { Profile::Dev };
+            println!("{}", image::image(profile)?.display());
+            Ok(())
+        }
+        Task::Generate { check } => suites::generate(check),
+        Task::Test(args) if args.unit => suites::unit(&args.arguments),
+        Task::Test(args) => suites::test(&args),
+        Task::Demo { keep, existing } => suites::demo(keep, &existing),
+        Task::Bench { existing, arguments } => suites::bench(&existing, &arguments),
+        Task::Cargo { arguments } => run(cargo().args(arguments)),
+    }
+}

@@ -1,0 +1,94 @@
+//! Whether this machine can carry the testbed; what can be installed is.
+
+use std::env::consts::OS;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::paths::{CGROUP, RUN, cni_plugins, find_program};
+use super::process::run;
+use super::refusal::refuse;
+use super::{cgroup, net};
+
+/// What must be installed: a Debian package and a program that shows it is.
+const PACKAGES: [(&str, &str); 5] = [
+    ("runc", "runc"),
+    ("nftables", "nft"),
+    ("iptables", "iptables"),
+    ("conntrack", "conntrack"),
+    ("iproute2", "ip"),
+];
+
+/// What is asked of the machine before anything is built.
+pub(super) fn machine() -> Result<()> {
+    if OS != "linux" {
+        refuse!(
+            "The testbed starts a real kubelet and needs Linux, not {OS}: \
+             use an existing cluster with --context and --temporal-address."
+        );
+    }
+    root()?;
+    install_packages()
+}
+
+/// What is asked before anything is started: no other node, no remains.
+pub(super) fn free() -> Result<()> {
+    if net::exists() || cgroup::exists() || !super::mounts::under(Path::new(RUN)).is_empty() {
+        refuse!(
+            "Parts of an earlier testbed are left on this machine (cgroup {CGROUP}, {RUN}): \
+             run `cargo xtask down` first."
+        );
+    }
+    net::check_free()
+}
+
+/// Refuses anybody but root.
+pub(super) fn root() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        refuse!(
+            "The testbed makes a bridge, cgroups and containers and needs root: \
+             use sudo, or an existing cluster with --context and --temporal-address."
+        );
+    }
+    Ok(())
+}
+
+fn missing() -> Vec<&'static str> {
+    let programs = PACKAGES.iter().filter(|(_, program)| find_program(program).is_none());
+    let mut missing: Vec<_> = programs.map(|(package, _)| *package).collect();
+    if cni_plugins().is_none() {
+        missing.push("containernetworking-plugins");
+    }
+    missing
+}
+
+fn install_packages() -> Result<()> {
+    let wanted = missing();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let list = wanted.join(" ");
+    if find_program("apt-get").is_none() {
+        refuse!("The testbed needs what Debian calls {list}: install it with this system's package manager.");
+    }
+    eprintln!("Installing Debian packages: {list}");
+    let install = || {
+        run(Command::new("apt-get")
+            .args(["install", "--yes", "--quiet", "--no-install-recommends"])
+            .args(&wanted)
+            .env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    // The lists of a fresh machine are empty or old: the first try may fail.
+    let lists = fs::read_dir("/var/lib/apt/lists").map_or(0, Iterator::count);
+    if lists < 3 || install().is_err() {
+        run(Command::new("apt-get").args(["update", "--quiet"])).ok();
+        install().ok();
+    }
+    let left = missing();
+    if !left.is_empty() {
+        refuse!("Debian packages are missing and could not be installed: run `apt-get install {}`.", left.join(" "));
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! The one place that calls cargo, so that everything is built with the same
+//! target and flags and therefore once.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+/// The profile that is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Dev,
+    Release,
+}
+
+impl Profile {
+    fn dir(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+
+    /// The argument for cargo, if any.
+    pub(crate) fn flag(self) -> Option<&'static str> {
+        (self == Self::Release).then_some("--release")
+    }
+}
+
+/// The root of the work tree.
+pub(crate) fn root() -> &'static Path {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest)
+}
+
+/// The target for which C libraries can be linked statically, so that a binary
+/// runs in an image that holds nothing else. Not on Linux: the host's own.
+fn target() -> Option<&'static str> {
+    match (env::consts::OS, env::consts::ARCH) {
+        ("linux", "x86_64") => Some("x86_64-unknown-linux-gnu"),
+        ("linux", "aarch64") => Some("aarch64-unknown-linux-gnu"),
+        _ => None,
+    }
+}
+
+/// A cargo command with the target and flags of every build.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    // Flags from outside would win over those below and split the build.
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    // Set by `cargo run` for this program; they mean nothing to another package.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    if let Some(target) = target() {
+        let flags = format!(
+            "CARGO_TARGET_{}_RUSTFLAGS",
+            target.to_uppercase().replace('-', "_")
+        );
+        command.env("CARGO_BUILD_TARGET", target);
+        command.env(flags, "-C target-feature=+crt-static");
+    }
+    command
+}
+
+/// Where a built program is.
+pub(crate) fn binary(name: &str, profile: Profile) -> PathBuf {
+    let base = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let base = target().map_or(base.clone(), |target| base.join(target));
+    base.join(profile.dir()).join(name)
+}
+
+/// Runs a command in the foreground; anything but success is an error.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(OsStr::to_string_lossy)
+        .collect();
+    let words = words.join(" ");
+    let status = command.status().with_context(|| format!("`{words}` cannot be run."))?;
+    if !status.success() {
+        bail!("`{words}` failed ({status}).");
+    }
+    Ok(())
+}
