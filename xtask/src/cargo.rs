@@ -50,7 +50,9 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     // Flags from outside would win over those below and split the build.
-    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
     // Set by `cargo run` for this program; they mean nothing to another package.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
@@ -83,7 +85,9 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         .map(OsStr::to_string_lossy)
         .collect();
     let words = words.join(" ");
-    let status = command.status().with_context(|| format!("`{words}` cannot be run."))?;
+    let status = command
+        .status()
+        .with_context(|| format!("`{words}` cannot be run."))?;
     if !status.success() {
         bail!("`{words}` failed ({status}).");
     }

@@ -20,7 +20,9 @@ const TAGS: [&str; 3] = [
 /// Builds the images and imports them into the testbed, if that is up. Each
 /// step is left out when its result is there.
 pub(crate) fn image(profile: Profile) -> Result<PathBuf> {
-    run(cargo().args(["build", "--quiet", "--package", WORKER]).args(profile.flag()))?;
+    run(cargo()
+        .args(["build", "--quiet", "--package", WORKER])
+        .args(profile.flag()))?;
     let archive = testbed::archive(&stripped(&binary(WORKER, profile))?, &TAGS)?;
     match Testbed::current() {
         Ok(testbed) => {
@@ -46,7 +48,11 @@ fn stripped(built: &Path) -> Result<PathBuf> {
     if is_newer && fs::read_to_string(&note).is_ok_and(|size| size == source) {
         return Ok(copy);
     }
-    run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&copy).arg(built))?;
+    run(Command::new("strip")
+        .arg("--strip-debug")
+        .arg("-o")
+        .arg(&copy)
+        .arg(built))?;
     fs::write(note, source)?;
     Ok(copy)
 }

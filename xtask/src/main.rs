@@ -146,12 +146,23 @@ fn execute(task: Task) -> Result<()> {
         }
         Task::Down => {
             let was_up = testbed::down()?;
-            eprintln!("{}", if was_up { "The testbed is down." } else { "The testbed was not up." });
+            eprintln!(
+                "{}",
+                if was_up {
+                    "The testbed is down."
+                } else {
+                    "The testbed was not up."
+                }
+            );
             Ok(())
         }
         Task::Prepare => testbed::prepare(),
         Task::Image { release } => {
-            let profile = if release { Profile::Release } else { Profile::Dev };
+            let profile = if release {
+                Profile::Release
+            } else {
+                Profile::Dev
+            };
             println!("{}", image::image(profile)?.display());
             Ok(())
         }
@@ -159,7 +170,10 @@ fn execute(task: Task) -> Result<()> {
         Task::Test(args) if args.unit => suites::unit(&args.arguments),
         Task::Test(args) => suites::test(&args),
         Task::Demo { keep, existing } => suites::demo(keep, &existing),
-        Task::Bench { existing, arguments } => suites::bench(&existing, &arguments),
+        Task::Bench {
+            existing,
+            arguments,
+        } => suites::bench(&existing, &arguments),
         Task::Cargo { arguments } => run(cargo().args(arguments)),
     }
 }

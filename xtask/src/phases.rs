@@ -15,7 +15,8 @@ impl Phases {
         eprintln!("== {name}");
         let begun = Instant::now();
         let result = phase();
-        self.0.push((name.to_owned(), begun.elapsed(), result.is_ok()));
+        self.0
+            .push((name.to_owned(), begun.elapsed(), result.is_ok()));
         result
     }
 }

@@ -17,7 +17,14 @@ const OPERATOR: &str = "PROCESS_OPERATOR_BIN";
 /// Generates the files that are made from the Rust types.
 pub(crate) fn generate(check: bool) -> Result<()> {
     let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "process-operator-crds", "--bin", "generate"]);
+    command.args([
+        "run",
+        "--quiet",
+        "--package",
+        "process-operator-crds",
+        "--bin",
+        "generate",
+    ]);
     if check {
         command.args(["--", "--check"]);
     }
@@ -28,10 +35,14 @@ pub(crate) fn generate(check: bool) -> Result<()> {
 pub(crate) fn unit(arguments: &[String]) -> Result<()> {
     let mut phases = Phases::default();
     phases.run("unit tests", || {
-        run(cargo().args(["test", "--workspace", "--exclude", TESTS]).args(arguments))
+        run(cargo()
+            .args(["test", "--workspace", "--exclude", TESTS])
+            .args(arguments))
     })?;
     phases.run("unit tests of the testbed", || {
-        run(cargo().args(["test", "--package", TESTS, "--lib"]).args(arguments))
+        run(cargo()
+            .args(["test", "--package", TESTS, "--lib"])
+            .args(arguments))
     })
 }
 
@@ -45,17 +56,23 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     if Path::new(root()).join("crds/src/bin").exists() {
         phases.run("generated files", || generate(true))?;
     }
-    with_testbed(&mut phases, &args.existing, args.keep, Profile::Dev, |phases| {
-        phases.run("tests", || {
-            let mut command = cargo();
-            command.args(["test", "--workspace"]).args(&args.arguments);
-            command.env(OPERATOR, binary("process-operator", Profile::Dev));
-            if args.faults {
-                command.env("FAULTS", "complete");
-            }
-            run(&mut command)
-        })
-    })
+    with_testbed(
+        &mut phases,
+        &args.existing,
+        args.keep,
+        Profile::Dev,
+        |phases| {
+            phases.run("tests", || {
+                let mut command = cargo();
+                command.args(["test", "--workspace"]).args(&args.arguments);
+                command.env(OPERATOR, binary("process-operator", Profile::Dev));
+                if args.faults {
+                    command.env("FAULTS", "complete");
+                }
+                run(&mut command)
+            })
+        },
+    )
 }
 
 /// The demo.
@@ -84,7 +101,9 @@ pub(crate) fn bench(existing: &Existing, arguments: &[String]) -> Result<()> {
 
 fn example(name: &str, profile: Profile) -> std::process::Command {
     let mut command = cargo();
-    command.args(["run", "--quiet", "--package", TESTS, "--example", name]).args(profile.flag());
+    command
+        .args(["run", "--quiet", "--package", TESTS, "--example", name])
+        .args(profile.flag());
     command.env(OPERATOR, binary("process-operator", profile));
     command
 }

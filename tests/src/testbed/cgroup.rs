@@ -39,7 +39,11 @@ fn ours(hierarchy: &Path) -> PathBuf {
 fn home() -> PathBuf {
     let all = hierarchies();
     let preferred = all.iter().find(|path| path.ends_with("pids"));
-    ours(preferred.or(all.first()).map_or(Path::new(ROOT), PathBuf::as_path))
+    ours(
+        preferred
+            .or(all.first())
+            .map_or(Path::new(ROOT), PathBuf::as_path),
+    )
 }
 
 /// Where a process writes its id to become one of the testbed's components.
@@ -61,7 +65,9 @@ pub(super) fn create() -> Result<()> {
 
 /// Whether any of it is there.
 pub(super) fn exists() -> bool {
-    hierarchies().iter().any(|hierarchy| ours(hierarchy).exists())
+    hierarchies()
+        .iter()
+        .any(|hierarchy| ours(hierarchy).exists())
 }
 
 /// Every process in it, pods included.

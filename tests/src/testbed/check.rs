@@ -63,7 +63,10 @@ pub(super) fn wait_until_ready<'a>(
             let mut dead = None;
             let left = deadline.saturating_duration_since(Instant::now());
             let passed = wait_for(left, || {
-                dead = watched.iter().find(|(_, part)| !part.running.is_alive()).copied();
+                dead = watched
+                    .iter()
+                    .find(|(_, part)| !part.running.is_alive())
+                    .copied();
                 dead.is_some() || check.passes()
             });
             if let Some((name, component)) = dead {
@@ -74,7 +77,8 @@ pub(super) fn wait_until_ready<'a>(
                 bail!(
                     "{name} was not ready within {} s. The end of its log:\n{}",
                     limit.as_secs(),
-                    log.map(|(_, component)| log_tail(&component.launch.log, 15)).unwrap_or_default()
+                    log.map(|(_, component)| log_tail(&component.launch.log, 15))
+                        .unwrap_or_default()
                 );
             }
         }

@@ -26,24 +26,30 @@ pub(super) struct Part {
 }
 
 impl Plan<'_> {
-    fn part(
-        &self,
-        name: &'static str,
-        args: Vec<String>,
-        checks: Vec<Check>,
-    ) -> Result<Part> {
+    fn part(&self, name: &'static str, args: Vec<String>, checks: Vec<Check>) -> Result<Part> {
         let log = self.data.join(format!("logs/{name}.log"));
         let launch = Launch::new(self.bin.path(name)?, log, args);
-        Ok(Part { name, launch, checks })
+        Ok(Part {
+            name,
+            launch,
+            checks,
+        })
     }
 
     fn local(&self, port: &str, path: &str) -> Check {
-        Check::http(format!("http://127.0.0.1:{}{path}", self.ports.get(port)), 200)
+        Check::http(
+            format!("http://127.0.0.1:{}{path}", self.ports.get(port)),
+            200,
+        )
     }
 
     /// A `kubectl` command of admin's as a check.
     pub(super) fn kubectl(&self, args: &[&str]) -> Result<Check> {
-        let kubeconfig = self.data.join("kubeconfig/admin.yaml").display().to_string();
+        let kubeconfig = self
+            .data
+            .join("kubeconfig/admin.yaml")
+            .display()
+            .to_string();
         let mut words = vec![self.bin.path("kubectl")?.display().to_string()];
         words.extend(["--kubeconfig".to_owned(), kubeconfig]);
         words.extend(args.iter().map(|arg| (*arg).to_owned()));
@@ -65,14 +71,25 @@ impl Plan<'_> {
             },
             self.part(
                 "containerd",
-                vec![format!("--config={}/config/containerd.toml", self.data.display())],
+                vec![format!(
+                    "--config={}/config/containerd.toml",
+                    self.data.display()
+                )],
                 vec![Check::Socket(format!("{RUN}/containerd.sock").into())],
             )?,
             self.part(
                 "temporal-ui",
-                ["--root", &self.data.display().to_string(), "--config", "config/ui", "--env", "testbed", "start"]
-                    .map(str::to_owned)
-                    .to_vec(),
+                [
+                    "--root",
+                    &self.data.display().to_string(),
+                    "--config",
+                    "config/ui",
+                    "--env",
+                    "testbed",
+                    "start",
+                ]
+                .map(str::to_owned)
+                .to_vec(),
                 vec![self.local("temporal-ui", "/healthz")],
             )?,
         ])

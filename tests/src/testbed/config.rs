@@ -15,9 +15,10 @@ pub(super) fn render(template: &str, values: &[(&str, String)]) -> Result<String
     for (name, value) in values {
         text = text.replace(&format!("@{name}@"), value);
     }
-    let left = text.split('@').skip(1).step_by(2).find(|word| {
-        !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
-    });
+    let left =
+        text.split('@').skip(1).step_by(2).find(|word| {
+            !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+        });
     if let Some(name) = left {
         bail!("The template has no value for {name}.");
     }
@@ -51,11 +52,22 @@ pub(super) fn write_all(data: &Path, ports: &Ports, server: &str) -> Result<()> 
     ];
     let write = |name: &str, template: &str, own: &[(&str, &str)]| -> Result<()> {
         let mut values = common.to_vec();
-        values.extend(own.iter().map(|(key, port)| (*key, ports.get(port).to_string())));
+        values.extend(
+            own.iter()
+                .map(|(key, port)| (*key, ports.get(port).to_string())),
+        );
         Ok(fs::write(config.join(name), render(template, &values)?)?)
     };
-    write("containerd.toml", include_str!("../../testbed/config/containerd.toml"), &[])?;
-    write("cni/testbed.conflist", include_str!("../../testbed/config/cni.conflist"), &[])?;
+    write(
+        "containerd.toml",
+        include_str!("../../testbed/config/containerd.toml"),
+        &[],
+    )?;
+    write(
+        "cni/testbed.conflist",
+        include_str!("../../testbed/config/cni.conflist"),
+        &[],
+    )?;
     write(
         "kubelet.yaml",
         include_str!("../../testbed/config/kubelet.yaml"),
@@ -64,7 +76,10 @@ pub(super) fn write_all(data: &Path, ports: &Ports, server: &str) -> Result<()> 
     write(
         "kube-proxy.yaml",
         include_str!("../../testbed/config/kube-proxy.yaml"),
-        &[("HEALTH_PORT", "kube-proxy-health"), ("METRICS_PORT", "kube-proxy-metrics")],
+        &[
+            ("HEALTH_PORT", "kube-proxy-health"),
+            ("METRICS_PORT", "kube-proxy-metrics"),
+        ],
     )?;
     write(
         "Corefile",
@@ -81,7 +96,11 @@ pub(super) fn write_all(data: &Path, ports: &Ports, server: &str) -> Result<()> 
         include_str!("../../testbed/config/objects.yaml"),
         &[("FRONTEND_PORT", "temporal")],
     )?;
-    write("audit-policy.yaml", include_str!("../../testbed/config/audit-policy.yaml"), &[])?;
+    write(
+        "audit-policy.yaml",
+        include_str!("../../testbed/config/audit-policy.yaml"),
+        &[],
+    )?;
     // Nothing outside the cluster has a name in it.
     fs::write(config.join("resolv.conf"), "")?;
     pki::write(&data.join("pki"))?;
@@ -123,7 +142,9 @@ pub(super) fn kubeconfig(
         return Ok(text);
     }
     // Without TLS there is no authority to name.
-    let lines = text.lines().filter(|line| !line.contains("certificate-authority:"));
+    let lines = text
+        .lines()
+        .filter(|line| !line.contains("certificate-authority:"));
     Ok(lines.fold(String::new(), |text, line| text + line + "\n"))
 }
 

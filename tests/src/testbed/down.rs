@@ -63,7 +63,10 @@ pub(super) fn stop_everything(state: Option<&State>) -> Result<()> {
     }
     // Pods, shims, private Temporal servers, whatever a test left.
     if !cgroup::kill_all(Duration::from_secs(15)) {
-        bail!("Processes of the testbed do not end: {:?}.", cgroup::processes());
+        bail!(
+            "Processes of the testbed do not end: {:?}.",
+            cgroup::processes()
+        );
     }
     let data = data_dir()?;
     mounts::unmount(&data);
@@ -105,12 +108,7 @@ fn remove_strays(data: &Path) {
             fs::remove_file(entry.path()).ok();
         }
     }
-    let results = Path::new("/var/lib/cni/results");
-    for entry in fs::read_dir(results).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("process-operator-testbed-") {
-            fs::remove_file(entry.path()).ok();
-        }
-    }
+    remove_cni_results(Path::new("/var/lib/cni/results"));
     // Each only goes when it is empty, and then it was made for the testbed.
     for dir in [
         "/var/log/containers",
@@ -124,6 +122,22 @@ fn remove_strays(data: &Path) {
     }
 }
 
+/// The pods were killed without the plugins being told, which keep a file for
+/// each: one of the testbed's network and one of the loopback.
+fn remove_cni_results(dir: &Path) {
+    let names = || fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in names() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let sandbox = name
+            .strip_prefix("process-operator-testbed-")
+            .and_then(|rest| rest.strip_suffix("-eth0"));
+        if let Some(sandbox) = sandbox {
+            fs::remove_file(dir.join(format!("cni-loopback-{sandbox}-lo"))).ok();
+            fs::remove_file(entry.path()).ok();
+        }
+    }
+}
+
 /// The promise of `down`, checked.
 fn check_nothing_left(data: &Path) -> Result<()> {
     let mut left = Vec::new();
@@ -133,14 +147,20 @@ fn check_nothing_left(data: &Path) -> Result<()> {
     for (family, table) in net::existing_tables().unwrap_or_default() {
         left.push(format!("nft table {family} {table}"));
     }
-    for mount in mounts::under(data).into_iter().chain(mounts::under(Path::new(RUN))) {
+    for mount in mounts::under(data)
+        .into_iter()
+        .chain(mounts::under(Path::new(RUN)))
+    {
         left.push(format!("mount {}", mount.display()));
     }
     if cgroup::exists() {
         left.push("cgroup".to_owned());
     }
     if !left.is_empty() {
-        bail!("After `down` this is left and must be removed by hand: {}.", left.join(", "));
+        bail!(
+            "After `down` this is left and must be removed by hand: {}.",
+            left.join(", ")
+        );
     }
     Ok(())
 }

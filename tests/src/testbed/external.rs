@@ -52,8 +52,15 @@ pub fn use_existing(external: &External) -> Result<()> {
         );
     };
     let config: Value = serde_json::from_str(&minified)?;
-    let cluster = config.pointer("/clusters/0/cluster").context("The context names no cluster.")?;
-    let text = |field: &str| cluster.get(field).and_then(Value::as_str).map(str::to_owned);
+    let cluster = config
+        .pointer("/clusters/0/cluster")
+        .context("The context names no cluster.")?;
+    let text = |field: &str| {
+        cluster
+            .get(field)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
 
     let dir = cache_dir()?.join("existing");
     std::fs::create_dir_all(&dir)?;
@@ -65,7 +72,10 @@ pub fn use_existing(external: &External) -> Result<()> {
         .arg(&kubeconfig)
         .args(["get", "--raw", "/readyz", "--request-timeout=10s"]));
     if let Err(error) = check {
-        refuse!("The cluster of context {} does not answer: {error}", external.context);
+        refuse!(
+            "The cluster of context {} does not answer: {error}",
+            external.context
+        );
     }
     let ca_file = match text("certificate-authority-data") {
         Some(data) => {
@@ -100,7 +110,9 @@ pub(super) fn image_import(archive: &Path) -> Result<bool> {
         );
         return Ok(false);
     };
-    run(Command::new(kind).args(["load", "image-archive"]).arg(archive))?;
+    run(Command::new(kind)
+        .args(["load", "image-archive"])
+        .arg(archive))?;
     Ok(true)
 }
 

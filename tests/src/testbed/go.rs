@@ -36,7 +36,10 @@ const FAMILIES: [Family; 7] = [
         name: "containerd",
         version: None,
         tools: &[
-            ("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
+            (
+                "containerd",
+                "github.com/containerd/containerd/v2/cmd/containerd",
+            ),
             (
                 "containerd-shim-runc-v2",
                 "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
@@ -51,10 +54,16 @@ const FAMILIES: [Family; 7] = [
     },
     Family {
         name: "kubernetes",
-        version: Some(("k8s.io/component-base/version.gitVersion", "k8s.io/kubernetes")),
+        version: Some((
+            "k8s.io/component-base/version.gitVersion",
+            "k8s.io/kubernetes",
+        )),
         tools: &[
             ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
-            ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+            (
+                "kube-controller-manager",
+                "k8s.io/kubernetes/cmd/kube-controller-manager",
+            ),
             ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
             ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
             ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
@@ -69,9 +78,16 @@ const FAMILIES: [Family; 7] = [
     Family {
         name: "ui",
         version: None,
-        tools: &[("temporal-ui", "github.com/temporalio/ui-server/v2/cmd/server")],
+        tools: &[(
+            "temporal-ui",
+            "github.com/temporalio/ui-server/v2/cmd/server",
+        )],
     },
-    Family { name: "pause", version: None, tools: &[("pause", ".")] },
+    Family {
+        name: "pause",
+        version: None,
+        tools: &[("pause", ".")],
+    },
 ];
 
 /// Where the built programs are.
@@ -116,10 +132,23 @@ pub(super) fn build() -> Result<Binaries> {
     let total = missing.len();
     for (index, (family, tool, package, path)) in missing.into_iter().enumerate() {
         let left = total - index - 1;
-        build_tool(&root.join(family.name), family, package, &path, &|elapsed, done| {
-            let state = if done { "built in" } else { "still building after" };
-            eprintln!("{tool}: {state} {} s, {left} of {total} left", elapsed.as_secs());
-        })?;
+        build_tool(
+            &root.join(family.name),
+            family,
+            package,
+            &path,
+            &|elapsed, done| {
+                let state = if done {
+                    "built in"
+                } else {
+                    "still building after"
+                };
+                eprintln!(
+                    "{tool}: {state} {} s, {left} of {total} left",
+                    elapsed.as_secs()
+                );
+            },
+        )?;
     }
     Ok(Binaries(all))
 }
@@ -141,7 +170,14 @@ fn build_tool(
     let unfinished = path.with_extension("unfinished");
     let begun = Instant::now();
     let mut child = Command::new("go")
-        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"])
+        .args([
+            "build",
+            "-trimpath",
+            "-buildvcs=false",
+            "-ldflags",
+            &flags,
+            "-o",
+        ])
         .arg(&unfinished)
         .arg(package)
         .current_dir(source)
@@ -175,7 +211,11 @@ fn build_tool(
     };
     if !status.success() {
         let output = reader.join().unwrap_or_default();
-        bail!("`go build {package}` in {} failed: {}", source.display(), output.trim());
+        bail!(
+            "`go build {package}` in {} failed: {}",
+            source.display(),
+            output.trim()
+        );
     }
     fs::rename(&unfinished, path)?;
     progress(begun.elapsed(), true);
@@ -194,7 +234,10 @@ fn key(source: &Path, go: &str) -> Result<String> {
     hash.update(std::env::consts::ARCH);
     hash.update(RECIPE);
     let digest = hex(&hash.finalize());
-    Ok(digest.get(..16).context("A digest is too short.")?.to_owned())
+    Ok(digest
+        .get(..16)
+        .context("A digest is too short.")?
+        .to_owned())
 }
 
 /// The version of the installed Go; too old a one is refused here instead of
@@ -212,7 +255,10 @@ fn go_version() -> Result<String> {
         }
     }
     let mut command = Command::new("go");
-    command.args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").current_dir("/");
+    command
+        .args(["env", "GOVERSION"])
+        .env("GOTOOLCHAIN", "local")
+        .current_dir("/");
     let Ok(found) = run(&mut command) else {
         refuse!(
             "The testbed is built from Go modules and Go is not installed: \
@@ -230,13 +276,22 @@ fn go_version() -> Result<String> {
 }
 
 fn numbers(version: &str) -> Vec<u32> {
-    version.trim().split('.').map_while(|part| part.parse().ok()).collect()
+    version
+        .trim()
+        .split('.')
+        .map_while(|part| part.parse().ok())
+        .collect()
 }
 
 fn pinned_version<'a>(pins: &'a str, module: &str) -> Option<&'a str> {
     pins.lines().find_map(|line| {
-        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
-        (words.next() == Some(module)).then(|| words.next()).flatten()
+        let mut words = line
+            .trim()
+            .trim_start_matches("require ")
+            .split_whitespace();
+        (words.next() == Some(module))
+            .then(|| words.next())
+            .flatten()
     })
 }
 

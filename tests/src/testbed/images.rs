@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::paths::images_dir;
+use super::paths::{data_dir, images_dir};
 use super::pki::hex;
 use super::process::run;
 
@@ -26,7 +26,10 @@ pub fn archive(binary: &Path, names: &[&str]) -> Result<PathBuf> {
     let stem = binary.file_stem().unwrap_or_default().to_string_lossy();
     let short = digest.get(..16).context("A digest is too short.")?;
     let label = hex(&Sha256::digest(names.join("\n")));
-    let path = dir.join(format!("{stem}-{short}-{}.tar", label.get(..8).unwrap_or("0")));
+    let path = dir.join(format!(
+        "{stem}-{short}-{}.tar",
+        label.get(..8).unwrap_or("0")
+    ));
     if !path.is_file() {
         let unfinished = path.with_extension(format!("{}.unfinished", std::process::id()));
         write(&unfinished, binary, names)?;
@@ -38,6 +41,35 @@ pub fn archive(binary: &Path, names: &[&str]) -> Result<PathBuf> {
 
 pub(super) fn pause_archive(binary: &Path) -> Result<PathBuf> {
     archive(binary, &["localhost/pause:dev"])
+}
+
+/// Says which archive was imported last, so that it is not imported again.
+pub(super) struct Note {
+    path: PathBuf,
+    text: String,
+}
+
+pub(super) fn note(archive: &Path) -> Result<Note> {
+    let name = archive.file_name().unwrap_or_default().to_string_lossy();
+    let kind = name.split_once('.').map_or(&*name, |(stem, _)| stem);
+    // Archives made here end with two digests.
+    let kind = kind.rsplitn(3, '-').last().unwrap_or(kind);
+    let data = fs::metadata(archive)
+        .with_context(|| format!("The image archive {} cannot be read.", archive.display()))?;
+    let text = format!("{name} {} {:?}", data.len(), data.modified()?);
+    let path = data_dir()?.join("imported").join(kind);
+    Ok(Note { path, text })
+}
+
+impl Note {
+    pub(super) fn is_current(&self) -> bool {
+        fs::read_to_string(&self.path).is_ok_and(|text| text == self.text)
+    }
+
+    pub(super) fn write(&self) -> Result<()> {
+        fs::create_dir_all(self.path.with_file_name(""))?;
+        Ok(fs::write(&self.path, &self.text)?)
+    }
 }
 
 /// An archive is as large as its binary, and only the newest is used.
@@ -60,9 +92,18 @@ fn write(path: &Path, binary: &Path, names: &[&str]) -> Result<()> {
     let layer_size = fs::metadata(&layer_path)?.len();
 
     let mut out = tar::Builder::new(File::create(path)?);
-    append(&mut out, "oci-layout", &to_bytes(&json!({ "imageLayoutVersion": "1.0.0" }))?)?;
+    append(
+        &mut out,
+        "oci-layout",
+        &to_bytes(&json!({ "imageLayoutVersion": "1.0.0" }))?,
+    )?;
     let mut layer = File::open(&layer_path)?;
-    append_reader(&mut out, &format!("blobs/sha256/{layer_digest}"), layer_size, &mut layer)?;
+    append_reader(
+        &mut out,
+        &format!("blobs/sha256/{layer_digest}"),
+        layer_size,
+        &mut layer,
+    )?;
     let program = binary.file_name().unwrap_or_default().to_string_lossy();
     let mut manifests = Vec::new();
     for name in names {
@@ -77,7 +118,11 @@ fn write(path: &Path, binary: &Path, names: &[&str]) -> Result<()> {
             },
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
         }))?;
-        let config = blob(&mut out, "application/vnd.oci.image.config.v1+json", &config)?;
+        let config = blob(
+            &mut out,
+            "application/vnd.oci.image.config.v1+json",
+            &config,
+        )?;
         let manifest = to_bytes(&json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -88,7 +133,11 @@ fn write(path: &Path, binary: &Path, names: &[&str]) -> Result<()> {
                 "size": layer_size,
             }],
         }))?;
-        let mut entry = blob(&mut out, "application/vnd.oci.image.manifest.v1+json", &manifest)?;
+        let mut entry = blob(
+            &mut out,
+            "application/vnd.oci.image.manifest.v1+json",
+            &manifest,
+        )?;
         let tag = name.rsplit(':').next().unwrap_or(name);
         entry["annotations"] = json!({
             "io.containerd.image.name": name,
@@ -119,7 +168,11 @@ fn write_layer(path: &Path, binary: &Path) -> Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_mode(0o755);
     header.set_size(source.metadata()?.len());
-    out.append_data(&mut header, binary.file_name().unwrap_or_default(), &mut source)?;
+    out.append_data(
+        &mut header,
+        binary.file_name().unwrap_or_default(),
+        &mut source,
+    )?;
     out.into_inner()?.flush()?;
     Ok(())
 }

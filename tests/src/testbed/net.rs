@@ -15,11 +15,7 @@ use super::refusal::refuse;
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 const GUARD: &str = "process_operator_testbed";
 /// The tables of the testbed: its guard and those kube-proxy makes.
-const TABLES: [(&str, &str); 3] = [
-    ("inet", GUARD),
-    ("ip", "kube-proxy"),
-    ("ip6", "kube-proxy"),
-];
+const TABLES: [(&str, &str); 3] = [("inet", GUARD), ("ip", "kube-proxy"), ("ip6", "kube-proxy")];
 
 fn tool(name: &str) -> Command {
     Command::new(find_program(name).unwrap_or_else(|| name.into()))

@@ -23,13 +23,14 @@ pub fn cache_dir() -> Result<PathBuf> {
     if let Some(dir) = env::var_os("PROCESS_OPERATOR_CACHE") {
         return Ok(PathBuf::from(dir));
     }
-    let base = match env::var_os("XDG_CACHE_HOME") {
-        Some(dir) => PathBuf::from(dir),
-        None => PathBuf::from(env::var_os("HOME").context(
-            "No directory for the cache is known: set HOME or PROCESS_OPERATOR_CACHE.",
-        )?)
-        .join(".cache"),
-    };
+    let base =
+        match env::var_os("XDG_CACHE_HOME") {
+            Some(dir) => PathBuf::from(dir),
+            None => PathBuf::from(env::var_os("HOME").context(
+                "No directory for the cache is known: set HOME or PROCESS_OPERATOR_CACHE.",
+            )?)
+            .join(".cache"),
+        };
     Ok(base.join("process-operator"))
 }
 

@@ -34,7 +34,9 @@ pub(super) fn write(dir: &Path) -> Result<()> {
         ]
         .map(str::to_owned),
     )?;
-    server.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+    server
+        .distinguished_name
+        .push(DnType::CommonName, "kube-apiserver");
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     write_leaf(dir, "apiserver", &server, &ca.issuer)?;
 
@@ -42,14 +44,24 @@ pub(super) fn write(dir: &Path) -> Result<()> {
     let clients = authority("process-operator-testbed-kubelet-clients")?;
     fs::write(dir.join("kubelet-client-ca.crt"), &clients.certificate)?;
     let mut client = CertificateParams::default();
-    client.distinguished_name.push(DnType::CommonName, "kube-apiserver-kubelet-client");
-    client.distinguished_name.push(DnType::OrganizationName, "system:masters");
+    client
+        .distinguished_name
+        .push(DnType::CommonName, "kube-apiserver-kubelet-client");
+    client
+        .distinguished_name
+        .push(DnType::OrganizationName, "system:masters");
     client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     write_leaf(dir, "kubelet-client", &client, &clients.issuer)?;
 
     let service_accounts = KeyPair::generate()?;
-    fs::write(dir.join("service-accounts.key"), service_accounts.serialize_pem())?;
-    fs::write(dir.join("service-accounts.pub"), service_accounts.public_key_pem())?;
+    fs::write(
+        dir.join("service-accounts.key"),
+        service_accounts.serialize_pem(),
+    )?;
+    fs::write(
+        dir.join("service-accounts.pub"),
+        service_accounts.public_key_pem(),
+    )?;
     Ok(())
 }
 
@@ -63,9 +75,15 @@ fn authority(name: &str) -> Result<Authority> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     let certificate = params.self_signed(&key)?.pem();
-    Ok(Authority { certificate, issuer: Issuer::new(params, key) })
+    Ok(Authority {
+        certificate,
+        issuer: Issuer::new(params, key),
+    })
 }
 
 fn write_leaf(
@@ -75,7 +93,10 @@ fn write_leaf(
     issuer: &Issuer<'static, KeyPair>,
 ) -> Result<()> {
     let key = KeyPair::generate()?;
-    fs::write(dir.join(format!("{name}.crt")), params.signed_by(&key, issuer)?.pem())?;
+    fs::write(
+        dir.join(format!("{name}.crt")),
+        params.signed_by(&key, issuer)?.pem(),
+    )?;
     fs::write(dir.join(format!("{name}.key")), key.serialize_pem())?;
     Ok(())
 }
@@ -88,5 +109,9 @@ pub(super) fn token() -> Result<String> {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)])
+        .collect()
 }

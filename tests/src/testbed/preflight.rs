@@ -56,7 +56,9 @@ pub(super) fn root() -> Result<()> {
 }
 
 fn missing() -> Vec<&'static str> {
-    let programs = PACKAGES.iter().filter(|(_, program)| find_program(program).is_none());
+    let programs = PACKAGES
+        .iter()
+        .filter(|(_, program)| find_program(program).is_none());
     let mut missing: Vec<_> = programs.map(|(package, _)| *package).collect();
     if cni_plugins().is_none() {
         missing.push("containernetworking-plugins");
@@ -71,7 +73,9 @@ fn install_packages() -> Result<()> {
     }
     let list = wanted.join(" ");
     if find_program("apt-get").is_none() {
-        refuse!("The testbed needs what Debian calls {list}: install it with this system's package manager.");
+        refuse!(
+            "The testbed needs what Debian calls {list}: install it with this system's package manager."
+        );
     }
     eprintln!("Installing Debian packages: {list}");
     let install = || {
@@ -88,7 +92,10 @@ fn install_packages() -> Result<()> {
     }
     let left = missing();
     if !left.is_empty() {
-        refuse!("Debian packages are missing and could not be installed: run `apt-get install {}`.", left.join(" "));
+        refuse!(
+            "Debian packages are missing and could not be installed: run `apt-get install {}`.",
+            left.join(" ")
+        );
     }
     Ok(())
 }

@@ -41,7 +41,13 @@ impl PrivateTemporal {
             let log = dir.join("temporal.log");
             let launch = temporal::launch(&program, &dir, &log);
             let running = launch.spawn()?;
-            Ok(Self { name: name.to_owned(), dir, launch, ports, running })
+            Ok(Self {
+                name: name.to_owned(),
+                dir,
+                launch,
+                ports,
+                running,
+            })
         })?;
         server.wait()?;
         Ok(server)
@@ -57,9 +63,17 @@ impl PrivateTemporal {
         format!("{BRIDGE_ADDRESS}:{}", self.ports.get("temporal"))
     }
 
+    /// The server's HTTP API as seen from the host.
+    pub fn http_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.get("temporal-http"))
+    }
+
     /// Metrics in Prometheus format.
     pub fn metrics_url(&self) -> String {
-        format!("http://127.0.0.1:{}/metrics", self.ports.get("temporal-metrics"))
+        format!(
+            "http://127.0.0.1:{}/metrics",
+            self.ports.get("temporal-metrics")
+        )
     }
 
     /// The server's log.
@@ -106,7 +120,7 @@ impl PrivateTemporal {
         wait_until_ready(
             &[(&name, &component)],
             [(name.as_str(), component.checks.as_slice())],
-            Duration::from_secs(60),
+            Duration::from_mins(1),
         )
     }
 }

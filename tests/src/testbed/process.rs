@@ -159,8 +159,10 @@ pub(super) fn log_tail(log: &Path, lines: usize) -> String {
     };
     let text = read().unwrap_or_else(|error| format!("(the log cannot be read: {error})"));
     let all: Vec<&str> = text.lines().collect();
-    let tail = all.get(all.len().saturating_sub(lines)..).unwrap_or_default();
-    tail.iter().map(|line| format!("    {line}\n")).collect()
+    let tail = all
+        .get(all.len().saturating_sub(lines)..)
+        .unwrap_or_default();
+    tail.iter().flat_map(|line| ["    ", line, "\n"]).collect()
 }
 
 /// Runs a command to its end; its output is the error when it fails.
@@ -173,7 +175,10 @@ pub(super) fn run(command: &mut Command) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
+    let args: Vec<_> = command
+        .get_args()
+        .map(|arg| arg.to_string_lossy())
+        .collect();
     bail!(
         "`{name} {}` failed ({}): {}{}",
         args.join(" "),
@@ -192,7 +197,13 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let started = stat(pid).unwrap().started;
         assert!(Running { pid, started }.is_alive());
-        assert!(!Running { pid, started: started + 1 }.is_alive());
+        assert!(
+            !Running {
+                pid,
+                started: started + 1
+            }
+            .is_alive()
+        );
     }
 
     #[test]

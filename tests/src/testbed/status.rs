@@ -20,7 +20,10 @@ pub struct Report {
 pub fn status() -> Result<Report> {
     let Some(state) = State::read()? else {
         let text = "The testbed is down: `cargo xtask up` starts it.\n".to_owned();
-        return Ok(Report { text, healthy: false });
+        return Ok(Report {
+            text,
+            healthy: false,
+        });
     };
     let mut text = String::new();
     if state.external {

@@ -42,8 +42,17 @@ pub(super) fn launch(server: &Path, dir: &Path, log: &Path) -> Launch {
     Launch::new(
         server,
         log.to_path_buf(),
-        ["--root", &root, "--config", "config", "--env", "testbed", "--allow-no-auth", "start"]
-            .map(str::to_owned),
+        [
+            "--root",
+            &root,
+            "--config",
+            "config",
+            "--env",
+            "testbed",
+            "--allow-no-auth",
+            "start",
+        ]
+        .map(str::to_owned),
     )
 }
 

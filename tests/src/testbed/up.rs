@@ -88,7 +88,10 @@ fn start(bin: &Binaries) -> Result<()> {
         fs::create_dir_all(data.join(dir))?;
     }
     fs::create_dir_all(RUN)?;
-    fs::write(Path::new(RUN).join("owner"), cache_dir()?.display().to_string())?;
+    fs::write(
+        Path::new(RUN).join("owner"),
+        cache_dir()?.display().to_string(),
+    )?;
 
     let ports = Ports::choose()?;
     let server = format!("https://{BRIDGE_ADDRESS}:{}", ports.get("apiserver"));
@@ -100,18 +103,36 @@ fn start(bin: &Binaries) -> Result<()> {
     state.forward_before = Some(net::create(&ports)?);
     net::check_dns_port()?;
 
-    let plan = Plan { bin, data: &data, ports: &ports };
+    let plan = Plan {
+        bin,
+        data: &data,
+        ports: &ports,
+    };
     launch(&mut state, plan.first()?)?;
     // Both take a while and neither needs the other.
     let pause = images::pause_archive(bin.path("pause")?)?;
     wait(&state, &["containerd"])?;
-    let testbed = Testbed { state: state.clone() };
+    let testbed = Testbed {
+        state: state.clone(),
+    };
     let import = std::thread::spawn(move || testbed.image_import(&pause));
     wait(&state, &["etcd", "kube-apiserver"])?;
     launch(&mut state, plan.second()?)?;
     apply_objects(&plan)?;
-    import.join().map_err(|_| anyhow::anyhow!("The import of the pause image failed."))??;
-    wait(&state, &["temporal", "temporal-ui", "kubelet", "kube-controller-manager", "kube-proxy", "coredns"])?;
+    import
+        .join()
+        .map_err(|_| anyhow::anyhow!("The import of the pause image failed."))??;
+    wait(
+        &state,
+        &[
+            "temporal",
+            "temporal-ui",
+            "kubelet",
+            "kube-controller-manager",
+            "kube-proxy",
+            "coredns",
+        ],
+    )?;
     let node_ready = plan.kubectl(&[
         "wait",
         "--for=condition=Ready",
@@ -152,7 +173,12 @@ fn launch(state: &mut State, parts: Vec<Part>) -> Result<()> {
         let running = part.launch.spawn()?;
         state.components.insert(
             part.name.to_owned(),
-            Component { launch: part.launch, running, checks: part.checks, stopped: false },
+            Component {
+                launch: part.launch,
+                running,
+                checks: part.checks,
+                stopped: false,
+            },
         );
         // At once: an `up` that is interrupted must not lose a process.
         state.write()?;
@@ -172,7 +198,7 @@ fn wait(state: &State, names: &[&str]) -> Result<()> {
 
 fn wait_for_checks(state: &State, name: &str, checks: &[Check]) -> Result<()> {
     let watched: Vec<_> = state.components.iter().collect();
-    wait_until_ready(&watched, [(name, checks)], Duration::from_secs(120))
+    wait_until_ready(&watched, [(name, checks)], Duration::from_mins(2))
 }
 
 /// The Services of what runs on the host, and CoreDNS's rights.
@@ -190,7 +216,9 @@ fn apply_objects(plan: &Plan<'_>) -> Result<()> {
         error.is_none()
     });
     match error {
-        Some(error) if !applied => bail!(error.context("The cluster's first objects were not accepted.")),
+        Some(error) if !applied => {
+            bail!(error.context("The cluster's first objects were not accepted."))
+        }
         _ => Ok(()),
     }
 }
