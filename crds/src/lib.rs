@@ -11,10 +11,18 @@
 //! * [`names`]: every name, label, annotation and id that the operator derives.
 //! * [`convert`]: from the allow-listed worker fields to Kubernetes' own types.
 
+pub mod category;
+pub mod conditions;
+pub mod convert;
+pub mod names;
+pub mod reason;
 mod schema;
 pub mod spec;
 pub mod status;
 
+pub use category::ErrorCategory;
+pub use conditions::{ConditionStatus, ConditionType, merge_conditions};
+pub use reason::Reason;
 pub use spec::{Process, ProcessSpec};
 pub use status::ProcessStatus;
 

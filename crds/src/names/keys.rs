@@ -1,0 +1,140 @@
+//! Fixed words: labels, annotations, managers, environment variables.
+
+/// Keys of labels on owned objects.
+pub mod label {
+    /// Name of the Process.
+    pub const PROCESS: &str = "ameide.io/process";
+    /// Build id of the version.
+    pub const BUILD_ID: &str = "ameide.io/build-id";
+    /// `metadata.uid` of the Process: tells the objects of a Process from those of a predecessor
+    /// of the same name.
+    pub const PROCESS_UID: &str = "ameide.io/process-uid";
+
+    /// Recommended label: kind of the application.
+    pub const APP_NAME: &str = "app.kubernetes.io/name";
+    /// Recommended label: instance of the application, the name of the Process.
+    pub const APP_INSTANCE: &str = "app.kubernetes.io/instance";
+    /// Recommended label: version of the application, the build id.
+    pub const APP_VERSION: &str = "app.kubernetes.io/version";
+    /// Recommended label: part that the object plays.
+    pub const APP_COMPONENT: &str = "app.kubernetes.io/component";
+    /// Recommended label: the larger whole.
+    pub const APP_PART_OF: &str = "app.kubernetes.io/part-of";
+    /// Recommended label: who looks after the object.
+    pub const APP_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+    /// Beginnings of label and annotation keys that a user may not set on worker pods; the rules
+    /// of the CRD name the same.
+    pub const RESERVED_PREFIXES: [&str; 4] = [
+        "app.kubernetes.io/",
+        "ameide.io/",
+        "kubernetes.io/",
+        "k8s.io/",
+    ];
+}
+
+/// Keys of annotations.
+pub mod annotation {
+    /// On the CustomResourceDefinition: version of the operator that it was generated with.
+    pub const OPERATOR_VERSION: &str = "ameide.io/process-operator-version";
+    /// On owned objects: hash of what makes the version.
+    pub const VERSION_HASH: &str = "ameide.io/version-hash";
+}
+
+/// The finalizer of a Process.
+pub mod finalizer {
+    /// Keeps a deleted Process until the operator has cleaned up.
+    pub const PROCESS: &str = "ameide.io/process-operator";
+}
+
+/// Field managers of server-side apply.
+pub mod manager {
+    /// Owned objects and the status of a Process.
+    pub const OPERATOR: &str = "process-operator";
+    /// What the watcher writes while Temporal is away.
+    pub const WATCHER: &str = "process-operator-watcher";
+}
+
+/// Task queues of the operator's own workers.
+pub mod queue {
+    /// Workflows and short activities.
+    pub const MAIN: &str = "process-operator";
+    /// Activities that wait for long and send heartbeats.
+    pub const WAITS: &str = "process-operator-waits";
+    /// Changes of routing, which the server limits to one a second.
+    pub const ROUTING: &str = "process-operator-routing";
+}
+
+/// Names of container ports.
+pub mod port {
+    /// Where a worker serves Prometheus metrics.
+    pub const METRICS: &str = "metrics";
+}
+
+/// Names and paths of the operator's own volumes.
+pub mod volume {
+    /// Beginning of volume names that a user may not use.
+    pub const RESERVED_NAME_PREFIX: &str = "process-";
+    /// Beginning of paths that a user may not mount over.
+    pub const RESERVED_PATH_PREFIX: &str = "/etc/process-";
+}
+
+/// Environment variables of the worker container that the operator sets.
+pub mod env {
+    /// `host:port` of the Temporal frontend.
+    pub const TEMPORAL_ADDRESS: &str = "TEMPORAL_ADDRESS";
+    /// Temporal namespace of the workflows.
+    pub const TEMPORAL_NAMESPACE: &str = "TEMPORAL_NAMESPACE";
+    /// Task queue to poll.
+    pub const TASK_QUEUE: &str = "TASK_QUEUE";
+    /// The same as [`TASK_QUEUE`], by Temporal's own name.
+    pub const TEMPORAL_TASK_QUEUE: &str = "TEMPORAL_TASK_QUEUE";
+    /// Name of the Worker Deployment.
+    pub const TEMPORAL_DEPLOYMENT_NAME: &str = "TEMPORAL_DEPLOYMENT_NAME";
+    /// Build id of the version.
+    pub const TEMPORAL_WORKER_BUILD_ID: &str = "TEMPORAL_WORKER_BUILD_ID";
+    /// `true` when the connection uses TLS.
+    pub const TEMPORAL_TLS: &str = "TEMPORAL_TLS";
+    /// Client certificate, PEM.
+    pub const TEMPORAL_TLS_CLIENT_CERT_DATA: &str = "TEMPORAL_TLS_CLIENT_CERT_DATA";
+    /// Private key of the client certificate, PEM.
+    pub const TEMPORAL_TLS_CLIENT_KEY_DATA: &str = "TEMPORAL_TLS_CLIENT_KEY_DATA";
+    /// Certificate authority of the server, PEM.
+    pub const TEMPORAL_TLS_SERVER_CA_CERT_DATA: &str = "TEMPORAL_TLS_SERVER_CA_CERT_DATA";
+    /// Name in the server's certificate.
+    pub const TEMPORAL_TLS_SERVER_NAME: &str = "TEMPORAL_TLS_SERVER_NAME";
+    /// API key.
+    pub const TEMPORAL_API_KEY: &str = "TEMPORAL_API_KEY";
+    /// Name of the Process.
+    pub const PROCESS_NAME: &str = "PROCESS_NAME";
+    /// `spec.definitionRef.id`.
+    pub const PROCESS_DEFINITION_ID: &str = "PROCESS_DEFINITION_ID";
+    /// `spec.definitionRef.tenantId`.
+    pub const PROCESS_TENANT_ID: &str = "PROCESS_TENANT_ID";
+    /// `spec.rollout.maxConcurrencyPerTenant`.
+    pub const MAX_CONCURRENCY_PER_TENANT: &str = "MAX_CONCURRENCY_PER_TENANT";
+    /// `spec.observability.metricsTags` as a JSON object.
+    pub const METRICS_TAGS: &str = "METRICS_TAGS";
+    /// `spec.observability.metricsPort`.
+    pub const METRICS_PORT: &str = "METRICS_PORT";
+
+    /// Whether a user may not set `name`. The rule of the CRD on `spec.worker.env` says the same;
+    /// this is for objects that were stored before the rule.
+    pub fn is_reserved(name: &str) -> bool {
+        name.starts_with("TEMPORAL_")
+            || name.starts_with("PROCESS_")
+            || matches!(
+                name,
+                TASK_QUEUE | MAX_CONCURRENCY_PER_TENANT | METRICS_TAGS | METRICS_PORT
+            )
+    }
+}
+
+/// Label selector of the worker pods of one version, as `status.selector` shows it.
+pub fn selector(process: &str, build_id: &super::BuildId) -> String {
+    format!(
+        "{}={process},{}={build_id}",
+        label::PROCESS,
+        label::BUILD_ID
+    )
+}

@@ -1,0 +1,130 @@
+//! Why a condition has its status.
+//!
+//! Reasons are part of the API: programs compare them, so a reason is never renamed and never gets
+//! another meaning within `ameide.io/v1`. `docs/reference/conditions.md` is generated from the
+//! comments below.
+
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumIter, EnumMessage, EnumString, IntoStaticStr};
+
+/// Why a condition has its status; the `reason` field of a condition.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumIter,
+    EnumMessage,
+    EnumString,
+    IntoStaticStr,
+)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The operator has not looked at the Process yet.
+    Pending,
+    /// There is nothing to do: the version that spec asks for is current.
+    Settled,
+    /// Everything is as it should be.
+    AsExpected,
+    /// The new version has become current.
+    RolloutComplete,
+    /// A new version is being rolled out.
+    RollingOut,
+    /// Worker pods have been created and are not ready yet, or do not poll the task queue yet.
+    WaitingForWorkers,
+    /// Enough worker pods of the current version are ready.
+    WorkersReady,
+    /// Too few worker pods of the current version are ready.
+    WorkersUnavailable,
+    /// `spec.replicas` is 0, so that nothing serves the task queue.
+    ScaledToZero,
+    /// The new version did not become ready within `spec.rollout.progressDeadlineSeconds`.
+    ProgressDeadlineExceeded,
+    /// `spec.temporal.namespace` does not exist in Temporal. Nothing is deployed until it does.
+    NamespaceNotFound,
+    /// An older Process serves the same task queue of the same Temporal namespace. This one
+    /// deploys nothing.
+    TaskQueueConflict,
+    /// The Worker Deployment in Temporal is managed by someone else, for example by an operator in
+    /// another cluster.
+    DeploymentOwnedElsewhere,
+    /// The workers poll the task queue without their build id: the image ignores
+    /// `TEMPORAL_DEPLOYMENT_NAME` and `TEMPORAL_WORKER_BUILD_ID`.
+    WorkerNotVersioned,
+    /// The spec cannot be carried out as it stands; the message says which field is wrong.
+    InvalidSpec,
+    /// A quota of the namespace, or a limit of Temporal, does not admit what is needed.
+    QuotaExceeded,
+    /// The operator, or an admission policy, does not permit what is needed.
+    Forbidden,
+    /// An object that the Process needs does not exist.
+    NotFound,
+    /// Someone else changed the same object at the same time; it is tried again.
+    Conflict,
+    /// The API server or Temporal asks for fewer requests; it is tried again later.
+    RateLimited,
+    /// The API server does not answer; it is tried again.
+    Unavailable,
+    /// Temporal does not answer. Running workers are left alone.
+    TemporalUnavailable,
+    /// Temporal answers.
+    TemporalReachable,
+    /// `spec.suspend` is true: the operator observes and does not act.
+    Suspended,
+    /// The Process is being deleted.
+    Deleting,
+    /// Retired versions still run workflows.
+    DrainingVersions,
+    /// No retired version is kept.
+    NothingDraining,
+    /// `spec.definitionRef` is passed on to the workers as it is; the operator does not read it.
+    OpaqueReference,
+    /// The operator made a mistake; its log and the workflow in the Temporal UI say more.
+    InternalError,
+    /// A reason that this version of the operator does not know, written by a newer one.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Reason {
+    /// The reason as it is written in a condition.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// What the reason means, one sentence or two for users.
+    pub fn meaning(self) -> &'static str {
+        self.get_documentation().unwrap_or_default().trim()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::IntoEnumIterator;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_is_one_pascal_case_word_with_a_meaning() {
+        for reason in Reason::iter() {
+            let text = reason.as_str();
+            assert!(text.starts_with(|c: char| c.is_ascii_uppercase()), "{text}");
+            assert!(text.chars().all(|c| c.is_ascii_alphanumeric()), "{text}");
+            assert!(reason.meaning().ends_with('.'), "{text} has no meaning");
+            assert_eq!(text.parse(), Ok(reason));
+        }
+    }
+
+    #[test]
+    fn a_reason_of_a_newer_operator_can_be_read() {
+        let reason: Reason = serde_json::from_str(r#""NotInventedYet""#).expect("any string");
+        assert_eq!(reason, Reason::Unknown);
+    }
+}
