@@ -52,6 +52,9 @@ impl Plan<'_> {
             .to_string();
         let mut words = vec![self.bin.path("kubectl")?.display().to_string()];
         words.extend(["--kubeconfig".to_owned(), kubeconfig]);
+        // A server that takes a request and never answers must not hold up the
+        // notice that another component has ended.
+        words.push("--request-timeout=2s".to_owned());
         words.extend(args.iter().map(|arg| (*arg).to_owned()));
         Ok(Check::Command(words))
     }

@@ -37,6 +37,7 @@ pub fn down() -> Result<bool> {
         return Ok(false);
     }
     preflight::root()?;
+    preflight::check_owner()?;
     let _lock = lock("up.lock")?;
     clean(state.as_ref())?;
     Ok(true)
@@ -71,7 +72,7 @@ pub(super) fn stop_everything(state: Option<&State>) -> Result<()> {
     let data = data_dir()?;
     mounts::unmount(&data);
     mounts::unmount(Path::new(RUN));
-    net::remove(state.and_then(|state| state.forward_before.as_deref()));
+    net::remove();
     remove_strays(&data);
     if fs::exists(RUN)? {
         fs::remove_dir_all(RUN)?;

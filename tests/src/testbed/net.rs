@@ -3,11 +3,12 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::paths::{BRIDGE, BRIDGE_ADDRESS, find_program};
+use super::paths::{BRIDGE, BRIDGE_ADDRESS, RUN, find_program};
 use super::ports::{PRIVATE, Ports};
 use super::process::run;
 use super::refusal::refuse;
@@ -43,18 +44,24 @@ pub(super) fn check_free() -> Result<()> {
     Ok(())
 }
 
-/// Makes the bridge and returns what IP forwarding was before.
-pub(super) fn create(ports: &Ports) -> Result<String> {
+/// Makes the bridge and switches IP forwarding on.
+pub(super) fn create(ports: &Ports) -> Result<()> {
     run(tool("ip").args(["link", "add", BRIDGE, "type", "bridge"]))?;
     let address = format!("{BRIDGE_ADDRESS}/16");
     run(tool("ip").args(["address", "add", &address, "dev", BRIDGE]))?;
     run(tool("ip").args(["link", "set", BRIDGE, "up"]))?;
     guard(ports)?;
-    let before = fs::read_to_string(FORWARD)?.trim().to_owned();
-    if before != "1" {
+    let before = fs::read_to_string(FORWARD)?;
+    if before.trim() != "1" {
+        fs::write(forward_note(), before)?;
         fs::write(FORWARD, "1").context("IP forwarding cannot be switched on.")?;
     }
-    Ok(before)
+    Ok(())
+}
+
+/// Holds what IP forwarding was before.
+fn forward_note() -> PathBuf {
+    Path::new(RUN).join("ip_forward")
 }
 
 /// Temporal listens on every address, because it can do that or one only, and
@@ -97,14 +104,14 @@ pub(super) fn check_dns_port() -> Result<()> {
 }
 
 /// Removes the bridge and the tables, and switches IP forwarding back.
-pub(super) fn remove(forward_before: Option<&str>) {
+pub(super) fn remove() {
     if exists() {
         run(tool("ip").args(["link", "delete", BRIDGE])).ok();
     }
     for (family, table) in existing_tables().unwrap_or_default() {
         run(tool("nft").args(["delete", "table", family, table])).ok();
     }
-    if let Some(before) = forward_before {
+    if let Ok(before) = fs::read_to_string(forward_note()) {
         fs::write(FORWARD, before).ok();
     }
 }

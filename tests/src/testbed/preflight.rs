@@ -2,12 +2,12 @@
 
 use std::env::consts::OS;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 
-use super::paths::{CGROUP, RUN, cni_plugins, find_program};
+use super::paths::{CGROUP, RUN, cache_dir, cni_plugins, find_program};
 use super::process::run;
 use super::refusal::refuse;
 use super::{cgroup, net};
@@ -33,8 +33,35 @@ pub(super) fn machine() -> Result<()> {
     install_packages()
 }
 
+/// Notes whose testbed it is that runs on this machine.
+pub(super) fn own() -> Result<()> {
+    fs::write(owner(), cache_dir()?.as_os_str().as_encoded_bytes())?;
+    Ok(())
+}
+
+fn owner() -> PathBuf {
+    Path::new(RUN).join("owner")
+}
+
+/// There is one bridge, so there is one testbed on a machine.
+pub(super) fn check_owner() -> Result<()> {
+    let other = fs::read_to_string(owner()).map(PathBuf::from);
+    if let Ok(other) = other
+        && other != cache_dir()?
+        && other.exists()
+    {
+        refuse!(
+            "The testbed on this machine was started with another cache: \
+             run the command with PROCESS_OPERATOR_CACHE={}.",
+            other.display()
+        );
+    }
+    Ok(())
+}
+
 /// What is asked before anything is started: no other node, no remains.
 pub(super) fn free() -> Result<()> {
+    check_owner()?;
     if net::exists() || cgroup::exists() || !super::mounts::under(Path::new(RUN)).is_empty() {
         refuse!(
             "Parts of an earlier testbed are left on this machine (cgroup {CGROUP}, {RUN}): \

@@ -44,7 +44,6 @@ pub struct State {
     pub(super) ports: Ports,
     /// The machine's boot, after which no process of the file can be alive.
     pub(super) boot: String,
-    pub(super) forward_before: Option<String>,
     /// By name, in the order of their start.
     pub(super) components: BTreeMap<String, Component>,
     /// Where the next private Temporal looks for ports.

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use super::check::{Check, crash_report, wait_until_ready};
 use super::components::{Part, Plan};
 use super::go::{self, Binaries};
-use super::paths::{BRIDGE_ADDRESS, NODE, RUN, cache_dir, data_dir};
+use super::paths::{BRIDGE_ADDRESS, NODE, RUN, data_dir};
 use super::ports::{PRIVATE, Ports};
 use super::process::{run, wait_for};
 use super::state::{Component, State, boot, lock};
@@ -49,8 +49,9 @@ pub fn up() -> Result<Outcome> {
         // An `up` that was interrupted, or a machine that was restarted.
         down::clean(Some(&state))?;
     }
-    let bin = go::build()?;
+    // Before the build, which may take long.
     preflight::free()?;
+    let bin = go::build()?;
     let begun = Instant::now();
     if let Err(error) = start(&bin) {
         // The logs stay until the next start; nothing else does.
@@ -88,10 +89,7 @@ fn start(bin: &Binaries) -> Result<()> {
         fs::create_dir_all(data.join(dir))?;
     }
     fs::create_dir_all(RUN)?;
-    fs::write(
-        Path::new(RUN).join("owner"),
-        cache_dir()?.display().to_string(),
-    )?;
+    preflight::own()?;
 
     let ports = Ports::choose()?;
     let server = format!("https://{BRIDGE_ADDRESS}:{}", ports.get("apiserver"));
@@ -100,7 +98,7 @@ fn start(bin: &Binaries) -> Result<()> {
     let mut state = new_state(&data, ports.clone(), server, bin)?;
     state.write()?;
     cgroup::create()?;
-    state.forward_before = Some(net::create(&ports)?);
+    net::create(&ports)?;
     net::check_dns_port()?;
 
     let plan = Plan {
