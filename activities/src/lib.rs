@@ -1,1 +1,23 @@
-//! placeholder
+//! Activities: every effect the operator has on the outside, and every look it takes.
+//!
+//! One file per effect. Pure builders of the owned objects are in [`build`]; errors are given their
+//! category in [`error`], once. Activities are idempotent: each may run again after a crash between
+//! its effect and the record of it.
+
+pub mod build;
+pub mod cache;
+pub mod context;
+pub mod error;
+pub mod temporal;
+pub mod watched;
+
+mod act;
+mod activities;
+mod events;
+mod observe;
+mod pods;
+mod status;
+mod wait;
+
+pub use activities::OperatorActivities;
+pub use context::{Context, WorkerDefaults};

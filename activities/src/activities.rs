@@ -1,0 +1,97 @@
+//! Registration: names and payloads here, the work in the other modules.
+
+use std::sync::Arc;
+
+use process_operator_workflows::contract::{
+    ActInput, ActOutcome, CleanRecordsInput, CleanRecordsOutcome, Observation, ObserveInput,
+    RetireInput, RetireOutcome, SetCurrentInput, WaitDrainedInput, WaitDrainedOutcome,
+    WaitServingInput, WaitServingOutcome,
+};
+use temporalio_macros::activities;
+use temporalio_sdk::activities::{ActivityContext, ActivityError};
+
+use crate::context::Context;
+use crate::error::Fault;
+use crate::{act, observe, temporal, wait};
+
+/// All activities of the operator.
+#[derive(Clone)]
+pub struct OperatorActivities {
+    context: Arc<Context>,
+}
+
+impl OperatorActivities {
+    /// Activities over one context.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+#[activities]
+impl OperatorActivities {
+    /// Reads everything a decision needs.
+    #[activity(name = "observe")]
+    pub async fn observe(
+        self: Arc<Self>,
+        _ctx: ActivityContext,
+        input: ObserveInput,
+    ) -> Result<Observation, ActivityError> {
+        Ok(observe::observe(&self.context, &input).await)
+    }
+
+    /// Carries out steps on Kubernetes.
+    #[activity(name = "act")]
+    pub async fn act(self: Arc<Self>, _ctx: ActivityContext, input: ActInput) -> Result<ActOutcome, ActivityError> {
+        Ok(act::act(&self.context, &input).await)
+    }
+
+    /// Waits until a version serves its queue.
+    #[activity(name = "wait-serving")]
+    pub async fn wait_serving(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: WaitServingInput,
+    ) -> Result<WaitServingOutcome, ActivityError> {
+        wait::beating(&ctx, wait::serving::wait(&self.context, &input)).await
+    }
+
+    /// Makes a version Current.
+    #[activity(name = "set-current")]
+    pub async fn set_current(
+        self: Arc<Self>,
+        _ctx: ActivityContext,
+        input: SetCurrentInput,
+    ) -> Result<(), ActivityError> {
+        temporal::routing::set_current(&self.context, &input).await.map_err(Fault::fail)
+    }
+
+    /// Waits until a version is drained.
+    #[activity(name = "wait-drained")]
+    pub async fn wait_drained(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: WaitDrainedInput,
+    ) -> Result<WaitDrainedOutcome, ActivityError> {
+        wait::beating(&ctx, wait::drained::wait(&self.context, &input)).await
+    }
+
+    /// Removes a retired version.
+    #[activity(name = "retire-version")]
+    pub async fn retire_version(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: RetireInput,
+    ) -> Result<RetireOutcome, ActivityError> {
+        wait::beating(&ctx, wait::retire::retire(&self.context, &input)).await
+    }
+
+    /// Cleans the server's records of a deleted Process.
+    #[activity(name = "clean-records")]
+    pub async fn clean_records(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: CleanRecordsInput,
+    ) -> Result<CleanRecordsOutcome, ActivityError> {
+        wait::beating(&ctx, wait::records::clean(&self.context, &input)).await
+    }
+}

@@ -1,0 +1,57 @@
+//! The Deployment of a version.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use process_operator_workflows::contract::ProcessKey;
+
+use super::revision::Kept;
+use super::{hash, owner, template};
+
+/// Annotation with the hash of what was applied.
+const APPLIED: &str = "ameide.io/applied";
+
+/// Builds the complete set of fields that we own, with the hash of it as annotation.
+pub fn deployment(key: &ProcessKey, name: &str, kept: &Kept, replicas: i32) -> Deployment {
+    let labels = template::labels(key, &kept.build_id);
+    let mut built = Deployment {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(key.namespace.clone()),
+            labels: Some(labels),
+            owner_references: Some(vec![owner(key)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(DeploymentSpec {
+            replicas: Some(replicas),
+            selector: LabelSelector {
+                match_labels: Some(template::selector(key, &kept.build_id)),
+                ..LabelSelector::default()
+            },
+            template: kept.template.clone(),
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    };
+    let applied = applied_hash(&built);
+    built.metadata.annotations = Some(BTreeMap::from([(APPLIED.to_owned(), applied)]));
+    built
+}
+
+/// Hash over the built object without the annotation that carries it.
+fn applied_hash(built: &Deployment) -> String {
+    // Maps are ordered, so the same object always serialises to the same bytes.
+    hash::short(&serde_json::to_vec(built).unwrap_or_default())
+}
+
+/// The hash that a Deployment carries.
+pub fn applied(deployment: &Deployment) -> String {
+    deployment
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(APPLIED))
+        .cloned()
+        .unwrap_or_default()
+}

@@ -1,0 +1,204 @@
+//! What the watcher has seen, in a few words per object.
+//!
+//! Activities use it to wait for a change and to know about neighbours; decisions about an object
+//! itself always rest on a fresh read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+/// An owned Deployment as last seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// Name of the Process, from its label.
+    pub process: String,
+    /// uid of the controlling owner.
+    pub owner_uid: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Being deleted.
+    pub deleting: bool,
+    /// `spec.replicas`.
+    pub replicas: i32,
+    /// `status.readyReplicas`.
+    pub ready_replicas: i32,
+    /// All replicas of the present template are ready.
+    pub available: bool,
+    /// Hash over the set of fields that we own.
+    pub fields: String,
+    /// `metadata.resourceVersion`, as an opaque mark of this state.
+    pub resource_version: String,
+}
+
+/// A Process as last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Being deleted.
+    pub deleting: bool,
+    /// `spec.temporal.namespace`; empty when the object cannot be read.
+    pub temporal_namespace: String,
+    /// `spec.temporal.taskQueue`.
+    pub task_queue: String,
+    /// `status.currentVersion.buildId` as published.
+    pub current: Option<String>,
+    /// Our finalizer is present.
+    pub finalizer: bool,
+    /// Reason of the condition `Stalled`, when it is True.
+    pub stalled: Option<String>,
+    /// The condition `TemporalReachable` is False.
+    pub outage_shown: bool,
+    /// `metadata.resourceVersion`, as an opaque mark of this state.
+    pub resource_version: String,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    workloads: BTreeMap<(String, String), Workload>,
+    processes: HashMap<String, Neighbour>,
+    own_writes: HashMap<String, (i64, String)>,
+}
+
+/// Shared between the watcher (writes) and the activities (read).
+#[derive(Debug, Clone)]
+pub struct Cache {
+    inner: Arc<Mutex<Inner>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            inner: Arc::default(),
+            changed: watch::channel(0).0,
+        }
+    }
+}
+
+impl Cache {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere leaves plain data behind, never a half-made invariant.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A receiver that is told of every change of a workload.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Stores a workload; returns the previous one.
+    pub fn put_workload(&self, workload: Workload) -> Option<Workload> {
+        let key = (workload.namespace.clone(), workload.name.clone());
+        let previous = self.lock().workloads.insert(key, workload);
+        self.changed.send_modify(|version| *version += 1);
+        previous
+    }
+
+    /// Forgets a workload.
+    pub fn remove_workload(&self, namespace: &str, name: &str) -> Option<Workload> {
+        let mut inner = self.lock();
+        let removed = inner.workloads.remove(&(namespace.to_owned(), name.to_owned()));
+        if let Some(removed) = &removed {
+            inner.own_writes.remove(&removed.uid);
+        }
+        drop(inner);
+        self.changed.send_modify(|version| *version += 1);
+        removed
+    }
+
+    /// One workload.
+    pub fn workload(&self, namespace: &str, name: &str) -> Option<Workload> {
+        self.lock().workloads.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// All workloads of a Process, by its uid.
+    pub fn workloads_of(&self, namespace: &str, process: &str, uid: &str) -> Vec<Workload> {
+        self.lock()
+            .workloads
+            .range((namespace.to_owned(), String::new())..)
+            .take_while(|((found, _), _)| found == namespace)
+            .map(|(_, workload)| workload)
+            .filter(|workload| workload.process == process && workload.owner_uid == uid)
+            .cloned()
+            .collect()
+    }
+
+    /// All workloads.
+    pub fn all_workloads(&self) -> Vec<Workload> {
+        self.lock().workloads.values().cloned().collect()
+    }
+
+    /// Remembers what our own apply brought a Deployment to, so that the watcher need not report it
+    /// back to us. An optimisation: a needless signal is harmless.
+    pub fn expect(&self, uid: &str, generation: i64, fields: &str) {
+        self.lock().own_writes.insert(uid.to_owned(), (generation, fields.to_owned()));
+    }
+
+    /// Whether this state is our own write.
+    pub fn expected(&self, workload: &Workload) -> bool {
+        self.lock()
+            .own_writes
+            .get(&workload.uid)
+            .is_some_and(|(generation, fields)| *generation == workload.generation && *fields == workload.fields)
+    }
+
+    /// Stores a Process; returns the previous one.
+    pub fn put_process(&self, process: Neighbour) -> Option<Neighbour> {
+        self.lock().processes.insert(process.uid.clone(), process)
+    }
+
+    /// Forgets a Process.
+    pub fn remove_process(&self, uid: &str) -> Option<Neighbour> {
+        self.lock().processes.remove(uid)
+    }
+
+    /// A Process by uid.
+    pub fn process(&self, uid: &str) -> Option<Neighbour> {
+        self.lock().processes.get(uid).cloned()
+    }
+
+    /// A Process by name.
+    pub fn process_named(&self, namespace: &str, name: &str) -> Option<Neighbour> {
+        self.lock()
+            .processes
+            .values()
+            .find(|process| process.namespace == namespace && process.name == name)
+            .cloned()
+    }
+
+    /// All Processes.
+    pub fn processes(&self) -> Vec<Neighbour> {
+        self.lock().processes.values().cloned().collect()
+    }
+
+    /// All Processes on one queue, but for one uid.
+    pub fn on_queue(&self, temporal_namespace: &str, task_queue: &str, but: &str) -> Vec<Neighbour> {
+        self.lock()
+            .processes
+            .values()
+            .filter(|process| {
+                process.uid != but
+                    && process.task_queue == task_queue
+                    && process.temporal_namespace == temporal_namespace
+            })
+            .cloned()
+            .collect()
+    }
+}

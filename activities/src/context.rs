@@ -1,0 +1,135 @@
+//! What activities need from the process they run in.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use process_operator_crds::{Process, names};
+use process_operator_workflows::contract::{ProcessKey, Settings};
+use temporalio_client::Connection;
+use tokio::sync::watch;
+
+use crate::cache::Cache;
+
+/// What every worker is given unless its Process says otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerDefaults {
+    /// `TEMPORAL_ADDRESS` of workers whose Process names no connection Secret.
+    pub temporal_address: String,
+}
+
+/// Shared by all activities of one operator process.
+pub struct Context {
+    /// Kubernetes client without retries of its own: Temporal owns retries and shows them.
+    pub kube: kube::Client,
+    /// Connection to the Temporal server.
+    pub connection: Connection,
+    /// Temporal namespace of the operator's own workflows.
+    pub control_namespace: String,
+    /// uid of the namespace `kube-system`: tells this cluster from others on the same server.
+    pub cluster_uid: String,
+    /// For the workers.
+    pub workers: WorkerDefaults,
+    /// How long a drained version keeps its pods.
+    pub scale_down_delay: Duration,
+    /// Whether our search attributes are registered.
+    pub search_attributes: watch::Receiver<bool>,
+    /// What the watcher has seen.
+    pub cache: Cache,
+    /// Pod name, or host name outside a cluster; goes into Events.
+    pub instance: String,
+    recent: Mutex<HashMap<String, Arc<Process>>>,
+    budgets: Mutex<HashMap<String, Budget>>,
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    tokens: f64,
+    at: Instant,
+}
+
+/// Reads of Worker Deployments per second and Temporal namespace that this process allows itself.
+/// The server's limit is 50 for everybody in a namespace.
+const READS_PER_SECOND: f64 = 20.0;
+/// How many may be saved up.
+const READS_BURST: f64 = 200.0;
+
+impl Context {
+    /// Puts a context together.
+    #[allow(clippy::too_many_arguments)] // built once, at start-up
+    pub fn new(
+        kube: kube::Client,
+        connection: Connection,
+        control_namespace: String,
+        cluster_uid: String,
+        workers: WorkerDefaults,
+        scale_down_delay: Duration,
+        search_attributes: watch::Receiver<bool>,
+        cache: Cache,
+        instance: String,
+    ) -> Self {
+        Self {
+            kube,
+            connection,
+            control_namespace,
+            cluster_uid,
+            workers,
+            scale_down_delay,
+            search_attributes,
+            cache,
+            instance,
+            recent: Mutex::default(),
+            budgets: Mutex::default(),
+        }
+    }
+
+    /// Identity under which routing of a Process is changed.
+    pub fn manager_identity(&self, uid: &str) -> String {
+        names::ManagerIdentity::new(&self.cluster_uid, uid).to_string()
+    }
+
+    /// Settings that decisions depend on.
+    pub fn settings(&self, key: &ProcessKey) -> Settings {
+        Settings {
+            search_attributes: *self.search_attributes.borrow(),
+            scale_down_delay_seconds: i64::try_from(self.scale_down_delay.as_secs()).unwrap_or(i64::MAX),
+            manager_identity: self.manager_identity(&key.uid),
+            control_namespace: self.control_namespace.clone(),
+        }
+    }
+
+    /// Keeps the object of an observation for the `act` that follows it within milliseconds.
+    pub fn remember(&self, process: Arc<Process>) {
+        let uid = process.metadata.uid.clone().unwrap_or_default();
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, process);
+    }
+
+    /// Takes the remembered object; used once, so that memory stays small.
+    pub fn recall(&self, uid: &str) -> Option<Arc<Process>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)
+    }
+
+    /// Waits for the turn of a read of Worker Deployments in a Temporal namespace.
+    pub async fn read_turn(&self, temporal_namespace: &str) {
+        loop {
+            let pause = {
+                let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = Instant::now();
+                let budget = budgets.entry(temporal_namespace.to_owned()).or_insert(Budget {
+                    tokens: READS_BURST,
+                    at: now,
+                });
+                let earned = now.duration_since(budget.at).as_secs_f64() * READS_PER_SECOND;
+                budget.tokens = (budget.tokens + earned).min(READS_BURST);
+                budget.at = now;
+                if budget.tokens >= 1.0 {
+                    budget.tokens -= 1.0;
+                    return;
+                }
+                Duration::from_secs_f64((1.0 - budget.tokens) / READS_PER_SECOND)
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! One look at Kubernetes and Temporal.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use kube::api::ListParams;
+use kube::core::DynamicObject;
+use kube::{Api, ResourceExt};
+use process_operator_crds::{ErrorCategory, Process, names};
+use process_operator_workflows::contract::{
+    DeploymentView, Observation, ObserveInput, ProcessKey, ProcessView, Routing, VersionView,
+};
+
+use crate::build::{deployment, revision};
+use crate::cache::Neighbour;
+use crate::context::Context;
+use crate::error::{Fault, Result};
+use crate::temporal;
+use crate::watched::workload;
+
+/// Never fails: what went wrong is part of the answer.
+pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observation {
+    let settings = context.settings(&input.key);
+    match look(context, input).await {
+        Ok(seen) => Observation { settings, ..seen },
+        Err(fault) => Observation {
+            settings,
+            failure: Some(fault.about("looking").into()),
+            ..Observation::default()
+        },
+    }
+}
+
+async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
+    let key = &input.key;
+    let selector = ListParams::default().labels(&format!("{}={}", names::label::PROCESS, key.name));
+    let deployments: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let revisions: Api<ControllerRevision> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let children = async {
+        if input.adopt {
+            adoptable(context, key).await
+        } else {
+            Ok(Vec::new())
+        }
+    };
+    let (process, deployments, revisions, children) = tokio::join!(
+        read_process(context, key),
+        deployments.list(&selector),
+        revisions.list(&selector),
+        children,
+    );
+    let mut seen = Observation {
+        children: children?,
+        ..Observation::default()
+    };
+    let process = match process? {
+        None => return Ok(seen),
+        Some(Ok(process)) => process,
+        Some(Err(unreadable)) => {
+            seen.invalid = Some(unreadable.message);
+            seen.process = Some(unreadable.view);
+            collect(&mut seen, key, None, deployments.map_err(Fault::from)?.items, revisions.map_err(Fault::from)?.items);
+            return Ok(seen);
+        }
+    };
+    let view = view(&process, key)?;
+    collect(
+        &mut seen,
+        key,
+        Some(view.replicas),
+        deployments.map_err(Fault::from)?.items,
+        revisions.map_err(Fault::from)?.items,
+    );
+    seen.queue_holder = queue_holder(context, &process, key);
+    seen.routing = routing(context, key, &view).await;
+    seen.process = Some(view);
+    context.remember(Arc::new(process));
+    Ok(seen)
+}
+
+/// During a deletion nothing depends on the routing, and it may be out of reach.
+async fn routing(context: &Context, key: &ProcessKey, view: &ProcessView) -> Routing {
+    if view.deleting {
+        return Routing::default();
+    }
+    temporal::routing(context, key, &view.temporal_namespace).await
+}
+
+/// A lifecycle without memory asks for children of a predecessor, if there can be any.
+async fn adoptable(context: &Context, key: &ProcessKey) -> Result<Vec<String>> {
+    let known = context.cache.process(&key.uid).is_some_and(|process| process.current.is_some());
+    let has_workloads = !context.cache.workloads_of(&key.namespace, &key.name, &key.uid).is_empty();
+    if known || has_workloads {
+        return temporal::open_children(context, key).await;
+    }
+    Ok(Vec::new())
+}
+
+/// A stored object that does not read as a `Process`.
+struct Unreadable {
+    view: ProcessView,
+    message: String,
+}
+
+/// `None` when the Process is gone or is another one of the same name.
+async fn read_process(
+    context: &Context,
+    key: &ProcessKey,
+) -> Result<Option<std::result::Result<Process, Unreadable>>> {
+    let resource = kube::api::ApiResource::erase::<Process>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(context.kube.clone(), &key.namespace, &resource);
+    let Some(object) = api.get_opt(&key.name).await? else {
+        return Ok(None);
+    };
+    if object.uid().as_deref() != Some(key.uid.as_str()) {
+        return Ok(None);
+    }
+    let metadata = object.metadata.clone();
+    match object.try_parse::<Process>() {
+        Ok(process) => Ok(Some(Ok(process))),
+        Err(error) => Ok(Some(Err(Unreadable {
+            view: ProcessView {
+                generation: metadata.generation.unwrap_or(0),
+                deleting: metadata.deletion_timestamp.is_some(),
+                finalizer: metadata.finalizers.iter().flatten().any(|name| name == names::finalizer::PROCESS),
+                ..ProcessView::default()
+            },
+            message: format!(
+                "the stored object does not fit the present schema: {error}; correct the field and apply it again"
+            ),
+        }))),
+    }
+}
+
+fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
+    let spec = &process.spec;
+    let status = process.status.as_ref();
+    let version = names::Version::new(&key.name, spec).map_err(|error| {
+        Fault::new(ErrorCategory::InvalidSpec, format!("spec: {error}"))
+    })?;
+    Ok(ProcessView {
+        generation: process.metadata.generation.unwrap_or(0),
+        deleting: process.metadata.deletion_timestamp.is_some(),
+        finalizer: process.finalizers().iter().any(|name| name == names::finalizer::PROCESS),
+        suspend: spec.suspend,
+        replicas: spec.replicas,
+        image: spec.image.clone(),
+        temporal_namespace: spec.temporal.namespace.clone(),
+        task_queue: spec.temporal.task_queue.clone(),
+        deployment_name: version.deployment_name,
+        build_id: version.build_id.to_string(),
+        progress_deadline_seconds: i64::from(spec.rollout.progress_deadline_seconds),
+        had_lifecycle: status.is_some_and(|status| status.workflow.is_some()),
+        published_current: status
+            .and_then(|status| status.current_version.as_ref())
+            .map(|version| version.build_id.clone()),
+    })
+}
+
+/// Puts Deployments and ControllerRevisions together by build id.
+fn collect(
+    seen: &mut Observation,
+    key: &ProcessKey,
+    replicas: Option<i32>,
+    deployments: Vec<Deployment>,
+    revisions: Vec<ControllerRevision>,
+) {
+    let mut versions: BTreeMap<String, VersionView> = BTreeMap::new();
+    for stored in revisions {
+        let Some(kept) = revision::kept(&stored) else { continue };
+        if !is_owned(stored.metadata.owner_references.as_deref(), key) {
+            continue;
+        }
+        let name = stored.name_any();
+        let desired = replicas
+            .map(|replicas| deployment::applied(&deployment::deployment(key, &name, &kept, replicas)))
+            .unwrap_or_default();
+        versions.insert(
+            kept.build_id.clone(),
+            VersionView {
+                image: kept.image(),
+                name,
+                revision: true,
+                desired,
+                deployment: None,
+            },
+        );
+    }
+    for live in deployments {
+        let Some(build_id) = live.labels().get(names::label::BUILD_ID).cloned() else {
+            continue;
+        };
+        let entry = versions.entry(build_id).or_insert_with(|| VersionView {
+            name: live.name_any(),
+            ..VersionView::default()
+        });
+        entry.deployment = deployment_view(&live, key);
+    }
+    seen.versions = versions;
+}
+
+fn is_owned(
+    owners: Option<&[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference]>,
+    key: &ProcessKey,
+) -> bool {
+    owners
+        .into_iter()
+        .flatten()
+        .any(|owner| owner.controller == Some(true) && owner.uid == key.uid)
+}
+
+fn deployment_view(live: &Deployment, key: &ProcessKey) -> Option<DeploymentView> {
+    let seen = workload(live)?;
+    Some(DeploymentView {
+        foreign: !is_owned(live.metadata.owner_references.as_deref(), key),
+        uid: seen.uid,
+        generation: seen.generation,
+        deleting: seen.deleting,
+        replicas: seen.replicas,
+        ready_replicas: seen.ready_replicas,
+        available: seen.available,
+        applied: deployment::applied(live),
+        fields: seen.fields,
+    })
+}
+
+/// The older Process on the same queue, if there is one. Creation times have seconds; within one
+/// the smaller uid counts as older, so that both sides come to the same answer.
+fn queue_holder(context: &Context, process: &Process, key: &ProcessKey) -> Option<String> {
+    let temporal = &process.spec.temporal;
+    let created = process.metadata.creation_timestamp.as_ref()?.0;
+    let mine = (created.as_second(), key.uid.clone());
+    context
+        .cache
+        .on_queue(&temporal.namespace, &temporal.task_queue, &key.uid)
+        .into_iter()
+        .filter(|other: &Neighbour| (other.created.as_second(), other.uid.clone()) < mine)
+        .min_by_key(|other| (other.created.as_second(), other.uid.clone()))
+        .map(|other| format!("{}/{}", other.namespace, other.name))
+}

@@ -1,0 +1,105 @@
+//! Publishes status, only when it says something else than before.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use process_operator_crds::conditions::{merge_conditions, own_conditions};
+use process_operator_crds::status::{
+    DrainingVersion, HistoryEntry, ProcessStatus, VersionStatus as Published, WorkflowRef,
+};
+use process_operator_crds::{Process, names};
+use process_operator_workflows::contract::{ProcessKey, StatusView, Transition, VersionStatus};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::error::{Fault, Result};
+
+pub(crate) async fn publish(
+    context: &Context,
+    process: &Process,
+    key: &ProcessKey,
+    view: &StatusView,
+) -> Result<()> {
+    let old = process.status.clone().unwrap_or_default();
+    let now = jiff::Timestamp::now();
+    let new = render(&old, view, now);
+    if same(&old, &new) {
+        return Ok(());
+    }
+    let mut mine = new;
+    // A condition of somebody else is left to its manager.
+    mine.conditions = own_conditions(&old.conditions, &view.conditions, now);
+    let patch = json!({
+        "apiVersion": "ameide.io/v1",
+        "kind": "Process",
+        // The uid fences the write: a successor of the same name answers with a conflict.
+        "metadata": { "name": key.name, "namespace": key.namespace, "uid": key.uid },
+        "status": mine,
+    });
+    let api: Api<Process> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let params = PatchParams::apply(names::manager::OPERATOR).force();
+    match api.patch_status(&key.name, &params, &Patch::Apply(&patch)).await {
+        Ok(_) => Ok(()),
+        // Gone meanwhile: nobody is left to read it.
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        Err(error) => Err(Fault::from(error).about("publishing status")),
+    }
+}
+
+fn render(old: &ProcessStatus, view: &StatusView, now: jiff::Timestamp) -> ProcessStatus {
+    ProcessStatus {
+        observed_generation: Some(view.observed_generation),
+        conditions: merge_conditions(&old.conditions, &view.conditions, now),
+        current_version: view.current.as_ref().map(version),
+        target_version: view.target.as_ref().map(version),
+        draining: view.draining.iter().map(draining).collect(),
+        task_queue: Some(view.task_queue.clone()).filter(|queue| !queue.is_empty()),
+        workflow: Some(WorkflowRef {
+            namespace: view.workflow[0].clone(),
+            id: view.workflow[1].clone(),
+            run_id: Some(view.workflow[2].clone()).filter(|run_id| !run_id.is_empty()),
+        }),
+        history: view.history.iter().map(history).collect(),
+        replicas: Some(view.replicas),
+        selector: Some(view.selector.clone()).filter(|selector| !selector.is_empty()),
+        version_count: Some(view.version_count),
+    }
+}
+
+/// Compared as JSON: what is not written is not a difference.
+fn same(old: &ProcessStatus, new: &ProcessStatus) -> bool {
+    serde_json::to_value(old).ok() == serde_json::to_value(new).ok()
+}
+
+fn version(view: &VersionStatus) -> Published {
+    Published {
+        build_id: view.build_id.clone(),
+        image: view.image.clone(),
+        deployment_name: view.deployment_name.clone(),
+        replicas: view.replicas,
+        ready_replicas: view.ready_replicas,
+        since: view.since.map(Time),
+    }
+}
+
+fn draining(view: &VersionStatus) -> DrainingVersion {
+    DrainingVersion {
+        build_id: view.build_id.clone(),
+        deployment_name: view.deployment_name.clone(),
+        since: view.since.map(Time),
+    }
+}
+
+fn history(transition: &Transition) -> HistoryEntry {
+    let some = |text: &str, most: usize| {
+        let cut = &text[..text.floor_char_boundary(most.min(text.len()))];
+        Some(cut.to_owned()).filter(|cut| !cut.is_empty())
+    };
+    HistoryEntry {
+        time: Time(transition.time),
+        what: transition.what.clone(),
+        build_id: some(&transition.build_id, 63),
+        reason: some(&transition.reason, 1024),
+        actor: some(&transition.actor, 256),
+    }
+}

@@ -1,0 +1,143 @@
+//! Records of versions, and who polls.
+
+use process_operator_crds::ErrorCategory;
+use process_operator_workflows::contract::{ProcessKey, VersionState};
+use temporalio_client::grpc::WorkflowService;
+use temporalio_client::tonic::IntoRequest;
+use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentVersion;
+use temporalio_common::protos::temporal::api::enums::v1::{TaskQueueType, WorkerVersioningMode};
+use temporalio_common::protos::temporal::api::taskqueue::v1::{PollerInfo, TaskQueue};
+use temporalio_common::protos::temporal::api::workflowservice::v1::{
+    DeleteWorkerDeploymentRequest, DeleteWorkerDeploymentVersionRequest,
+    DescribeTaskQueueRequest, DescribeWorkerDeploymentVersionRequest,
+};
+
+use super::{call, version_state};
+use crate::context::Context;
+use crate::error::Result;
+
+/// One version's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Its state.
+    pub(crate) state: VersionState,
+    /// It was routed to at some time.
+    pub(crate) served: bool,
+    /// Workflow task queues it polls or polled.
+    pub(crate) queues: Vec<String>,
+}
+
+fn version(key: &ProcessKey, build_id: &str) -> WorkerDeploymentVersion {
+    WorkerDeploymentVersion {
+        build_id: build_id.to_owned(),
+        deployment_name: key.worker_deployment(),
+    }
+}
+
+/// Reads a version's record; `None` when there is none.
+pub(crate) async fn record(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    build_id: &str,
+) -> Result<Option<Record>> {
+    context.read_turn(namespace).await;
+    let request = DescribeWorkerDeploymentVersionRequest {
+        namespace: namespace.to_owned(),
+        deployment_version: Some(version(key, build_id)),
+        ..Default::default()
+    };
+    let mut connection = context.connection.clone();
+    let answer = call(
+        "read version",
+        WorkflowService::describe_worker_deployment_version(&mut connection, request.into_request()),
+    )
+    .await;
+    match answer {
+        Ok(response) => Ok(response.worker_deployment_version_info.map(|info| Record {
+            state: version_state(info.status()),
+            served: info.first_activation_time.is_some(),
+            queues: info
+                .task_queue_infos
+                .iter()
+                .filter(|queue| queue.r#type() == TaskQueueType::Workflow)
+                .map(|queue| queue.name.clone())
+                .collect(),
+        })),
+        Err(fault) if fault.category == ErrorCategory::NotFound => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Deletes a version's record. `Ok(false)` while the server still refuses, for pollers seen lately
+/// or for running workflows.
+pub(crate) async fn delete(context: &Context, namespace: &str, key: &ProcessKey, build_id: &str) -> Result<bool> {
+    let request = DeleteWorkerDeploymentVersionRequest {
+        namespace: namespace.to_owned(),
+        deployment_version: Some(version(key, build_id)),
+        identity: context.manager_identity(&key.uid),
+        ..Default::default()
+    };
+    let mut connection = context.connection.clone();
+    let answer = call(
+        "delete version record",
+        WorkflowService::delete_worker_deployment_version(&mut connection, request.into_request()),
+    )
+    .await;
+    match answer {
+        Ok(_) => Ok(true),
+        Err(fault) if fault.category == ErrorCategory::NotFound => Ok(true),
+        Err(fault) if fault.category == ErrorCategory::Conflict => Ok(false),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Deletes the Worker Deployment once it has no versions. `Ok(false)` while the server refuses.
+pub(crate) async fn delete_deployment(context: &Context, namespace: &str, key: &ProcessKey) -> Result<bool> {
+    let request = DeleteWorkerDeploymentRequest {
+        namespace: namespace.to_owned(),
+        deployment_name: key.worker_deployment(),
+        identity: context.manager_identity(&key.uid),
+        ..Default::default()
+    };
+    let mut connection = context.connection.clone();
+    let answer = call(
+        "delete Worker Deployment",
+        WorkflowService::delete_worker_deployment(&mut connection, request.into_request()),
+    )
+    .await;
+    match answer {
+        Ok(_) => Ok(true),
+        Err(fault) if fault.category == ErrorCategory::NotFound => Ok(true),
+        Err(fault) if fault.category == ErrorCategory::Conflict => Ok(false),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Pollers of workflow tasks on a queue that do not say which version they are.
+pub(crate) async fn unversioned_pollers(context: &Context, namespace: &str, queue: &str) -> Result<usize> {
+    context.read_turn(namespace).await;
+    let request = DescribeTaskQueueRequest {
+        namespace: namespace.to_owned(),
+        task_queue: Some(TaskQueue {
+            name: queue.to_owned(),
+            ..Default::default()
+        }),
+        task_queue_type: TaskQueueType::Workflow.into(),
+        ..Default::default()
+    };
+    let mut connection = context.connection.clone();
+    let response = call(
+        "read task queue",
+        WorkflowService::describe_task_queue(&mut connection, request.into_request()),
+    )
+    .await?;
+    Ok(response.pollers.iter().filter(|poller| is_unversioned(poller)).count())
+}
+
+fn is_unversioned(poller: &PollerInfo) -> bool {
+    poller
+        .deployment_options
+        .as_ref()
+        .is_none_or(|options| options.worker_versioning_mode() != WorkerVersioningMode::Versioned)
+}

@@ -1,0 +1,66 @@
+//! Waits. Each is one heartbeating activity, however long it takes; none is a loop of activities.
+
+pub(crate) mod drained;
+pub(crate) mod records;
+pub(crate) mod retire;
+pub(crate) mod serving;
+
+use std::time::Duration;
+
+use temporalio_sdk::activities::{ActivityContext, ActivityError};
+
+use crate::error::Fault;
+
+/// Well below the heartbeat time-out of 5 s, so that one lost heartbeat is not a death.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Runs a wait while heartbeating, and stops it when the activity is cancelled or the worker stops.
+pub(crate) async fn beating<T>(
+    ctx: &ActivityContext,
+    wait: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, ActivityError> {
+    let mut wait = std::pin::pin!(wait);
+    let mut beat = tokio::time::interval(BEAT);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = ctx.cancelled() => return Err(ActivityError::cancelled()),
+            result = &mut wait => return result.map_err(Fault::fail),
+            // The heartbeat carries nothing: what the wait is about stands in its summary, and
+            // details that change would be written to the server each time.
+            _ = beat.tick() => ctx.record_heartbeat(()).await?,
+        }
+    }
+}
+
+/// A growing interval between looks at the server.
+pub(crate) struct Pace {
+    next: Duration,
+    most: Duration,
+}
+
+impl Pace {
+    /// From `first` to `most`, growing by half each time.
+    pub(crate) fn new(first: Duration, most: Duration) -> Self {
+        Self { next: first, most }
+    }
+
+    /// Sleeps for the present interval, then grows it.
+    pub(crate) async fn rest(&mut self) {
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 3 / 2).min(self.most);
+    }
+}
+
+/// A failure that passes is waited out here, since a wait that ends loses its place in the queue.
+pub(crate) fn passing<T>(result: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(fault) if fault.category.retryable() => {
+            tracing::info!(category = fault.category.metric_label(), "{fault}; waiting");
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
+}

@@ -1,0 +1,110 @@
+//! Waits until a version's pods are ready and poll on their queue.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use process_operator_crds::ErrorCategory;
+use process_operator_workflows::contract::{WaitServingInput, WaitServingOutcome};
+
+use super::{Pace, passing};
+use crate::context::Context;
+use crate::error::Fault;
+use crate::pods;
+use crate::temporal::versions;
+use crate::watched::workload;
+
+/// How long ready pods may go without a poller of their version before unversioned pollers on the
+/// queue are taken for them.
+const GRACE: Duration = Duration::from_secs(15);
+
+pub(crate) async fn wait(context: &Context, input: &WaitServingInput) -> Result<WaitServingOutcome, Fault> {
+    let left = input.deadline.duration_since(Timestamp::now());
+    let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+    match tokio::time::timeout(left, serve(context, input)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Ok(late(context, input).await),
+    }
+}
+
+async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServingOutcome, Fault> {
+    ready(context, input).await?;
+    let ready_since = tokio::time::Instant::now();
+    let mut pace = Pace::new(Duration::from_millis(50), Duration::from_secs(2));
+    loop {
+        let record = versions::record(context, &input.temporal_namespace, &input.key, &input.build_id).await;
+        if let Some(Some(record)) = passing(record)?
+            && record.queues.contains(&input.task_queue)
+        {
+            return Ok(WaitServingOutcome {
+                serving: true,
+                ..WaitServingOutcome::default()
+            });
+        }
+        if ready_since.elapsed() > GRACE {
+            let pollers =
+                versions::unversioned_pollers(context, &input.temporal_namespace, &input.task_queue).await;
+            if passing(pollers)?.is_some_and(|pollers| pollers > 0) {
+                return Ok(WaitServingOutcome {
+                    serving: false,
+                    category: Some(ErrorCategory::WorkerNotVersioned),
+                    message: format!(
+                        "the workers poll {} without saying their version; set deployment name and build id \
+                         of the worker from TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID and turn \
+                         Worker Versioning on",
+                        input.task_queue
+                    ),
+                });
+            }
+        }
+        pace.rest().await;
+    }
+}
+
+/// Waits by the watcher's cache; looks for itself now and then, in case the watch has gone mute.
+async fn ready(context: &Context, input: &WaitServingInput) -> Result<(), Fault> {
+    let api: Api<Deployment> = Api::namespaced(context.kube.clone(), &input.key.namespace);
+    let mut changes = context.cache.subscribe();
+    loop {
+        changes.mark_unchanged();
+        let cached = context.cache.workload(&input.key.namespace, &input.deployment_name);
+        if cached.is_some_and(|seen| seen.available && seen.owner_uid == input.key.uid) {
+            return Ok(());
+        }
+        if let Ok(result) = tokio::time::timeout(Duration::from_secs(20), changes.changed()).await {
+            if result.is_err() {
+                return Err(Fault::new(ErrorCategory::Unavailable, "the watcher has stopped"));
+            }
+            continue;
+        }
+        let fresh = api.get_opt(&input.deployment_name).await.map_err(Fault::from);
+        if let Some(Some(fresh)) = passing(fresh)?
+            && workload(&fresh).is_some_and(|seen| seen.available && seen.owner_uid == input.key.uid)
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// What was missing when the time was up.
+async fn late(context: &Context, input: &WaitServingInput) -> WaitServingOutcome {
+    let pods = pods::trouble(context, &input.key.namespace, &input.key.name, &input.build_id).await;
+    let seen = context.cache.workload(&input.key.namespace, &input.deployment_name);
+    let message = match seen {
+        Some(seen) if seen.available => format!(
+            "the pods of {} are ready, but no worker of {} polls {}",
+            input.deployment_name, input.build_id, input.task_queue
+        ),
+        Some(seen) => format!(
+            "{}/{} pods of {} are ready{}",
+            seen.ready_replicas, seen.replicas, input.deployment_name, pods
+        ),
+        None => format!("there is no Deployment {}", input.deployment_name),
+    };
+    WaitServingOutcome {
+        serving: false,
+        category: Some(ErrorCategory::ProgressDeadlineExceeded),
+        message: format!("progress deadline exceeded: {message}"),
+    }
+}

@@ -1,0 +1,37 @@
+//! A Deployment in the few words that the watcher keeps and the activities decide on.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+use process_operator_crds::names;
+
+use crate::build::hash;
+use crate::cache::Workload;
+
+/// A Deployment in a few words.
+pub fn workload(live: &Deployment) -> Option<Workload> {
+    let generation = live.metadata.generation.unwrap_or(0);
+    let replicas = live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = live.status.clone().unwrap_or_default();
+    let ready_replicas = status.ready_replicas.unwrap_or(0);
+    let observed = status.observed_generation.unwrap_or(0) >= generation;
+    let updated = status.updated_replicas.unwrap_or(0);
+    Some(Workload {
+        namespace: live.namespace()?,
+        name: live.name_any(),
+        uid: live.uid()?,
+        process: live.labels().get(names::label::PROCESS).cloned().unwrap_or_default(),
+        owner_uid: live
+            .owner_references()
+            .iter()
+            .find(|owner| owner.controller == Some(true))
+            .map(|owner| owner.uid.clone())
+            .unwrap_or_default(),
+        generation,
+        deleting: live.metadata.deletion_timestamp.is_some(),
+        replicas,
+        ready_replicas,
+        available: observed && updated >= replicas && ready_replicas >= replicas,
+        fields: hash::owned_fields(live.metadata.managed_fields.as_ref()),
+        resource_version: live.resource_version().unwrap_or_default(),
+    })
+}

@@ -1,0 +1,95 @@
+//! Arguments of the operator.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs Temporal workers on Kubernetes safely, driven by durable Temporal workflows.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Commands of the binary.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator until it is told to stop.
+    Run(Config),
+}
+
+/// Arguments of `run`. Address, TLS and API key of the Temporal server come from Temporal's own
+/// environment configuration: `TEMPORAL_ADDRESS`, `TEMPORAL_API_KEY`, `TEMPORAL_TLS_*` or a file
+/// named by `TEMPORAL_CONFIG_FILE`.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Temporal namespace of the operator's own workflows; must exist.
+    #[arg(long, env = "TEMPORAL_NAMESPACE", default_value = "default")]
+    pub temporal_namespace: String,
+    /// Temporal address given to workers whose Process names no connection Secret; by default the operator's own.
+    #[arg(long, env = "WORKER_TEMPORAL_ADDRESS")]
+    pub worker_temporal_address: Option<String>,
+    /// Kubernetes namespace to watch; may be repeated. All namespaces when absent.
+    #[arg(long = "watch-namespace", env = "WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+    /// Kubernetes namespace of the operator's own Lease.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "process-operator")]
+    pub namespace: String,
+    /// Name of this replica in Events and as Temporal identity.
+    #[arg(long, env = "POD_NAME", default_value = "process-operator")]
+    pub instance: String,
+    /// Context of the kubeconfig to use; the in-cluster configuration or the current context when absent.
+    #[arg(long)]
+    pub context: Option<String>,
+    /// Seconds between two sweeps for what Kubernetes cannot tell.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub sweep_seconds: u64,
+    /// Seconds without an answer from Temporal after which Processes say so; more than three times the
+    /// probe interval of 5 s keeps single lost answers from showing.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3600))]
+    pub outage_seconds: u64,
+    /// Seconds a version keeps its pods after it has drained, so that activities in flight end.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub scale_down_delay_seconds: u64,
+    /// Seconds that running work gets after SIGTERM; keep it below the pod's termination grace period.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub shutdown_seconds: u64,
+    /// Address of `/livez`, `/readyz` and `/metrics`.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// Address of the Temporal SDK's own Prometheus metrics; off when absent.
+    #[arg(long)]
+    pub sdk_metrics_listen: Option<SocketAddr>,
+    /// Format of the log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+}
+
+/// Format of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people at a terminal.
+    Text,
+}
+
+impl Config {
+    /// Time between sweeps.
+    pub fn sweep(&self) -> Duration {
+        Duration::from_secs(self.sweep_seconds)
+    }
+
+    /// Time after which silence is an outage.
+    pub fn outage(&self) -> Duration {
+        Duration::from_secs(self.outage_seconds)
+    }
+
+    /// Time for running work after SIGTERM.
+    pub fn shutdown(&self) -> Duration {
+        Duration::from_secs(self.shutdown_seconds)
+    }
+}

@@ -1,0 +1,134 @@
+//! Metrics of the operator, on `/metrics`. No object names, uids or error texts as labels.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Label `result`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResultLabel {
+    /// `ok` or the metric label of an error category.
+    pub result: String,
+}
+
+/// Label `kind`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    /// What was watched or found.
+    pub kind: String,
+}
+
+/// All metrics.
+pub struct Metrics {
+    registry: Registry,
+    /// Signals sent to lifecycles.
+    pub signals: Family<ResultLabel, Counter>,
+    /// Time from a change seen to its signal accepted by Temporal.
+    pub signal_seconds: Histogram,
+    /// Watch events by kind.
+    pub watch_events: Family<KindLabel, Counter>,
+    /// Processes seen.
+    pub processes: Gauge,
+    /// 1 while Temporal answers.
+    pub temporal_up: Gauge,
+    /// 1 while the CRD is missing.
+    pub crd_missing: Gauge,
+    /// Sweeps by result.
+    pub sweeps: Family<ResultLabel, Counter>,
+    /// Duration of a sweep.
+    pub sweep_seconds: Gauge<f64, AtomicU64>,
+    /// What sweeps found to report.
+    pub sweep_findings: Family<KindLabel, Counter>,
+    /// Writes of outage conditions.
+    pub outage_writes: Counter,
+    /// Times a worker was replaced by a fresh one.
+    pub worker_restarts: Family<KindLabel, Counter>,
+    /// Signals waiting for Temporal.
+    pub signals_pending: Gauge<i64, AtomicI64>,
+}
+
+impl Metrics {
+    /// Registers everything under the prefix `process_operator`.
+    pub fn new() -> Arc<Self> {
+        let mut registry = Registry::with_prefix("process_operator");
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Version of the operator", version);
+        let mut metrics = Self {
+            registry,
+            signals: Family::default(),
+            signal_seconds: Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
+            watch_events: Family::default(),
+            processes: Gauge::default(),
+            temporal_up: Gauge::default(),
+            crd_missing: Gauge::default(),
+            sweeps: Family::default(),
+            sweep_seconds: Gauge::default(),
+            sweep_findings: Family::default(),
+            outage_writes: Counter::default(),
+            worker_restarts: Family::default(),
+            signals_pending: Gauge::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("signals", "Signals sent to lifecycle workflows, by result", metrics.signals.clone());
+        registry.register_with_unit(
+            "signal",
+            "Time from a change seen to its signal accepted",
+            Unit::Seconds,
+            metrics.signal_seconds.clone(),
+        );
+        registry.register("watch_events", "Watch events, by kind", metrics.watch_events.clone());
+        registry.register("processes", "Processes seen by the watcher", metrics.processes.clone());
+        registry.register("temporal_up", "1 while Temporal answers", metrics.temporal_up.clone());
+        registry.register("crd_missing", "1 while the CRD is not installed", metrics.crd_missing.clone());
+        registry.register("sweeps", "Sweeps, by result", metrics.sweeps.clone());
+        registry.register_with_unit(
+            "sweep_last",
+            "Duration of the last sweep",
+            Unit::Seconds,
+            metrics.sweep_seconds.clone(),
+        );
+        registry.register(
+            "sweep_findings",
+            "What sweeps reported to lifecycles, by kind",
+            metrics.sweep_findings.clone(),
+        );
+        registry.register("outage_writes", "Conditions written about an outage", metrics.outage_writes.clone());
+        registry.register(
+            "worker_restarts",
+            "Workers replaced by fresh ones, by task queue",
+            metrics.worker_restarts.clone(),
+        );
+        registry.register("signals_pending", "Signals waiting to be accepted", metrics.signals_pending.clone());
+        Arc::new(metrics)
+    }
+
+    /// OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// Counts one result.
+    pub fn count(family: &Family<ResultLabel, Counter>, result: &str) {
+        family
+            .get_or_create(&ResultLabel {
+                result: result.to_owned(),
+            })
+            .inc();
+    }
+
+    /// Counts one of a kind.
+    pub fn count_kind(family: &Family<KindLabel, Counter>, kind: &str) {
+        family.get_or_create(&KindLabel { kind: kind.to_owned() }).inc();
+    }
+}

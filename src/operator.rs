@@ -1,0 +1,164 @@
+//! Start-up and stop: what is waited for, what runs beside what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt as _};
+use process_operator_activities::cache::Cache;
+use process_operator_activities::{Context, WorkerDefaults};
+use temporalio_sdk::Runtime;
+use temporalio_sdk::runtime::RuntimeOptions;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::health::{Part, Readiness};
+use crate::metrics::Metrics;
+use crate::watcher::{self, Watcher};
+use crate::workers::Workers;
+use crate::{health, temporal};
+
+/// Runs the operator until SIGTERM or SIGINT. Neither Temporal nor the CRD has to be there at the
+/// start: what is missing is waited for and shown on `/readyz`.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let readiness = Readiness::new();
+    let metrics = Metrics::new();
+    let (stopping, stop) = watch::channel(false);
+    tokio::spawn(async move {
+        signalled().await;
+        tracing::info!("told to stop");
+        stopping.send_replace(true);
+    });
+    let mut server_stop = stop.clone();
+    let server = tokio::spawn(health::serve(config.listen, readiness.clone(), metrics.clone(), async move {
+        let _ = server_stop.wait_for(|stop| *stop).await;
+    }));
+    let options = temporal::options(&config)?;
+    let cache = Cache::default();
+    let (connected, connection) = watch::channel(None);
+    let watcher = Watcher::start(watcher::Setup {
+        config: config.clone(),
+        client: kube_client(&config, true).await?,
+        cache: cache.clone(),
+        connection,
+        readiness: readiness.clone(),
+        metrics: metrics.clone(),
+        stop: stop.clone(),
+    });
+    let work = async {
+        let kube = kube_client(&config, false).await?;
+        let worker_address = temporal::worker_address(&config, &options);
+        let cluster_uid = cluster_uid(&kube, &readiness).await;
+        let connection = temporal::connect(&config, options, &readiness).await;
+        let (registered, search_attributes) = watch::channel(false);
+        temporal::register_search_attributes(&connection, &config.temporal_namespace, &registered).await;
+        let workers = Workers {
+            runtime: Runtime::from_current_tokio(runtime_options(&config)?)
+                .map_err(|error| anyhow::anyhow!("{error}"))?,
+            context: Arc::new(Context::new(
+                kube,
+                connection.clone(),
+                config.temporal_namespace.clone(),
+                cluster_uid,
+                WorkerDefaults {
+                    temporal_address: worker_address,
+                },
+                Duration::from_secs(config.scale_down_delay_seconds),
+                search_attributes.clone(),
+                cache,
+                config.instance.clone(),
+            )),
+            config: config.clone(),
+            readiness: readiness.clone(),
+            metrics,
+        };
+        connected.send_replace(Some(watcher::Link {
+            connection,
+            search_attributes,
+        }));
+        workers.run(stop.clone()).await;
+        anyhow::Ok(())
+    };
+    let mut early = stop.clone();
+    tokio::select! {
+        result = work => result?,
+        // Still waiting for something at start-up: nothing to wind down.
+        () = async { let _ = early.wait_for(|stop| *stop).await; tokio::time::sleep(config.shutdown()).await; } => {}
+    }
+    watcher.join().await;
+    server.await??;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Without retries for activities, whose retries belong to Temporal; with them for the watcher.
+async fn kube_client(config: &Config, retry: bool) -> anyhow::Result<kube::Client> {
+    let mut kube_config = match &config.context {
+        Some(context) => {
+            let options = kube::config::KubeConfigOptions {
+                context: Some(context.clone()),
+                ..kube::config::KubeConfigOptions::default()
+            };
+            kube::Config::from_kubeconfig(&options).await?
+        }
+        None => kube::Config::infer().await?,
+    };
+    kube_config.default_retry = retry;
+    kube_config.connect_timeout = Some(Duration::from_secs(5));
+    if !retry {
+        // A watch is silent for minutes; an activity's call is not.
+        kube_config.read_timeout = Some(Duration::from_secs(15));
+    }
+    Ok(kube::Client::try_from(kube_config)?)
+}
+
+/// uid of `kube-system`: what Kubernetes itself uses as the identity of a cluster.
+async fn cluster_uid(client: &kube::Client, readiness: &Readiness) -> String {
+    let api: Api<Namespace> = Api::all(client.clone());
+    loop {
+        match api.get("kube-system").await {
+            Ok(namespace) => {
+                readiness.up(Part::ApiServer);
+                return namespace.uid().unwrap_or_default();
+            }
+            Err(error) => {
+                tracing::warn!("cannot read namespace kube-system: {error}; trying again");
+                readiness.down(Part::ApiServer, error.to_string());
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+        }
+    }
+}
+
+fn runtime_options(config: &Config) -> anyhow::Result<RuntimeOptions> {
+    let builder = RuntimeOptions::builder();
+    let Some(listen) = config.sdk_metrics_listen else {
+        return builder.build().map_err(|error| anyhow::anyhow!("{error}"));
+    };
+    let exporter = temporalio_common::telemetry::PrometheusExporterOptions::builder()
+        .socket_addr(listen)
+        .counters_total_suffix(true)
+        .unit_suffix(true)
+        .use_seconds_for_durations(true)
+        .build();
+    let server = temporalio_common::telemetry::start_prometheus_metric_exporter(exporter)?;
+    let telemetry = temporalio_common::telemetry::TelemetryOptions::builder()
+        .metrics(server.meter as Arc<dyn temporalio_common::telemetry::metrics::CoreMeter>)
+        .build();
+    builder
+        .telemetry_options(telemetry)
+        .build()
+        .map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = signal(SignalKind::terminate());
+    let interrupt = signal(SignalKind::interrupt());
+    if let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The connection to the Temporal server, and what the operator needs there.
+
+use std::time::Duration;
+
+use process_operator_workflows::contract::{SA_BUILD_ID, SA_NAME, SA_NAMESPACE, SA_PHASE};
+use temporalio_client::envconfig::LoadClientConfigProfileOptions;
+use temporalio_client::grpc::{OperatorService, WorkflowService};
+use temporalio_client::tonic::IntoRequest;
+use temporalio_client::{ClientOptions, Connection, ConnectionOptions};
+use temporalio_common::protos::temporal::api::enums::v1::IndexedValueType;
+use temporalio_common::protos::temporal::api::operatorservice::v1::{
+    AddSearchAttributesRequest, ListSearchAttributesRequest,
+};
+use temporalio_common::protos::temporal::api::workflowservice::v1::{
+    DescribeNamespaceRequest, GetSystemInfoRequest,
+};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::health::{Part, Readiness};
+
+/// How long one probe may take.
+const PROBE: Duration = Duration::from_secs(3);
+/// Pause between tries to connect.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Options of the connection, from Temporal's environment configuration.
+pub fn options(config: &Config) -> anyhow::Result<ConnectionOptions> {
+    let (mut connection, _) = ClientOptions::load_from_config(LoadClientConfigProfileOptions::default())
+        .map_err(|error| anyhow::anyhow!("Temporal's environment configuration: {error}"))?;
+    connection.identity = format!("{}@process-operator", config.instance);
+    connection.connect_timeout = Some(Duration::from_secs(5));
+    Ok(connection)
+}
+
+/// Host and port for workers that are told nothing else.
+pub fn worker_address(config: &Config, options: &ConnectionOptions) -> String {
+    config.worker_temporal_address.clone().unwrap_or_else(|| {
+        let target = &options.target;
+        let host = target.host_str().unwrap_or("localhost");
+        format!("{host}:{}", target.port().unwrap_or(7233))
+    })
+}
+
+/// Connects, for as long as it takes, and finds the operator's namespace.
+pub async fn connect(config: &Config, options: ConnectionOptions, readiness: &Readiness) -> Connection {
+    let mut said = String::new();
+    loop {
+        let why = match Connection::connect(options.clone()).await {
+            Ok(connection) => match namespace(&connection, &config.temporal_namespace).await {
+                Ok(()) => {
+                    readiness.up(Part::Temporal);
+                    return connection;
+                }
+                Err(why) => why,
+            },
+            Err(error) => format!("cannot connect to Temporal at {}: {error}", options.target),
+        };
+        if why != said {
+            tracing::warn!("{why}; trying again every {} s", RETRY.as_secs());
+            said.clone_from(&why);
+        }
+        readiness.down(Part::Temporal, why);
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn namespace(connection: &Connection, namespace: &str) -> Result<(), String> {
+    let request = DescribeNamespaceRequest {
+        namespace: namespace.to_owned(),
+        ..Default::default()
+    };
+    let mut connection = connection.clone();
+    match WorkflowService::describe_namespace(&mut connection, request.into_request()).await {
+        Ok(_) => Ok(()),
+        Err(status) => Err(format!(
+            "Temporal namespace {namespace} (flag --temporal-namespace) cannot be used: {}; \
+             create it with: temporal operator namespace create -n {namespace}",
+            status.message()
+        )),
+    }
+}
+
+/// One cheap call that shows whether the server answers.
+pub async fn probe(connection: &Connection) -> Result<(), String> {
+    // Past the client's own retries, which would hide an outage for ten seconds.
+    let mut service = connection.workflow_service();
+    let answer = service.get_system_info(GetSystemInfoRequest::default().into_request());
+    match tokio::time::timeout(PROBE, answer).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(status)) => Err(status.message().to_owned()),
+        Err(_) => Err(format!("no answer in {} s", PROBE.as_secs())),
+    }
+}
+
+/// Registers the search attributes that make lists in the Temporal UI useful. They are optional: a
+/// server that refuses is used without them.
+pub async fn register_search_attributes(
+    connection: &Connection,
+    namespace: &str,
+    registered: &watch::Sender<bool>,
+) {
+    let names = [SA_NAME, SA_NAMESPACE, SA_PHASE, SA_BUILD_ID];
+    let request = AddSearchAttributesRequest {
+        namespace: namespace.to_owned(),
+        search_attributes: names
+            .into_iter()
+            .map(|name| (name.to_owned(), IndexedValueType::Keyword.into()))
+            .collect(),
+        ..Default::default()
+    };
+    let mut client = connection.clone();
+    if let Err(status) = OperatorService::add_search_attributes(&mut client, request.into_request()).await
+        && status.code() != temporalio_client::tonic::Code::AlreadyExists
+    {
+        tracing::info!("search attributes not registered: {}", status.message());
+    }
+    let request = ListSearchAttributesRequest {
+        namespace: namespace.to_owned(),
+        ..Default::default()
+    };
+    match OperatorService::list_search_attributes(&mut client, request.into_request()).await {
+        Ok(response) => {
+            let known = response.into_inner().custom_attributes;
+            let complete = names.iter().all(|name| known.contains_key(*name));
+            if !complete {
+                tracing::warn!(
+                    "search attributes {names:?} (Keyword) are missing in Temporal namespace {namespace}; \
+                     lifecycles are not indexed until an administrator adds them"
+                );
+            }
+            registered.send_replace(complete);
+        }
+        Err(status) => tracing::warn!("search attributes cannot be listed: {}", status.message()),
+    }
+}

@@ -1,0 +1,120 @@
+//! The watcher: turns changes in Kubernetes into one small signal each, and decides nothing.
+//!
+//! * [`watch`]: what Kubernetes says.
+//! * [`signaler`]: how a signal reaches its lifecycle, also when Temporal is away.
+//! * [`sweep`]: what Kubernetes cannot tell.
+//! * [`outage`]: what is said while Temporal is away, when no workflow can say it.
+
+mod outage;
+mod signaler;
+mod sweep;
+mod watch;
+
+use std::sync::Arc;
+
+use process_operator_activities::cache::Cache;
+use temporalio_client::Connection;
+use tokio::sync::watch as channel;
+use tokio::task::JoinSet;
+
+pub use signaler::Signaler;
+
+use crate::config::Config;
+use crate::health::Readiness;
+use crate::metrics::Metrics;
+
+/// The way to Temporal, once there is one.
+#[derive(Clone)]
+pub struct Link {
+    /// Connection to the server.
+    pub connection: Connection,
+    /// Whether search attributes may be set.
+    pub search_attributes: channel::Receiver<bool>,
+}
+
+/// What the watcher is made of.
+pub struct Setup {
+    /// Arguments.
+    pub config: Config,
+    /// Kubernetes client.
+    pub client: kube::Client,
+    /// Filled here, read by activities.
+    pub cache: Cache,
+    /// Resolves when Temporal is connected.
+    pub connection: channel::Receiver<Option<Link>>,
+    /// For `/readyz`.
+    pub readiness: Readiness,
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// Becomes true when the operator is told to stop.
+    pub stop: channel::Receiver<bool>,
+}
+
+/// What the tasks of the watcher share.
+#[derive(Clone)]
+struct Shared {
+    config: Config,
+    client: kube::Client,
+    cache: Cache,
+    connection: channel::Receiver<Option<Link>>,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    signaler: Signaler,
+    /// Number of first lists that are complete: before all are, what is not cached may still exist.
+    lists: channel::Sender<usize>,
+}
+
+impl Shared {
+    /// Waits for the first connection.
+    async fn link(&self) -> Option<Link> {
+        let mut connection = self.connection.clone();
+        connection.wait_for(Option::is_some).await.ok()?.clone()
+    }
+}
+
+/// The running watcher.
+pub struct Watcher {
+    tasks: JoinSet<()>,
+}
+
+impl Watcher {
+    /// Starts all tasks. Each ends when the operator is told to stop.
+    pub fn start(setup: Setup) -> Self {
+        let signaler = Signaler::new(setup.connection.clone(), &setup.config, setup.metrics.clone());
+        let shared = Shared {
+            config: setup.config,
+            client: setup.client,
+            cache: setup.cache,
+            connection: setup.connection,
+            readiness: setup.readiness,
+            metrics: setup.metrics,
+            signaler,
+            lists: channel::channel(0).0,
+        };
+        let mut tasks = JoinSet::new();
+        let stop = setup.stop;
+        spawn(&mut tasks, &stop, watch::run(shared.clone()));
+        spawn(&mut tasks, &stop, sweep::run(shared.clone()));
+        spawn(&mut tasks, &stop, outage::run(shared));
+        Self { tasks }
+    }
+
+    /// Waits until all tasks have ended.
+    pub async fn join(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+fn spawn(
+    tasks: &mut JoinSet<()>,
+    stop: &channel::Receiver<bool>,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let mut stop = stop.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = task => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    });
+}

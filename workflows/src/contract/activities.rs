@@ -1,0 +1,191 @@
+//! Typed names of the activities. They are implemented in crate `process-operator-activities`;
+//! here are only their names and payloads, so that workflow code cannot reach an implementation.
+
+use jiff::Timestamp;
+use process_operator_crds::ErrorCategory;
+use serde::{Deserialize, Serialize};
+use temporalio_workflow::common::ActivityDefinition;
+
+use super::{ActOutcome, Observation, ProcessKey, Step};
+
+macro_rules! activity {
+    ($(#[$doc:meta])* $marker:ident, $name:literal, $input:ty => $output:ty) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $marker;
+
+        impl ActivityDefinition for $marker {
+            type Input = $input;
+            type Output = $output;
+
+            fn name(&self) -> &'static str {
+                $name
+            }
+        }
+    };
+}
+
+activity!(
+    /// Reads everything a decision needs. Local: reads are not worth history events.
+    Observe, "observe", ObserveInput => Observation
+);
+activity!(
+    /// Carries out a list of steps on Kubernetes. Local.
+    Act, "act", ActInput => ActOutcome
+);
+activity!(
+    /// Waits until a version's pods are ready and poll on its task queue. Heartbeats.
+    WaitServing, "wait-serving", WaitServingInput => WaitServingOutcome
+);
+activity!(
+    /// Makes a version Current.
+    SetCurrent, "set-current", SetCurrentInput => ()
+);
+activity!(
+    /// Waits until the server reports a version drained. Heartbeats.
+    WaitDrained, "wait-drained", WaitDrainedInput => WaitDrainedOutcome
+);
+activity!(
+    /// Deletes a retired version's Deployment, ControllerRevision and server record. Heartbeats.
+    RetireVersion, "retire-version", RetireInput => RetireOutcome
+);
+activity!(
+    /// Cleans the server's records of a deleted Process. Heartbeats.
+    CleanRecords, "clean-records", CleanRecordsInput => CleanRecordsOutcome
+);
+
+/// Input of [`Observe`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ObserveInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// Also look for open children of an earlier lifecycle.
+    pub adopt: bool,
+}
+
+/// Input of [`Act`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ActInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// The generation that the steps were planned for.
+    pub generation: i64,
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+}
+
+/// Names of one version in both worlds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct WaitServingInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// The version.
+    pub build_id: String,
+    /// Its Deployment.
+    pub deployment_name: String,
+    /// Temporal namespace of the workers.
+    pub temporal_namespace: String,
+    /// Their task queue.
+    pub task_queue: String,
+    /// When to give up.
+    pub deadline: Timestamp,
+}
+
+/// Outcome of [`WaitServing`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct WaitServingOutcome {
+    /// The version serves its queue.
+    pub serving: bool,
+    /// Why it does not, when it does not.
+    pub category: Option<ErrorCategory>,
+    /// For people.
+    pub message: String,
+}
+
+/// Input of [`SetCurrent`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SetCurrentInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// Temporal namespace of the workers.
+    pub temporal_namespace: String,
+    /// The version to route to.
+    pub build_id: String,
+}
+
+/// Input of [`WaitDrained`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct WaitDrainedInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// Temporal namespace of the workers.
+    pub temporal_namespace: String,
+    /// The retiring version.
+    pub build_id: String,
+}
+
+/// Outcome of [`WaitDrained`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct WaitDrainedOutcome {
+    /// Nothing holds the version any more.
+    pub drained: bool,
+    /// The version is routed to again; its retirement is off.
+    pub in_use: bool,
+    /// It never had traffic, so nothing in flight has to end.
+    pub never_served: bool,
+}
+
+/// Input of [`RetireVersion`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RetireInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// Temporal namespace of the workers.
+    pub temporal_namespace: String,
+    /// The version.
+    pub build_id: String,
+    /// Its Deployment and ControllerRevision.
+    pub name: String,
+}
+
+/// Outcome of [`RetireVersion`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RetireOutcome {
+    /// Everything of the version is gone.
+    pub retired: bool,
+    /// The version got work again before its pods went; drain again.
+    pub in_use: bool,
+    /// For people.
+    pub message: String,
+}
+
+/// Input of [`CleanRecords`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CleanRecordsInput {
+    /// The Process that is gone.
+    pub key: ProcessKey,
+    /// Temporal namespace of its workers.
+    pub temporal_namespace: String,
+}
+
+/// Outcome of [`CleanRecords`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CleanRecordsOutcome {
+    /// Version records deleted.
+    pub deleted: Vec<String>,
+    /// Version records left, with the reason (abandoned runs, a successor).
+    pub left: std::collections::BTreeMap<String, String>,
+    /// A successor of the same name has claimed the Worker Deployment.
+    pub claimed: bool,
+}

@@ -1,0 +1,52 @@
+//! Payloads and names shared by the watcher, the workflows and the activities.
+//!
+//! Everything here ends up in workflow histories that live for weeks: fields are only ever added,
+//! always with a default, and nothing here may carry a value of a Secret or of an env variable.
+
+mod activities;
+mod observation;
+mod signals;
+mod state;
+mod steps;
+
+pub use activities::{
+    Act, ActInput, CleanRecords, CleanRecordsInput, CleanRecordsOutcome, Observe, ObserveInput,
+    RetireInput, RetireOutcome, RetireVersion, SetCurrent, SetCurrentInput, WaitDrained,
+    WaitDrainedInput, WaitDrainedOutcome, WaitServing, WaitServingInput, WaitServingOutcome,
+};
+pub use observation::{
+    DeploymentView, Observation, ProcessView, Routing, RoutingState, Settings, VersionState,
+    VersionView,
+};
+pub use signals::{ChangeKind, Changed, ChildFinished, ChildKind, ChildOutcome};
+pub use state::{CurrentVersion, Drain, FailedVersion, LifecycleInput, Rollout, State, Transition};
+pub use steps::{ActOutcome, EventType, StatusView, Step, StepFailure, VersionStatus};
+
+pub use process_operator_crds::names::ProcessKey;
+pub use process_operator_crds::names::queue::{
+    MAIN as QUEUE_MAIN, ROUTING as QUEUE_ROUTING, WAITS as QUEUE_WAITS,
+};
+
+/// Workflow type of the lifecycle of one Process.
+pub const TYPE_LIFECYCLE: &str = "ProcessLifecycle";
+/// Workflow type of one change of version.
+pub const TYPE_ROLLOUT: &str = "ProcessRollout";
+/// Workflow type of the retirement of one version.
+pub const TYPE_DRAIN: &str = "ProcessDrain";
+
+/// Signal that tells a lifecycle that something it looks at may have changed.
+pub const SIGNAL_CHANGED: &str = "changed";
+/// Signal by which a child reports how it ended.
+pub const SIGNAL_CHILD_FINISHED: &str = "child-finished";
+
+/// Memo key of the digest that the sweep compares; see [`crate::plan::digest`].
+pub const MEMO_DIGEST: &str = "processOperatorDigest";
+
+/// Search attribute: `metadata.name` of the Process.
+pub const SA_NAME: &str = "ProcessName";
+/// Search attribute: `metadata.namespace` of the Process.
+pub const SA_NAMESPACE: &str = "ProcessKubernetesNamespace";
+/// Search attribute: one word for where the Process stands, for lists in the Temporal UI.
+pub const SA_PHASE: &str = "ProcessPhase";
+/// Search attribute: the build id a workflow is about.
+pub const SA_BUILD_ID: &str = "ProcessBuildId";

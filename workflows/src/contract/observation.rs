@@ -1,0 +1,169 @@
+//! What one look at the world gives the plan.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::StepFailure;
+
+/// One consistent look at Kubernetes and Temporal, taken by the `observe` activity.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Observation {
+    /// The Process; `None` when it is gone or was re-created with another uid.
+    pub process: Option<ProcessView>,
+    /// Why the stored object cannot be read as a `Process` (it slipped past an older schema).
+    pub invalid: Option<String>,
+    /// Versions known to Kubernetes (a Deployment or a ControllerRevision), by build id.
+    pub versions: BTreeMap<String, VersionView>,
+    /// What Temporal says about the Worker Deployment.
+    pub routing: Routing,
+    /// `<namespace>/<name>` of an older Process that owns the task queue.
+    pub queue_holder: Option<String>,
+    /// The operator's settings that decisions depend on; recorded so that decisions replay.
+    pub settings: Settings,
+    /// Ids of open children, asked for only when a lifecycle starts with an empty memory.
+    pub children: Vec<String>,
+    /// The look failed; nothing else in here can be relied on.
+    pub failure: Option<StepFailure>,
+}
+
+/// The parts of a Process that decisions depend on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ProcessView {
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// Our finalizer is present.
+    pub finalizer: bool,
+    /// `spec.suspend`.
+    pub suspend: bool,
+    /// `spec.replicas`, per live version.
+    pub replicas: i32,
+    /// `spec.image`.
+    pub image: String,
+    /// `spec.temporal.namespace`.
+    pub temporal_namespace: String,
+    /// `spec.temporal.taskQueue`.
+    pub task_queue: String,
+    /// Build id that the spec asks for.
+    pub build_id: String,
+    /// Name of the Deployment of that build id.
+    pub deployment_name: String,
+    /// `spec.rollout.progressDeadlineSeconds`.
+    pub progress_deadline_seconds: i64,
+    /// A lifecycle has written status before: this one is a successor of a closed one.
+    pub had_lifecycle: bool,
+    /// `status.currentVersion.buildId` as last published.
+    pub published_current: Option<String>,
+}
+
+/// One version as Kubernetes knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct VersionView {
+    /// Name of its Deployment and of its ControllerRevision.
+    pub name: String,
+    /// Image of its worker container.
+    pub image: String,
+    /// Its ControllerRevision exists, so that its Deployment can be re-made.
+    pub revision: bool,
+    /// Hash of the Deployment that should be there; compared with [`DeploymentView::applied`].
+    pub desired: String,
+    /// Its Deployment, if there is one.
+    pub deployment: Option<DeploymentView>,
+}
+
+/// An owned Deployment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DeploymentView {
+    /// `metadata.uid`; fences writes.
+    pub uid: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Its controller is not this Process: never touched.
+    pub foreign: bool,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// `spec.replicas`.
+    pub replicas: i32,
+    /// `status.readyReplicas`.
+    pub ready_replicas: i32,
+    /// All replicas of the present template are ready and the controller has seen the spec.
+    pub available: bool,
+    /// Hash written at the last apply (an annotation).
+    pub applied: String,
+    /// Hash over the set of fields that we own; it changes when somebody else writes one of them.
+    pub fields: String,
+}
+
+/// The Worker Deployment's routing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Routing {
+    /// Whether the rest can be relied on.
+    pub state: RoutingState,
+    /// Build id of the Current version.
+    pub current: Option<String>,
+    /// Build id of the Ramping version.
+    pub ramping: Option<String>,
+    /// Who holds the Worker Deployment, when it is not us, not a predecessor and not nobody.
+    pub foreign_manager: Option<String>,
+    /// All versions the server has a record of.
+    pub versions: BTreeMap<String, VersionState>,
+    /// For people, when something is wrong.
+    pub message: String,
+}
+
+/// How much is known about the routing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RoutingState {
+    /// The server answered.
+    Known,
+    /// The Temporal namespace does not exist.
+    NamespaceNotFound,
+    /// The operator may not look at that Temporal namespace.
+    Forbidden,
+    /// The server did not answer or its answer is not understood; nothing may be retired.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// `WorkerDeploymentVersionStatus` of the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VersionState {
+    /// Registered by the API, no poller yet.
+    Created,
+    /// Polling, never routed to.
+    Inactive,
+    /// New executions go here.
+    Current,
+    /// A share of new executions goes here.
+    Ramping,
+    /// Held by running pinned workflows.
+    Draining,
+    /// Nothing holds it.
+    Drained,
+    /// Not one of the above: treated as in use.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// Settings of the operator that decisions depend on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Settings {
+    /// The search attributes are registered and may be written.
+    pub search_attributes: bool,
+    /// How long a version keeps its pods after it has drained.
+    pub scale_down_delay_seconds: i64,
+    /// Identity under which routing is changed.
+    pub manager_identity: String,
+    /// Temporal namespace of the operator's own workflows.
+    pub control_namespace: String,
+}

@@ -1,0 +1,141 @@
+//! What a lifecycle remembers, also across continue-as-new.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use process_operator_crds::ErrorCategory;
+use serde::{Deserialize, Serialize};
+
+use super::{Changed, ProcessKey, StepFailure};
+
+/// Input of [`crate::lifecycle::ProcessLifecycle`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LifecycleInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// Memory of the previous run; absent for a first run.
+    pub state: Option<State>,
+}
+
+/// Memory of a lifecycle. All of it can be rebuilt from the world: a lifecycle terminated by hand
+/// starts again with an empty one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct State {
+    /// The rollout in flight.
+    pub rollout: Option<Rollout>,
+    /// The target version, when its rollout failed.
+    pub failed: Option<FailedVersion>,
+    /// Retirements in flight, by build id.
+    pub drains: BTreeMap<String, Drain>,
+    /// The current version.
+    pub current: Option<CurrentVersion>,
+    /// The build id asked for, and since when.
+    pub target: Option<(String, Timestamp)>,
+    /// Field-set hash of each Deployment at our last apply, by name.
+    pub applied: BTreeMap<String, String>,
+    /// Children started so far; makes their ids unique.
+    pub children: u32,
+    /// Transitions, oldest first, at most [`State::HISTORY`].
+    pub history: Vec<Transition>,
+    /// The failure that is being retried, and how often it was tried.
+    pub trouble: Option<(StepFailure, u32)>,
+    /// Signals of a kind that this release does not know, kept for a newer one.
+    pub unknown: Vec<Changed>,
+    /// Open children of an earlier lifecycle were looked for.
+    pub adopted: bool,
+    /// Digest last written to the memo.
+    pub digest: String,
+    /// Phase and build id last written to the search attributes.
+    pub indexed: (String, String),
+    /// Temporal namespace and Worker Deployment were used, so records may need cleaning.
+    pub temporal_namespace: String,
+}
+
+impl State {
+    /// How many transitions are kept.
+    pub const HISTORY: usize = 10;
+    /// How many undecodable or unknown signals are kept.
+    pub const UNKNOWN: usize = 20;
+
+    /// Appends to the history, dropping the oldest entry when full.
+    pub fn record(&mut self, transition: Transition) {
+        self.history.push(transition);
+        let excess = self.history.len().saturating_sub(Self::HISTORY);
+        self.history.drain(..excess);
+    }
+}
+
+/// A rollout in flight.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Rollout {
+    /// Workflow id of the child.
+    pub id: String,
+    /// The version it brings live.
+    pub build_id: String,
+    /// When it began.
+    pub since: Timestamp,
+    /// When it must have succeeded.
+    pub deadline: Timestamp,
+    /// It was told to stop.
+    pub cancelled: bool,
+}
+
+/// A retirement in flight.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Drain {
+    /// Workflow id of the child.
+    pub id: String,
+    /// Deployment of the version.
+    pub deployment_name: String,
+    /// Image of the version.
+    pub image: String,
+    /// When it began.
+    pub since: Timestamp,
+    /// It was told to stop.
+    pub cancelled: bool,
+}
+
+/// The version that new executions go to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CurrentVersion {
+    /// Build id.
+    pub build_id: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A target version whose rollout failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedVersion {
+    /// Build id.
+    pub build_id: String,
+    /// Why.
+    pub category: ErrorCategory,
+    /// For people.
+    pub message: String,
+    /// Its Deployment was available at that time: becoming available again is no news.
+    #[serde(default)]
+    pub available: bool,
+}
+
+/// One line of `status.history`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Transition {
+    /// When.
+    pub time: Timestamp,
+    /// What happened; also the reason of the Event.
+    pub what: String,
+    /// The version it is about.
+    pub build_id: String,
+    /// Why, for people.
+    pub reason: String,
+    /// Who asked; `process-operator` when nobody did.
+    pub actor: String,
+}

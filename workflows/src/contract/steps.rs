@@ -1,0 +1,132 @@
+//! What the plan asks the `act` activity to do.
+
+use jiff::Timestamp;
+use process_operator_crds::ErrorCategory;
+use process_operator_crds::conditions::NewCondition;
+use serde::{Deserialize, Serialize};
+
+/// One write to Kubernetes. Steps are carried out in order; the first failure ends the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all_fields = "camelCase")]
+pub enum Step {
+    /// Add our finalizer.
+    EnsureFinalizer,
+    /// Create the ControllerRevision (when missing) and server-side apply the Deployment.
+    ApplyVersion {
+        /// The version.
+        build_id: String,
+        /// Name of its Deployment and ControllerRevision.
+        name: String,
+        /// uid of the Deployment as observed; `None` when it has to be created.
+        uid: Option<String>,
+        /// Its ControllerRevision was observed.
+        revision: bool,
+        /// `spec.replicas`.
+        replicas: i32,
+    },
+    /// Delete a version's Deployment and ControllerRevision.
+    DeleteVersion {
+        /// Name of both.
+        name: String,
+        /// uid of the Deployment as observed.
+        uid: Option<String>,
+    },
+    /// Publish status, when it differs from what is there.
+    PublishStatus {
+        /// The complete status.
+        status: Box<StatusView>,
+    },
+    /// Record an Event about the Process. Its name derives from `id`, so a repetition is refused by the API server.
+    Event {
+        /// Unique per occurrence.
+        id: String,
+        /// Normal or Warning.
+        kind: EventType,
+        /// Unique, specific reason.
+        reason: String,
+        /// What was done or tried.
+        action: String,
+        /// For people.
+        note: String,
+    },
+    /// Remove our finalizer; always last.
+    RemoveFinalizer,
+}
+
+/// Type of a Kubernetes Event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventType {
+    /// For information.
+    #[default]
+    Normal,
+    /// Something a person may have to act on.
+    Warning,
+}
+
+/// Why a look or a step did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepFailure {
+    /// Decides retry, condition, Event and metric.
+    pub category: ErrorCategory,
+    /// For people; names the object and the fix.
+    pub message: String,
+}
+
+/// Outcome of a list of steps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ActOutcome {
+    /// Field-set hash of each Deployment that was applied, by name.
+    pub applied: std::collections::BTreeMap<String, String>,
+    /// The step that failed, if one did.
+    pub failure: Option<StepFailure>,
+    /// The Process changed since it was observed: nothing more was done, look again.
+    pub superseded: bool,
+}
+
+/// Status of the Process, complete but for what needs the live object (transition times).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StatusView {
+    /// The generation acted on.
+    pub observed_generation: i64,
+    /// All conditions that we own.
+    pub conditions: Vec<NewCondition>,
+    /// The version that new executions go to.
+    pub current: Option<VersionStatus>,
+    /// The version that the spec asks for.
+    pub target: Option<VersionStatus>,
+    /// Versions being retired.
+    pub draining: Vec<VersionStatus>,
+    /// The queue that starters use.
+    pub task_queue: String,
+    /// Temporal namespace, id and run id of the lifecycle.
+    pub workflow: [String; 3],
+    /// The last transitions, oldest first.
+    pub history: Vec<super::Transition>,
+    /// Pods of the current version, ready or not.
+    pub replicas: i32,
+    /// Label selector of the current version's pods.
+    pub selector: String,
+    /// Versions that exist in Kubernetes.
+    pub version_count: i32,
+}
+
+/// One version in status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct VersionStatus {
+    /// Build id.
+    pub build_id: String,
+    /// Image.
+    pub image: String,
+    /// Deployment.
+    pub deployment_name: String,
+    /// Wanted pods.
+    pub replicas: i32,
+    /// Ready pods.
+    pub ready_replicas: i32,
+    /// Since when it has this role.
+    pub since: Option<Timestamp>,
+}

@@ -1,0 +1,142 @@
+//! `ProcessDrain`: retires one version. It waits until the server says that no running workflow is
+//! pinned to it, lets what is in flight end, then removes its workers and its records.
+
+use std::time::Duration;
+
+use temporalio_macros::{workflow, workflow_methods};
+use temporalio_workflow::{TimerOptions, TimerResult, WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination};
+
+use crate::contract::{
+    ChildFinished, ChildKind, ChildOutcome, ProcessKey, RetireInput, RetireVersion, StepFailure,
+    WaitDrained, WaitDrainedInput,
+};
+use crate::support::{self, report};
+
+/// Input of [`ProcessDrain`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DrainInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// The version to retire.
+    pub build_id: String,
+    /// Its Deployment; empty when only the server knows the version.
+    pub deployment_name: String,
+    /// Temporal namespace of the workers.
+    pub temporal_namespace: String,
+    /// How long the pods stay after the last workflow ended, so that activities in flight end.
+    pub scale_down_delay_seconds: i64,
+    /// Search attributes may be written.
+    pub search_attributes: bool,
+}
+
+/// The retirement of one version.
+#[workflow]
+pub struct ProcessDrain {
+    input: DrainInput,
+}
+
+#[workflow_methods]
+impl ProcessDrain {
+    #[init]
+    fn new(_ctx: &WorkflowContextView, input: DrainInput) -> Self {
+        Self { input }
+    }
+
+    /// Waits for the last workflow, then removes the version.
+    #[run(name = "ProcessDrain")]
+    pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<String> {
+        let input = ctx.state(|s| s.input.clone());
+        if input.search_attributes {
+            ctx.upsert_search_attributes(support::search_attributes(&input.key, "Draining", &input.build_id));
+        }
+        let result = retire(ctx, &input).await;
+        let (outcome, failure) = match &result {
+            Ok(_) => (ChildOutcome::Completed, None),
+            Err(None) => (ChildOutcome::Canceled, None),
+            Err(Some(failure)) => (ChildOutcome::Failed, Some(failure)),
+        };
+        let finished = ChildFinished {
+            id: ctx.workflow_id().to_owned(),
+            kind: ChildKind::Drain,
+            build_id: input.build_id.clone(),
+            outcome,
+            category: failure.map(|failure| failure.category.metric_label().to_owned()).unwrap_or_default(),
+            message: match &result {
+                Ok(message) => message.clone(),
+                Err(_) => failure.map(|failure| failure.message.clone()).unwrap_or_default(),
+            },
+        };
+        report(ctx, &input.key, finished).await;
+        match result {
+            Ok(message) => Ok(message),
+            Err(None) => Err(WorkflowTermination::cancelled()),
+            Err(Some(failure)) => Err(support::failed(failure)),
+        }
+    }
+}
+
+/// `Err(None)` when told to stop.
+async fn retire(
+    ctx: &WorkflowContext<ProcessDrain>,
+    input: &DrainInput,
+) -> Result<String, Option<StepFailure>> {
+    loop {
+        ctx.set_current_details(format!(
+            "Waiting until no running workflow is pinned to `{}`.",
+            input.build_id
+        ));
+        let waited = ctx
+            .execute_activity(
+                WaitDrained,
+                WaitDrainedInput {
+                    key: input.key.clone(),
+                    temporal_namespace: input.temporal_namespace.clone(),
+                    build_id: input.build_id.clone(),
+                },
+                support::wait(format!("wait until {} is drained", input.build_id)),
+            )
+            .await
+            .map_err(support::unless_cancelled)?;
+        if waited.in_use {
+            return Ok(format!("{} is in use again", input.build_id));
+        }
+        if !waited.never_served && input.scale_down_delay_seconds > 0 {
+            ctx.set_current_details(format!(
+                "`{}` is drained; its pods stay {} s more so that activities in flight end.",
+                input.build_id, input.scale_down_delay_seconds
+            ));
+            let delay = Duration::from_secs(input.scale_down_delay_seconds.unsigned_abs());
+            let fired = ctx
+                .timer(
+                    TimerOptions::builder(delay)
+                        .summary(format!("let activities of {} end", input.build_id))
+                        .build(),
+                )
+                .await;
+            if matches!(fired, TimerResult::Cancelled) {
+                return Err(None);
+            }
+        }
+        ctx.set_current_details(format!("Removing workers and records of `{}`.", input.build_id));
+        let retired = ctx
+            .execute_activity(
+                RetireVersion,
+                RetireInput {
+                    key: input.key.clone(),
+                    temporal_namespace: input.temporal_namespace.clone(),
+                    build_id: input.build_id.clone(),
+                    name: input.deployment_name.clone(),
+                },
+                support::wait(format!("remove {}", input.build_id)),
+            )
+            .await
+            .map_err(support::unless_cancelled)?;
+        if retired.in_use {
+            // Work came back between the drain and the removal: drain again.
+            continue;
+        }
+        ctx.set_current_details(format!("`{}` is gone.", input.build_id));
+        return Ok(format!("{} is gone; {}", input.build_id, retired.message));
+    }
+}

@@ -1,0 +1,373 @@
+//! The decisions of the operator, as pure functions: what is remembered and what is seen go in,
+//! what to do comes out. Nothing here waits, calls or looks at a clock.
+
+mod conditions;
+mod digest;
+mod reports;
+mod versions;
+#[cfg(test)]
+mod tests;
+
+use jiff::{SignedDuration, Timestamp};
+use process_operator_crds::names::BuildId;
+use process_operator_crds::{ErrorCategory, Reason};
+
+use crate::contract::{
+    ChildFinished, EventType, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State, Step, Transition,
+};
+pub use conditions::Verdict;
+pub(crate) use conditions::category_of;
+pub use digest::{DeploymentMark, digest};
+pub use versions::Role;
+
+/// What to do after one look at the world.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Writes to Kubernetes, in order.
+    pub steps: Vec<Step>,
+    /// Children to start.
+    pub start: Vec<Child>,
+    /// Workflow ids of children to cancel.
+    pub cancel: Vec<String>,
+    /// The Process is gone or about to be: clean the server's records and finish.
+    pub finish: bool,
+    /// Nothing is under way or wrong: the digest may be written to the memo.
+    pub settled: Option<String>,
+    /// One word for the Temporal UI.
+    pub phase: String,
+    /// Text for the Temporal UI.
+    pub details: String,
+}
+
+/// A child workflow to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Child {
+    /// Bring a version live.
+    Rollout {
+        /// Workflow id.
+        id: String,
+        /// Version.
+        build_id: String,
+        /// Its Deployment.
+        deployment_name: String,
+        /// When to give up.
+        deadline: Timestamp,
+    },
+    /// Retire a version.
+    Drain {
+        /// Workflow id.
+        id: String,
+        /// Version.
+        build_id: String,
+        /// Its Deployment.
+        deployment_name: String,
+    },
+}
+
+/// Why nothing new may be deployed. The running versions are kept as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Goes into the conditions.
+    pub reason: Reason,
+    /// For people; names the field and the fix.
+    pub message: String,
+}
+
+/// Decides what to do. `state` is updated with what was decided, so that the next decision builds on it.
+pub fn plan(
+    state: &mut State,
+    key: &ProcessKey,
+    run_id: &str,
+    seen: &Observation,
+    reports: &[ChildFinished],
+    now: Timestamp,
+) -> Plan {
+    let Some(process) = &seen.process else {
+        return Plan {
+            finish: true,
+            cancel: cancel_all(state),
+            phase: "Deleted".into(),
+            details: "The Process is gone; cleaning the server's records.".into(),
+            ..Plan::default()
+        };
+    };
+    if !process.temporal_namespace.is_empty() {
+        state.temporal_namespace.clone_from(&process.temporal_namespace);
+    }
+    if process.deleting {
+        return delete(state, key, run_id, seen, process, now);
+    }
+    let mut plan = Plan::default();
+    versions::adopt(state, key, seen, now);
+    versions::follow_routing(state, seen, now);
+    for report in reports {
+        reports::absorb(state, key, seen, report, now, &mut plan);
+    }
+    let block = block(process, seen);
+    if state.target.as_ref().is_none_or(|(build, _)| *build != process.build_id) && block.is_none() {
+        state.target = Some((process.build_id.clone(), now));
+    }
+    let roles = versions::roles(state, process, seen, block.is_some());
+    if !process.suspend && seen.invalid.is_none() {
+        versions::restore(state, process, seen, &roles, &mut plan);
+    }
+    roll_out(state, key, process, seen, block.as_ref(), now, &mut plan);
+    versions::retire(state, key, process, seen, &roles, now, &mut plan);
+    let verdict = conditions::verdict(state, process, seen, block.as_ref());
+    finish_plan(state, key, run_id, seen, process, &verdict, &mut plan);
+    plan
+}
+
+/// What keeps the spec from being acted on, worst first.
+fn block(process: &ProcessView, seen: &Observation) -> Option<Block> {
+    let namespace = &process.temporal_namespace;
+    let found = if let Some(message) = &seen.invalid {
+        (Reason::InvalidSpec, message.clone())
+    } else if process.suspend {
+        (
+            Reason::Suspended,
+            "spec.suspend is true: observing, not acting".into(),
+        )
+    } else if let Some(holder) = &seen.queue_holder {
+        (
+            Reason::TaskQueueConflict,
+            format!(
+                "task queue {} in Temporal namespace {namespace} is served by the older Process {holder}; \
+                 set another spec.temporal.taskQueue or delete that Process",
+                process.task_queue
+            ),
+        )
+    } else if seen.routing.state == RoutingState::NamespaceNotFound {
+        (
+            Reason::NamespaceNotFound,
+            format!(
+                "Temporal namespace {namespace} does not exist; create it or correct spec.temporal.namespace"
+            ),
+        )
+    } else if seen.routing.state == RoutingState::Forbidden {
+        (
+            Reason::Forbidden,
+            format!(
+                "the operator may not use Temporal namespace {namespace}: {}",
+                seen.routing.message
+            ),
+        )
+    } else if let Some(manager) = &seen.routing.foreign_manager {
+        (
+            Reason::DeploymentOwnedElsewhere,
+            format!(
+                "the Worker Deployment in Temporal namespace {namespace} is managed by {manager:?}; \
+                 unset its manager identity to hand it over"
+            ),
+        )
+    } else {
+        return None;
+    };
+    Some(Block {
+        reason: found.0,
+        message: found.1,
+    })
+}
+
+/// Starts, keeps or stops the rollout of the target version.
+fn roll_out(
+    state: &mut State,
+    key: &ProcessKey,
+    process: &ProcessView,
+    seen: &Observation,
+    block: Option<&Block>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let target = &process.build_id;
+    if let Some(rollout) = &mut state.rollout {
+        if block.is_none() && rollout.build_id == *target {
+            return;
+        }
+        if !rollout.cancelled {
+            rollout.cancelled = true;
+            plan.cancel.push(rollout.id.clone());
+        }
+        if block.is_some() {
+            return;
+        }
+        state.rollout = None;
+    }
+    if state.failed.as_ref().is_some_and(|failed| failed.build_id != *target) {
+        state.failed = None;
+    }
+    let is_current = seen.routing.state == RoutingState::Known
+        && seen.routing.current.as_ref() == Some(target);
+    if block.is_some() || is_current || seen.routing.state != RoutingState::Known {
+        return;
+    }
+    if let Some(failed) = &state.failed {
+        let available = seen
+            .versions
+            .get(target)
+            .and_then(|version| version.deployment.as_ref())
+            .is_some_and(|deployment| deployment.available);
+        let handed_over = failed.category == ErrorCategory::DeploymentOwnedElsewhere;
+        if !(handed_over || available && !failed.available) {
+            return;
+        }
+        state.failed = None;
+    }
+    state.children += 1;
+    let deadline = now
+        .checked_add(SignedDuration::from_secs(process.progress_deadline_seconds))
+        .unwrap_or(Timestamp::MAX);
+    let id = key.rollout(&BuildId::from_observed(target), state.children).to_string();
+    state.rollout = Some(Rollout {
+        id: id.clone(),
+        build_id: target.clone(),
+        since: now,
+        deadline,
+        cancelled: false,
+    });
+    note(
+        state,
+        plan,
+        key,
+        now,
+        "RolloutStarted",
+        target,
+        &format!("image {}", process.image),
+    );
+    plan.start.push(Child::Rollout {
+        id,
+        build_id: target.clone(),
+        deployment_name: process.deployment_name.clone(),
+        deadline,
+    });
+}
+
+/// Deletion leaves running workflows alone: owned objects go, the finalizer goes, records on the
+/// server are cleaned after that.
+fn delete(
+    state: &mut State,
+    key: &ProcessKey,
+    run_id: &str,
+    seen: &Observation,
+    process: &ProcessView,
+    now: Timestamp,
+) -> Plan {
+    let mut plan = Plan {
+        cancel: cancel_all(state),
+        finish: true,
+        phase: "Deleting".into(),
+        details: "Deleting: workers are stopped, running workflows are left as they are.".into(),
+        ..Plan::default()
+    };
+    if !process.finalizer {
+        return plan;
+    }
+    for version in seen.versions.values() {
+        let ours = version.deployment.as_ref().filter(|deployment| !deployment.foreign);
+        if ours.is_some() || version.revision {
+            plan.steps.push(Step::DeleteVersion {
+                name: version.name.clone(),
+                uid: ours.map(|deployment| deployment.uid.clone()),
+            });
+        }
+    }
+    note(state, &mut plan, key, now, "Deleting", "", "running workflows are left alone");
+    let verdict = Verdict::deleting();
+    plan.steps.push(Step::PublishStatus {
+        status: Box::new(conditions::status(state, key, run_id, seen, process, &verdict)),
+    });
+    plan.steps.push(Step::RemoveFinalizer);
+    plan
+}
+
+fn cancel_all(state: &mut State) -> Vec<String> {
+    let rollout = state.rollout.take().filter(|rollout| !rollout.cancelled);
+    let drains = std::mem::take(&mut state.drains);
+    rollout
+        .map(|rollout| rollout.id)
+        .into_iter()
+        .chain(drains.into_values().filter(|drain| !drain.cancelled).map(|drain| drain.id))
+        .collect()
+}
+
+/// Writes a transition to the history and as an Event.
+pub(crate) fn note(
+    state: &mut State,
+    plan: &mut Plan,
+    key: &ProcessKey,
+    now: Timestamp,
+    what: &str,
+    build_id: &str,
+    reason: &str,
+) {
+    let warning = matches!(what, "RolloutFailed" | "RoutingChanged");
+    state.record(Transition {
+        time: now,
+        what: what.into(),
+        build_id: build_id.into(),
+        reason: reason.into(),
+        actor: "process-operator".into(),
+    });
+    let about = if build_id.is_empty() {
+        reason.to_owned()
+    } else {
+        format!("{build_id}: {reason}")
+    };
+    plan.steps.push(Step::Event {
+        id: format!("{}/{what}/{build_id}/{}", key.uid, now.as_millisecond()),
+        kind: if warning { EventType::Warning } else { EventType::Normal },
+        reason: what.into(),
+        action: action_of(what).into(),
+        note: about,
+    });
+}
+
+fn action_of(what: &str) -> &'static str {
+    match what {
+        "RolloutStarted" => "RollOut",
+        "RolloutFailed" | "VersionCurrent" => "Route",
+        "DrainStarted" | "VersionRetired" => "Retire",
+        "Deleting" => "Delete",
+        _ => "Observe",
+    }
+}
+
+/// Adds status and what the Temporal UI shows.
+fn finish_plan(
+    state: &mut State,
+    key: &ProcessKey,
+    run_id: &str,
+    seen: &Observation,
+    process: &ProcessView,
+    verdict: &Verdict,
+    plan: &mut Plan,
+) {
+    let applies = plan
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::ApplyVersion { .. }));
+    if applies && !process.finalizer {
+        // Before the first effect outside, so that a deletion always comes past us.
+        plan.steps.insert(0, Step::EnsureFinalizer);
+    }
+    let status = conditions::status(state, key, run_id, seen, process, verdict);
+    // Status before Events: what a person waits for comes first.
+    let events = plan.steps.extract_if(.., |step| matches!(step, Step::Event { .. })).collect::<Vec<_>>();
+    plan.steps.push(Step::PublishStatus {
+        status: Box::new(status),
+    });
+    plan.steps.extend(events);
+    plan.phase = verdict.phase.into();
+    plan.details = conditions::details(state, process, seen, verdict);
+    let quiet = state.rollout.is_none() && plan.start.is_empty() && !applies && state.trouble.is_none();
+    plan.settled = quiet.then(|| digest::of(process, seen));
+}
+
+/// The status to publish when a step failed, with [`State::trouble`] in it.
+pub fn failing_status(state: &State, key: &ProcessKey, run_id: &str, seen: &Observation) -> Option<Step> {
+    let process = seen.process.as_ref()?;
+    let verdict = conditions::verdict(state, process, seen, block(process, seen).as_ref());
+    Some(Step::PublishStatus {
+        status: Box::new(conditions::status(state, key, run_id, seen, process, &verdict)),
+    })
+}

@@ -1,0 +1,71 @@
+//! What a child's report means for the memory.
+
+use jiff::Timestamp;
+
+use super::{Plan, conditions::category_of, note};
+use crate::contract::{
+    ChildFinished, ChildKind, ChildOutcome, FailedVersion, Observation, ProcessKey, State, StepFailure,
+};
+
+/// Takes over a report. One about a child that is not remembered is late or doubled and is ignored.
+pub(super) fn absorb(
+    state: &mut State,
+    key: &ProcessKey,
+    seen: &Observation,
+    report: &ChildFinished,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let build_id = &report.build_id;
+    match report.kind {
+        ChildKind::Rollout => {
+            if state.rollout.as_ref().is_none_or(|rollout| rollout.id != report.id) {
+                return;
+            }
+            state.rollout = None;
+            match report.outcome {
+                ChildOutcome::Completed => {
+                    state.failed = None;
+                    note(state, plan, key, now, "VersionCurrent", build_id, "new executions go to it");
+                }
+                ChildOutcome::Failed => {
+                    let available = seen
+                        .versions
+                        .get(build_id)
+                        .and_then(|version| version.deployment.as_ref())
+                        .is_some_and(|deployment| deployment.available);
+                    state.failed = Some(FailedVersion {
+                        build_id: build_id.clone(),
+                        category: category_of(&report.category),
+                        message: report.message.clone(),
+                        available,
+                    });
+                    note(state, plan, key, now, "RolloutFailed", build_id, &report.message);
+                }
+                ChildOutcome::Canceled | ChildOutcome::Unknown => {}
+            }
+        }
+        ChildKind::Drain => {
+            if state.drains.get(build_id).is_none_or(|drain| drain.id != report.id) {
+                return;
+            }
+            if let Some(drain) = state.drains.remove(build_id) {
+                state.applied.remove(&drain.deployment_name);
+            }
+            match report.outcome {
+                ChildOutcome::Completed => {
+                    note(state, plan, key, now, "VersionRetired", build_id, &report.message);
+                }
+                ChildOutcome::Failed => {
+                    // A new drain is started with the next look; the back-off keeps that from spinning.
+                    let failure = StepFailure {
+                        category: category_of(&report.category),
+                        message: format!("retiring {build_id}: {}", report.message),
+                    };
+                    state.trouble = Some((failure, 1));
+                }
+                ChildOutcome::Canceled | ChildOutcome::Unknown => {}
+            }
+        }
+    }
+}

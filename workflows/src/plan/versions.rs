@@ -1,0 +1,208 @@
+//! Which versions have to be there, which have to go.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use process_operator_crds::names::{BuildId, WorkflowId};
+
+use super::{Child, Plan, note};
+use crate::contract::{
+    CurrentVersion, Drain, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State, Step,
+    VersionState,
+};
+
+/// Why a version is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// New executions go to it.
+    Current,
+    /// The spec asks for it.
+    Target,
+    /// Running workflows are pinned to it.
+    Held,
+    /// Nothing needs it.
+    Superseded,
+}
+
+/// Takes over open children of an earlier lifecycle, found by their ids.
+pub(super) fn adopt(state: &mut State, key: &ProcessKey, seen: &Observation, now: Timestamp) {
+    if state.adopted {
+        return;
+    }
+    state.adopted = true;
+    for id in &seen.children {
+        match id.parse() {
+            Ok(WorkflowId::Rollout {
+                process,
+                build_id,
+                attempt,
+            }) if process == *key => {
+                state.children = state.children.max(attempt);
+                state.rollout = Some(Rollout {
+                    id: id.clone(),
+                    build_id: build_id.to_string(),
+                    since: now,
+                    deadline: now,
+                    cancelled: false,
+                });
+            }
+            Ok(WorkflowId::Drain { process, build_id, n }) if process == *key => {
+                state.children = state.children.max(n);
+                let version = seen.versions.get(build_id.as_str());
+                state.drains.insert(
+                    build_id.to_string(),
+                    Drain {
+                        id: id.clone(),
+                        deployment_name: version.map(|version| version.name.clone()).unwrap_or_default(),
+                        image: version.map(|version| version.image.clone()).unwrap_or_default(),
+                        since: now,
+                        cancelled: false,
+                    },
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Takes over what the server says about the current version.
+pub(super) fn follow_routing(state: &mut State, seen: &Observation, now: Timestamp) {
+    if seen.routing.state != RoutingState::Known {
+        return;
+    }
+    let known = state.current.as_ref().map(|current| &current.build_id);
+    if seen.routing.current.as_ref() == known {
+        return;
+    }
+    state.current = seen.routing.current.as_ref().map(|build_id| CurrentVersion {
+        build_id: build_id.clone(),
+        since: now,
+    });
+}
+
+/// The role of every version that Kubernetes or Temporal knows.
+pub(super) fn roles(
+    state: &State,
+    process: &ProcessView,
+    seen: &Observation,
+    blocked: bool,
+) -> BTreeMap<String, Role> {
+    let mut names: Vec<&String> = seen.versions.keys().chain(seen.routing.versions.keys()).collect();
+    if !blocked {
+        names.push(&process.build_id);
+    }
+    let current = state.current.as_ref().map(|current| &current.build_id);
+    names
+        .into_iter()
+        .map(|build_id| {
+            let role = if current == Some(build_id) || seen.routing.ramping.as_ref() == Some(build_id) {
+                Role::Current
+            } else if *build_id == process.build_id {
+                Role::Target
+            } else if held(seen, build_id) {
+                Role::Held
+            } else {
+                Role::Superseded
+            };
+            (build_id.clone(), role)
+        })
+        .collect()
+}
+
+/// Running workflows may need this version's pods. What the server does not tell counts as held.
+fn held(seen: &Observation, build_id: &str) -> bool {
+    if seen.routing.state != RoutingState::Known {
+        return true;
+    }
+    matches!(
+        seen.routing.versions.get(build_id),
+        Some(VersionState::Draining | VersionState::Unknown | VersionState::Current | VersionState::Ramping)
+    )
+}
+
+/// Deployments of needed versions are made, and re-made when lost or edited.
+pub(super) fn restore(
+    state: &State,
+    process: &ProcessView,
+    seen: &Observation,
+    roles: &BTreeMap<String, Role>,
+    plan: &mut Plan,
+) {
+    for (build_id, role) in roles {
+        let version = seen.versions.get(build_id);
+        let deployment = version.and_then(|version| version.deployment.as_ref());
+        let blocked_target = *role == Role::Target && state.target.as_ref().is_none_or(|(target, _)| target != build_id);
+        let can_make = version.is_some_and(|version| version.revision) || *build_id == process.build_id;
+        if *role == Role::Superseded || blocked_target || !can_make {
+            continue;
+        }
+        if let Some(deployment) = deployment {
+            let name = version.map(|version| version.name.as_str()).unwrap_or_default();
+            let as_applied = state.applied.get(name) == Some(&deployment.fields);
+            let as_wanted = version.is_some_and(|version| version.desired == deployment.applied);
+            // A Deployment on its way out is re-made once it is gone; its deletion is signalled.
+            if deployment.foreign || deployment.deleting || (as_applied && as_wanted) {
+                continue;
+            }
+        }
+        plan.steps.push(Step::ApplyVersion {
+            build_id: build_id.clone(),
+            name: version.map_or_else(|| process.deployment_name.clone(), |version| version.name.clone()),
+            uid: deployment.map(|deployment| deployment.uid.clone()),
+            revision: version.is_some_and(|version| version.revision),
+            replicas: process.replicas,
+        });
+    }
+}
+
+/// Starts the retirement of versions that nothing routes to, and calls it off for those in use again.
+pub(super) fn retire(
+    state: &mut State,
+    key: &ProcessKey,
+    process: &ProcessView,
+    seen: &Observation,
+    roles: &BTreeMap<String, Role>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    for (build_id, drain) in &mut state.drains {
+        let in_use = matches!(roles.get(build_id), Some(Role::Current | Role::Target));
+        if (in_use || process.suspend) && !drain.cancelled {
+            drain.cancelled = true;
+            plan.cancel.push(drain.id.clone());
+        }
+    }
+    // Under somebody else's management the server would refuse every change.
+    let not_ours = seen.routing.state != RoutingState::Known || seen.routing.foreign_manager.is_some();
+    if process.suspend || not_ours || state.trouble.is_some() {
+        return;
+    }
+    for (build_id, role) in roles {
+        if matches!(role, Role::Current | Role::Target) || state.drains.contains_key(build_id) {
+            continue;
+        }
+        let version = seen.versions.get(build_id);
+        if version.is_some_and(|version| version.deployment.as_ref().is_some_and(|d| d.foreign)) {
+            continue;
+        }
+        state.children += 1;
+        let id = key.drain(&BuildId::from_observed(build_id), state.children).to_string();
+        let deployment_name = version.map(|version| version.name.clone()).unwrap_or_default();
+        state.drains.insert(
+            build_id.clone(),
+            Drain {
+                id: id.clone(),
+                deployment_name: deployment_name.clone(),
+                image: version.map(|version| version.image.clone()).unwrap_or_default(),
+                since: now,
+                cancelled: false,
+            },
+        );
+        note(state, plan, key, now, "DrainStarted", build_id, "superseded");
+        plan.start.push(Child::Drain {
+            id,
+            build_id: build_id.clone(),
+            deployment_name,
+        });
+    }
+}

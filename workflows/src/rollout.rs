@@ -1,0 +1,128 @@
+//! `ProcessRollout`: brings one version live. One execution per attempt, with its own status in
+//! the Temporal UI: Completed, Failed (the message says which check failed) or Canceled.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use process_operator_crds::ErrorCategory;
+use temporalio_macros::{workflow, workflow_methods};
+use temporalio_workflow::{ActivityOptions, WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination};
+
+use crate::contract::{
+    ChildFinished, ChildKind, ChildOutcome, ProcessKey, QUEUE_ROUTING, SetCurrent, SetCurrentInput,
+    StepFailure, WaitServing, WaitServingInput,
+};
+use crate::support::{self, report};
+
+/// Input of [`ProcessRollout`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RolloutInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// The version to bring live.
+    pub build_id: String,
+    /// Its Deployment.
+    pub deployment_name: String,
+    /// Temporal namespace of the workers.
+    pub temporal_namespace: String,
+    /// Their task queue.
+    pub task_queue: String,
+    /// When to give up.
+    pub deadline: Timestamp,
+    /// Search attributes may be written.
+    pub search_attributes: bool,
+}
+
+/// One attempt to bring one version live.
+#[workflow]
+pub struct ProcessRollout {
+    input: RolloutInput,
+}
+
+#[workflow_methods]
+impl ProcessRollout {
+    #[init]
+    fn new(_ctx: &WorkflowContextView, input: RolloutInput) -> Self {
+        Self { input }
+    }
+
+    /// Waits for the workers, then routes to them.
+    #[run(name = "ProcessRollout")]
+    pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<String> {
+        let input = ctx.state(|s| s.input.clone());
+        if input.search_attributes {
+            ctx.upsert_search_attributes(support::search_attributes(&input.key, "RollingOut", &input.build_id));
+        }
+        let result = roll_out(ctx, &input).await;
+        let (outcome, failure) = match &result {
+            Ok(()) => (ChildOutcome::Completed, None),
+            Err(None) => (ChildOutcome::Canceled, None),
+            Err(Some(failure)) => (ChildOutcome::Failed, Some(failure)),
+        };
+        let finished = ChildFinished {
+            id: ctx.workflow_id().to_owned(),
+            kind: ChildKind::Rollout,
+            build_id: input.build_id.clone(),
+            outcome,
+            category: failure.map(|failure| failure.category.metric_label().to_owned()).unwrap_or_default(),
+            message: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
+        };
+        report(ctx, &input.key, finished).await;
+        match result {
+            Ok(()) => Ok(format!("{} is current", input.build_id)),
+            Err(None) => Err(WorkflowTermination::cancelled()),
+            Err(Some(failure)) => Err(support::failed(failure)),
+        }
+    }
+}
+
+/// `Err(None)` when told to stop.
+async fn roll_out(
+    ctx: &WorkflowContext<ProcessRollout>,
+    input: &RolloutInput,
+) -> Result<(), Option<StepFailure>> {
+    ctx.set_current_details(format!(
+        "Waiting until the pods of `{}` are ready and poll `{}`; deadline {}.",
+        input.deployment_name, input.task_queue, input.deadline
+    ));
+    let serving = ctx
+        .execute_activity(
+            WaitServing,
+            WaitServingInput {
+                key: input.key.clone(),
+                build_id: input.build_id.clone(),
+                deployment_name: input.deployment_name.clone(),
+                temporal_namespace: input.temporal_namespace.clone(),
+                task_queue: input.task_queue.clone(),
+                deadline: input.deadline,
+            },
+            support::wait(format!("wait until {} serves {}", input.deployment_name, input.task_queue)),
+        )
+        .await
+        .map_err(support::unless_cancelled)?;
+    if !serving.serving {
+        return Err(Some(StepFailure {
+            category: serving.category.unwrap_or(ErrorCategory::ProgressDeadlineExceeded),
+            message: serving.message,
+        }));
+    }
+    ctx.set_current_details(format!("Making `{}` current.", input.build_id));
+    ctx.execute_activity(
+        SetCurrent,
+        SetCurrentInput {
+            key: input.key.clone(),
+            temporal_namespace: input.temporal_namespace.clone(),
+            build_id: input.build_id.clone(),
+        },
+        ActivityOptions::with_start_to_close_timeout(Duration::from_secs(30))
+            .task_queue(QUEUE_ROUTING)
+            .retry_policy(support::retry())
+            .summary(format!("make {} current", input.build_id))
+            .build(),
+    )
+    .await
+    .map_err(support::unless_cancelled)?;
+    ctx.set_current_details(format!("`{}` is current.", input.build_id));
+    Ok(())
+}

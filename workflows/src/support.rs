@@ -1,0 +1,131 @@
+//! Small things that the workflows share.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use process_operator_crds::ErrorCategory;
+use temporalio_common::data_converters::RawValue;
+use temporalio_common::error::ApplicationFailure;
+use temporalio_common::protos::temporal::api::common::v1::Payload;
+use temporalio_common::search_attributes::{SearchAttributeKey, SearchAttributeUpdate};
+use temporalio_workflow::{
+    ActivityExecutionError, ActivityOptions, LocalActivityOptions, RetryPolicy,
+    SignalWorkflowOptions, WorkflowCancellationToken, WorkflowContext, WorkflowTermination,
+};
+
+use crate::contract::{
+    ChildFinished, ProcessKey, QUEUE_WAITS, SA_BUILD_ID, SA_NAME, SA_NAMESPACE, SA_PHASE,
+    StepFailure,
+};
+use crate::lifecycle::ProcessLifecycle;
+
+/// Longest time a workflow task may take before another worker is given it: after a kill, the next
+/// step is late by at most this and the sticky timeout.
+pub(crate) const TASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+const KEY_NAME: SearchAttributeKey<String> = SearchAttributeKey::keyword(SA_NAME);
+const KEY_NAMESPACE: SearchAttributeKey<String> = SearchAttributeKey::keyword(SA_NAMESPACE);
+const KEY_PHASE: SearchAttributeKey<String> = SearchAttributeKey::keyword(SA_PHASE);
+const KEY_BUILD_ID: SearchAttributeKey<String> = SearchAttributeKey::keyword(SA_BUILD_ID);
+
+/// Search attributes of one workflow.
+pub(crate) fn search_attributes(
+    key: &ProcessKey,
+    phase: &str,
+    build_id: &str,
+) -> Vec<SearchAttributeUpdate> {
+    vec![
+        KEY_NAME.value_set(key.name.clone()),
+        KEY_NAMESPACE.value_set(key.namespace.clone()),
+        KEY_PHASE.value_set(phase.to_owned()),
+        KEY_BUILD_ID.value_set(build_id.to_owned()),
+    ]
+}
+
+/// Workflow time. Only before the first activation is there none.
+pub(crate) fn timestamp(time: Option<std::time::SystemTime>) -> Timestamp {
+    time.and_then(|time| Timestamp::try_from(time).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Options of a local activity: one try here, since retries belong to the lifecycle, which can show them.
+pub(crate) fn local(summary: String) -> LocalActivityOptions {
+    LocalActivityOptions::builder()
+        .start_to_close_timeout(Duration::from_secs(30))
+        .schedule_to_close_timeout(Duration::from_secs(60))
+        .retry_policy(RetryPolicy::builder().maximum_attempts(2).build())
+        .summary(summary)
+        .build()
+}
+
+/// Options of a heartbeating wait. It may take weeks; a worker that dies is noticed by its heartbeat.
+pub(crate) fn wait(summary: String) -> ActivityOptions {
+    ActivityOptions::with_start_to_close_timeout(Duration::from_secs(400 * 24 * 3600))
+        .task_queue(QUEUE_WAITS)
+        .heartbeat_timeout(Duration::from_secs(5))
+        .retry_policy(retry())
+        .summary(summary)
+        .build()
+}
+
+/// Retry for ever, quickly at first: what must not be retried says so itself.
+pub(crate) fn retry() -> RetryPolicy {
+    RetryPolicy::builder()
+        .initial_interval(Duration::from_millis(200))
+        .backoff_coefficient(2.0)
+        .maximum_interval(Duration::from_secs(30))
+        .build()
+}
+
+/// What went wrong in an activity, with the category its implementation gave it.
+pub(crate) fn failure(error: &ActivityExecutionError) -> StepFailure {
+    let (label, message) = match error.cause() {
+        Some(temporalio_common::error::IncomingError::Application(application)) => (
+            application.type_name().unwrap_or_default().to_owned(),
+            application.failure().map(|failure| failure.message.clone()).unwrap_or_default(),
+        ),
+        _ => (String::new(), error.to_string()),
+    };
+    let category = if error.as_timeout().is_some() {
+        ErrorCategory::Unavailable
+    } else {
+        crate::plan::category_of(&label)
+    };
+    StepFailure { category, message }
+}
+
+/// `None` when the activity was cancelled because the workflow was told to stop.
+#[allow(clippy::needless_pass_by_value)] // the shape that map_err wants
+pub(crate) fn unless_cancelled(error: ActivityExecutionError) -> Option<StepFailure> {
+    error.as_cancelled().is_none().then(|| failure(&error))
+}
+
+/// Ends the execution as Failed, with the category as type.
+pub(crate) fn failed(failure: StepFailure) -> WorkflowTermination {
+    ApplicationFailure::builder(failure.message)
+        .type_name(failure.category.metric_label().to_owned())
+        .non_retryable(true)
+        .build()
+        .into()
+}
+
+/// Tells the lifecycle how a child ended. Detached from cancellation, since a cancelled child
+/// reports too. A lifecycle that is gone needs no report: its successor looks for itself.
+pub(crate) async fn report<W>(ctx: &WorkflowContext<W>, key: &ProcessKey, finished: ChildFinished) {
+    let payload = match serde_json::to_vec(&finished) {
+        Ok(data) => Payload {
+            metadata: [("encoding".to_owned(), b"json/plain".to_vec())].into(),
+            data,
+            ..Payload::default()
+        },
+        Err(_) => return,
+    };
+    let options = SignalWorkflowOptions::builder()
+        .cancellation_token(WorkflowCancellationToken::new())
+        .summary("report to the lifecycle".to_owned())
+        .build();
+    let _ = ctx
+        .external_workflow(key.lifecycle().to_string(), None)
+        .signal(ProcessLifecycle::child_finished, RawValue::new(vec![payload]), options)
+        .await;
+}
