@@ -14,6 +14,7 @@
 pub mod category;
 pub mod conditions;
 pub mod convert;
+pub mod crd;
 pub mod names;
 pub mod reason;
 mod schema;

@@ -33,7 +33,7 @@ impl IdError {
 /// One Process, told from a successor of the same name by its uid.
 ///
 /// As text it is `<namespace>/<name>/<uid>`. None of the parts can contain a slash.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessKey {
     /// Kubernetes namespace.

@@ -111,7 +111,7 @@ use crate::{schema, status::ProcessStatus};
         .field_path(".metadata.name"),
     validation = Rule::new(
         "!has(oldSelf.status) || !(has(oldSelf.status.currentVersion) || has(oldSelf.status.targetVersion)) \
-         || self.spec.temporal.namespace == oldSelf.spec.temporal.namespace"
+         || self.spec.temporal.__namespace__ == oldSelf.spec.temporal.__namespace__"
     )
         .message("spec.temporal.namespace may not change once a version has been deployed; create another Process instead")
         .reason(Reason::FieldValueForbidden)
