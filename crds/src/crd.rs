@@ -37,12 +37,14 @@ const EXACT_INTEGER: i64 = (1 << 53) - 1;
 /// Fails only if the derived definition is not the JSON it was made from, which a test excludes.
 pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
     let mut crd = serde_json::to_value(Process::crd())?;
-    crd["metadata"]["annotations"] = json!({ annotation::OPERATOR_VERSION: env!("CARGO_PKG_VERSION") });
+    crd["metadata"]["annotations"] =
+        json!({ annotation::OPERATOR_VERSION: env!("CARGO_PKG_VERSION") });
     let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     finish(schema);
     if let Some(status) = schema.pointer_mut("/properties/status") {
         without_defaults(status);
-        status["description"] = "What the operator has observed. Written by the operator alone.".into();
+        status["description"] =
+            "What the operator has observed. Written by the operator alone.".into();
         status["default"] = pending_status();
     }
     // Kubernetes checks names of objects itself; a schema for the name is needed so that a rule can
@@ -72,7 +74,9 @@ fn pending_status() -> Value {
 
 /// Brings `schema` and everything below it into the form described at [`crd`].
 fn finish(schema: &mut Value) {
-    let Some(object) = schema.as_object_mut() else { return };
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
     object.remove("nullable");
     if let Some(Value::String(description)) = object.get_mut("description") {
         *description = unwrap_lines(description);
@@ -84,7 +88,9 @@ fn finish(schema: &mut Value) {
 /// Removes defaults from `schema` and everything below it. The operator writes status in full; a
 /// default would only make the stored object differ from what was written.
 fn without_defaults(schema: &mut Value) {
-    let Some(object) = schema.as_object_mut() else { return };
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
     object.remove("default");
     each_child(object, &mut without_defaults);
 }
@@ -104,10 +110,16 @@ fn each_child(schema: &mut Map<String, Value>, visit: &mut dyn FnMut(&mut Value)
 /// Gives a string, list, map or number that has no limit the widest one that is still sensible.
 fn limit(schema: &mut Map<String, Value>) {
     let has = |key: &str| schema.contains_key(key);
-    let kind = schema.get("type").and_then(Value::as_str).unwrap_or_default();
+    let kind = schema
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let limits: Vec<(&str, Value)> = match kind {
         "string" if !has("enum") && !has("format") => vec![("maxLength", OPEN_STRING.into())],
-        "array" => vec![("maxItems", OPEN_ENTRIES.into()), ("x-kubernetes-list-type", "atomic".into())],
+        "array" => vec![
+            ("maxItems", OPEN_ENTRIES.into()),
+            ("x-kubernetes-list-type", "atomic".into()),
+        ],
         "object" if has("additionalProperties") => vec![("maxProperties", OPEN_ENTRIES.into())],
         "integer" => {
             let wide = schema.get("format").and_then(Value::as_str) == Some("int64");
@@ -124,7 +136,9 @@ fn limit(schema: &mut Map<String, Value>) {
 
 /// `text` with one line per paragraph: how it was wrapped in the source is of no use to a reader.
 fn unwrap_lines(text: &str) -> String {
-    let paragraphs: Vec<String> =
-        text.split("\n\n").map(|p| p.lines().map(str::trim).collect::<Vec<_>>().join(" ")).collect();
+    let paragraphs: Vec<String> = text
+        .split("\n\n")
+        .map(|p| p.lines().map(str::trim).collect::<Vec<_>>().join(" "))
+        .collect();
     paragraphs.join("\n\n")
 }

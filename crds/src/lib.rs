@@ -10,11 +10,14 @@
 //! * [`category`]: kinds of errors, each with one reason, one Event reason, one metric label.
 //! * [`names`]: every name, label, annotation and id that the operator derives.
 //! * [`convert`]: from the allow-listed worker fields to Kubernetes' own types.
+//! * [`generated`] and [`docs`]: the files that are generated from all of this.
 
 pub mod category;
 pub mod conditions;
 pub mod convert;
 pub mod crd;
+pub mod docs;
+pub mod generated;
 pub mod names;
 pub mod reason;
 mod schema;

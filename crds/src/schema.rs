@@ -43,6 +43,12 @@ pub(crate) fn optional_quantity(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Where an empty directory is kept. By hand, since the derive puts the description of the type in
+/// the place of the field's.
+pub(crate) fn empty_dir_medium(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": ["Memory"]})
+}
+
 /// Resource names to quantities.
 pub(crate) fn quantity_map(generate: &mut SchemaGenerator) -> Schema {
     let quantity = optional_quantity(generate);

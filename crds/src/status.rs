@@ -38,7 +38,7 @@ pub struct ProcessStatus {
     pub current_version: Option<VersionStatus>,
 
     /// The version that spec asks for. Equal to the current version when nothing is being rolled
-    /// out.
+    /// out. Absent until a first version is deployed; from then on `spec.temporal` is fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_version: Option<VersionStatus>,
 

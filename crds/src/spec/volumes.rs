@@ -2,7 +2,6 @@
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schema;
@@ -97,7 +96,7 @@ pub struct KeyToPath {
     #[schemars(length(min = 1, max = 253), regex(pattern = schema::RELATIVE_PATH))]
     #[x_kube(
         validation = Rule::new("!self.contains('..')")
-            .message("path must not contain ..")
+            .message("path must not contain '..'")
             .reason(Reason::FieldValueInvalid)
     )]
     pub path: String,
@@ -115,6 +114,7 @@ pub struct EmptyDirVolume {
     /// `Memory` keeps the directory in memory; it then counts against the memory limit. Absent
     /// means the node's disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::empty_dir_medium")]
     pub medium: Option<EmptyDirMedium>,
 
     /// How much the directory may hold, for example `1Gi`. A pod that exceeds it is evicted.
@@ -124,7 +124,7 @@ pub struct EmptyDirVolume {
 }
 
 /// Where an empty directory is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EmptyDirMedium {
     /// In memory (tmpfs).
     Memory,
@@ -143,7 +143,7 @@ pub struct VolumeMount {
     #[schemars(length(min = 2, max = 253), regex(pattern = schema::ABSOLUTE_PATH))]
     #[x_kube(
         validation = Rule::new("!self.contains('..')")
-            .message("mountPath must not contain ..")
+            .message("mountPath must not contain '..'")
             .reason(Reason::FieldValueInvalid),
         validation = Rule::new("!self.startsWith('/etc/process-')")
             .message("paths that start with /etc/process- are reserved for the operator and may not be mounted over")
@@ -156,7 +156,7 @@ pub struct VolumeMount {
     #[schemars(length(min = 1, max = 253), regex(pattern = schema::RELATIVE_PATH))]
     #[x_kube(
         validation = Rule::new("!self.contains('..')")
-            .message("subPath must not contain ..")
+            .message("subPath must not contain '..'")
             .reason(Reason::FieldValueInvalid)
     )]
     pub sub_path: Option<String>,

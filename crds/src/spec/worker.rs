@@ -60,6 +60,11 @@ pub struct Worker {
     /// Labels that a node must have to run worker pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::label_map")]
+    #[x_kube(
+        validation = Rule::new(r"self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))")
+            .message("keys of nodeSelector must be a name of letters, digits, '-', '_' and '.', with an optional DNS prefix and a slash before it")
+            .reason(Reason::FieldValueInvalid)
+    )]
     pub node_selector: BTreeMap<String, String>,
 
     /// Taints of nodes that worker pods put up with.
@@ -89,6 +94,9 @@ pub struct Worker {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::label_map")]
     #[x_kube(
+        validation = Rule::new(r"self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))")
+            .message("keys of podLabels must be a name of letters, digits, '-', '_' and '.', with an optional DNS prefix and a slash before it")
+            .reason(Reason::FieldValueInvalid),
         validation = Rule::new(
             "self.all(k, !(k.startsWith('app.kubernetes.io/') || k.startsWith('ameide.io/') || k.startsWith('kubernetes.io/') || k.startsWith('k8s.io/')))"
         )
@@ -105,6 +113,9 @@ pub struct Worker {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::annotation_map")]
     #[x_kube(
+        validation = Rule::new(r"self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))")
+            .message("keys of podAnnotations must be a name of letters, digits, '-', '_' and '.', with an optional DNS prefix and a slash before it")
+            .reason(Reason::FieldValueInvalid),
         validation = Rule::new(
             "self.all(k, !(k.startsWith('app.kubernetes.io/') || k.startsWith('ameide.io/') || k.startsWith('kubernetes.io/') || k.startsWith('k8s.io/')))"
         )
