@@ -162,7 +162,7 @@ impl Config {
     }
 
     /// `METRICS_TAGS` with keys that Prometheus accepts as label names. The exporter writes them
-    /// as they are, and one bad label name makes the whole page unreadable.
+    /// as they are, and one bad or doubled label name makes the whole page unreadable.
     #[must_use]
     pub fn metric_labels(&self) -> BTreeMap<String, String> {
         self.metrics_tags
@@ -172,6 +172,22 @@ impl Config {
     }
 }
 
+/// Label names that the client library's metrics carry themselves.
+const TAKEN_LABELS: [&str; 12] = [
+    "activity_type",
+    "eager",
+    "failure_reason",
+    "le",
+    "namespace",
+    "operation",
+    "poller_type",
+    "service_name",
+    "status_code",
+    "task_queue",
+    "worker_type",
+    "workflow_type",
+];
+
 fn label_name(key: &str) -> String {
     let mut name: String = key
         .chars()
@@ -179,6 +195,9 @@ fn label_name(key: &str) -> String {
         .collect();
     if name.chars().next().is_none_or(|c| c.is_ascii_digit()) {
         name.insert(0, '_');
+    }
+    if TAKEN_LABELS.contains(&name.as_str()) {
+        name.insert_str(0, "tag_");
     }
     name
 }

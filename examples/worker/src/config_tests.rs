@@ -151,11 +151,12 @@ fn numbers_and_ports_are_read() {
 
 #[test]
 fn metric_tags_become_label_names() {
-    let tags = r#"{"tenant":"a-b","app.kubernetes.io/name":"x","9lives":"cat"}"#;
+    let tags = r#"{"tenant":"a-b","app.kubernetes.io/name":"x","9lives":"cat","namespace":"n"}"#;
     let labels = with(&[("METRICS_TAGS", tags)]).unwrap().metric_labels();
     let expected = [
         ("_9lives", "cat"),
         ("app_kubernetes_io_name", "x"),
+        ("tag_namespace", "n"),
         ("tenant", "a-b"),
     ];
     let labels: Vec<_> = labels

@@ -2,6 +2,7 @@
 
 use process_example_worker::{
     config::Config,
+    faults::Faults,
     health::Health,
     serve::{Stop, connection_options, serve},
 };
@@ -45,8 +46,8 @@ fn main() -> ExitCode {
         .build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let result = runtime.block_on(run(&config));
-        // What did not stop in time must not keep the process either.
-        runtime.shutdown_timeout(Duration::from_secs(1));
+        // Nothing that is left may keep the process.
+        runtime.shutdown_background();
         result
     });
     match result {
@@ -75,7 +76,7 @@ fn announce(config: &Config) {
         max_activities = config.max_activities,
         "starting"
     );
-    if config.faults != process_example_worker::faults::Faults::default() {
+    if config.faults != Faults::default() {
         warn!(faults = ?config.faults, "faults are switched on");
     }
 }

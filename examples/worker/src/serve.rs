@@ -47,8 +47,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to look for ourselves among the task queue's pollers before believing it anyway.
 const POLLING_LIMIT: Duration = Duration::from_secs(10);
 
+const TLS_FILES: [&str; 3] = [
+    "TEMPORAL_TLS_CLIENT_CERT_PATH",
+    "TEMPORAL_TLS_CLIENT_KEY_PATH",
+    "TEMPORAL_TLS_SERVER_CA_CERT_PATH",
+];
+
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(10);
+const LAST_RETRY: Duration = Duration::from_secs(5);
 
 // Small numbers: the pod should fit into 64 MiB, and its workflows are tiny.
 const CACHED_WORKFLOWS: usize = 100;
@@ -80,6 +86,12 @@ impl Stop {
 /// Reads how to reach Temporal: address, namespace, TLS and API key, from the environment in the
 /// way all Temporal clients do.
 pub fn connection_options(config: &Config) -> anyhow::Result<(ConnectionOptions, ClientOptions)> {
+    // The client library says only that some file is not there.
+    for name in TLS_FILES {
+        if let Ok(path) = std::env::var(name) {
+            std::fs::read(&path).with_context(|| format!("{name}: {path} cannot be read"))?;
+        }
+    }
     let (mut connection, client) =
         ClientOptions::load_from_config(LoadClientConfigProfileOptions::default())
             // This error type cannot be sent between threads.
