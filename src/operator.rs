@@ -105,10 +105,6 @@ async fn kube_client(config: &Config, retry: bool) -> anyhow::Result<kube::Clien
     };
     kube_config.default_retry = retry;
     kube_config.connect_timeout = Some(Duration::from_secs(5));
-    if !retry {
-        // A watch is silent for minutes; an activity's call is not.
-        kube_config.read_timeout = Some(Duration::from_secs(15));
-    }
     Ok(kube::Client::try_from(kube_config)?)
 }
 
@@ -122,7 +118,7 @@ async fn cluster_uid(client: &kube::Client, readiness: &Readiness) -> String {
                 return namespace.uid().unwrap_or_default();
             }
             Err(error) => {
-                tracing::warn!("cannot read namespace kube-system: {error}; trying again");
+                tracing::warn!("cannot read namespace kube-system: {error:?}; trying again");
                 readiness.down(Part::ApiServer, error.to_string());
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }

@@ -1,0 +1,160 @@
+//! A world of its own for one test.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client};
+use process_operator_faultproxy::audit::AuditLog;
+use process_operator_tests::testbed::Testbed;
+use tokio::sync::OnceCell;
+
+use crate::temporal::Temporal;
+use crate::wait::until;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+static INSTALLED: OnceCell<()> = OnceCell::const_new();
+
+/// Namespaces, clients and the audit log of one test.
+pub struct Env {
+    /// Kubernetes namespace, with PodSecurity `restricted`.
+    pub namespace: String,
+    /// Temporal namespace of the workers.
+    pub apps: String,
+    /// Temporal namespace of the operator's own workflows.
+    pub control: String,
+    /// Client with all rights.
+    pub kube: Client,
+    /// Connection to the Temporal server of this test.
+    pub temporal: Temporal,
+    /// What reached the API server.
+    pub audit: AuditLog,
+    /// The running testbed.
+    pub testbed: Testbed,
+    /// Address of Temporal for the operator.
+    pub temporal_address: String,
+    /// Address of Temporal for worker pods.
+    pub temporal_pod_address: String,
+}
+
+/// Root of the checkout.
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+impl Env {
+    /// A fresh world on the shared Temporal server.
+    pub async fn new(name: &str) -> Result<Self> {
+        let testbed = Testbed::current()?;
+        let address = testbed.state().temporal_address.clone();
+        let pods = testbed.state().temporal_pod_address.clone();
+        Self::on(name, testbed, address, pods).await
+    }
+
+    /// A fresh world on another Temporal server, for tests that take it away.
+    pub async fn on(name: &str, testbed: Testbed, address: String, pod_address: String) -> Result<Self> {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("{name}-{}-{n}", std::process::id());
+        let kube = client(&testbed).await?;
+        INSTALLED.get_or_try_init(|| install(&kube, &testbed)).await?;
+        testbed.create_namespace(&namespace)?;
+        let temporal = Temporal::connect(&address).await?;
+        let (apps, control) = (format!("{namespace}-apps"), format!("{namespace}-control"));
+        temporal.create_namespace(&apps).await?;
+        temporal.create_namespace(&control).await?;
+        Ok(Self {
+            audit: AuditLog::open(
+                testbed.state().audit_log.as_ref().context("the tests read the API server's audit log: run them on the testbed")?,
+            )?,
+            namespace,
+            apps,
+            control,
+            kube,
+            temporal,
+            testbed,
+            temporal_address: address,
+            temporal_pod_address: pod_address,
+        })
+    }
+
+    /// An API of a namespaced kind in this test's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.kube.clone(), &self.namespace)
+    }
+
+    /// Runs kubectl in this test's namespace; the output, or what went wrong in its words.
+    pub fn kubectl(&self, args: &[&str], input: &str) -> Result<String> {
+        use std::io::Write as _;
+        let mut child = self
+            .testbed
+            .kubectl()
+            .args(["-n", &self.namespace])
+            .args(args)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()?;
+        child.stdin.take().context("stdin")?.write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        anyhow::ensure!(
+            output.status.success(),
+            "kubectl {}: {text}{}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(text)
+    }
+
+    /// Deletes the namespace. Called at the end of a test that passed; one that failed leaves its
+    /// world to be looked at.
+    pub async fn remove(self) -> Result<()> {
+        let api: Api<Namespace> = Api::all(self.kube.clone());
+        api.delete(&self.namespace, &DeleteParams::background()).await?;
+        Ok(())
+    }
+}
+
+async fn client(testbed: &Testbed) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(testbed.kubeconfig())?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+/// CRD and rights, as a user installs them.
+async fn install(kube: &Client, testbed: &Testbed) -> Result<()> {
+    let root = root();
+    for file in ["crds/processes.ameide.io.yaml", "deploy/rbac.yaml"] {
+        if file.starts_with("deploy") {
+            let api: Api<Namespace> = Api::all(kube.clone());
+            let namespace = serde_json::json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "process-operator" }
+            });
+            api.patch("process-operator", &PatchParams::apply("tests"), &Patch::Apply(&namespace)).await?;
+        }
+        let output = testbed
+            .kubectl()
+            .args(["apply", "--server-side", "--force-conflicts", "-f"])
+            .arg(root.join(file))
+            .output()?;
+        anyhow::ensure!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let api: Api<CustomResourceDefinition> = Api::all(kube.clone());
+    until("the CRD is established", Duration::from_secs(30), async || {
+        let crd = api.get("processes.ameide.io").await?;
+        let conditions = crd.status.and_then(|status| status.conditions).unwrap_or_default();
+        let established =
+            conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True");
+        anyhow::ensure!(established, "not established");
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,141 @@
+//! What holds after every scenario: converged, nothing double, nothing lost, zero writes after.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use kube::ResourceExt as _;
+use process_operator_crds::Process;
+use process_operator_faultproxy::audit::{AuditFilter, AuditMark, Entry};
+use temporalio_common::protos::temporal::api::enums::v1::EventType;
+
+use crate::SOON;
+use crate::env::Env;
+use crate::operator::Operator;
+use crate::wait::until;
+
+/// Checks after a scenario. Start it before the scenario, so that it sees every write.
+pub struct Invariants {
+    mark: AuditMark,
+}
+
+/// The operator's writes in the audit log.
+fn writes(env: &Env) -> AuditFilter {
+    AuditFilter::mutating()
+        .service_account("process-operator", "process-operator")
+        .namespace(&env.namespace)
+}
+
+impl Invariants {
+    /// Remembers where the audit log stands.
+    pub fn start(env: &Env) -> Result<Self> {
+        Ok(Self { mark: env.audit.mark()? })
+    }
+
+    /// All writes of operators in this namespace since the start.
+    pub fn writes(&self, env: &Env) -> Result<Vec<Entry>> {
+        env.audit.select(self.mark, &writes(env))
+    }
+
+    /// Holds every invariant, with a quiet window of `quiet` at the end.
+    pub async fn hold(&self, env: &Env, operators: &[&Operator], quiet: Duration) -> Result<()> {
+        one_lifecycle_each(env).await?;
+        self.nothing_created_twice(env)?;
+        no_workflow_task_failed(env).await?;
+        for operator in operators {
+            let log = operator.log_text();
+            ensure!(!log.contains("panicked at"), "I9: panic in {}", operator.log.display());
+        }
+        silent(env, quiet).await
+    }
+
+    /// I8: no object that still exists or was needed once is created a second time while it exists.
+    fn nothing_created_twice(&self, env: &Env) -> Result<()> {
+        let mut balance: BTreeMap<(String, String), i32> = BTreeMap::new();
+        for entry in self.writes(env)? {
+            let Some(object) = &entry.object_ref else { continue };
+            if object.resource == "events" || !(200..300).contains(&entry.code()) {
+                continue;
+            }
+            let key = (object.resource.clone(), object.name.clone());
+            let count = balance.entry(key.clone()).or_default();
+            match (entry.verb.as_str(), entry.code()) {
+                ("create", 201) | ("patch", 201) => *count += 1,
+                ("delete", _) => *count -= 1,
+                _ => {}
+            }
+            ensure!(*count <= 1, "I8: {key:?} was created twice");
+        }
+        Ok(())
+    }
+}
+
+/// I1: exactly one open lifecycle for each Process uid, none for others.
+async fn one_lifecycle_each(env: &Env) -> Result<()> {
+    until("I1: one open lifecycle for each Process", SOON, async || {
+        let processes = env.api::<Process>().list(&kube::api::ListParams::default()).await?;
+        let wanted: BTreeSet<String> = processes
+            .iter()
+            .map(|process| {
+                let uid = process.uid().unwrap_or_default();
+                format!("process/{}/{}/{uid}", env.namespace, process.name_any())
+            })
+            .collect();
+        let query = "WorkflowType = 'ProcessLifecycle' AND ExecutionStatus = 'Running'";
+        let mut open = BTreeSet::new();
+        for info in env.temporal.list(&env.control, query).await? {
+            let id = info.execution.map(|execution| execution.workflow_id).unwrap_or_default();
+            ensure!(open.insert(id.clone()), "{id} is open twice");
+        }
+        let lost: Vec<_> = wanted.difference(&open).collect();
+        ensure!(lost.is_empty(), "no lifecycle: {lost:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// I9: no workflow task failed, none was non-deterministic.
+async fn no_workflow_task_failed(env: &Env) -> Result<()> {
+    for info in env.temporal.list(&env.control, "").await? {
+        let Some(execution) = info.execution else { continue };
+        for event in env.temporal.history(&env.control, &execution.workflow_id).await? {
+            if event.event_type() == EventType::WorkflowTaskFailed {
+                anyhow::bail!("I9: workflow task failed in {}: {event:?}", execution.workflow_id);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// I7 and I12: a quiet window without a write to Kubernetes and without a new history event. The
+/// window may begin late, never be interrupted.
+async fn silent(env: &Env, quiet: Duration) -> Result<()> {
+    let deadline = std::time::Instant::now() + SOON + quiet;
+    loop {
+        let (mark, events) = (env.audit.mark()?, event_count(env).await?);
+        // The window itself is what is measured, so here time has to pass.
+        tokio::time::sleep(quiet).await;
+        let written = env.audit.select(mark, &writes(env))?;
+        let grown = event_count(env).await?;
+        if written.is_empty() && grown == events {
+            return Ok(());
+        }
+        ensure!(
+            std::time::Instant::now() < deadline,
+            "I7: not silent: {} writes ({:?}), history events {events} -> {grown}",
+            written.len(),
+            written.iter().map(|entry| (&entry.verb, &entry.object_ref)).collect::<Vec<_>>(),
+        );
+    }
+}
+
+/// Events in the histories of all open lifecycles.
+async fn event_count(env: &Env) -> Result<usize> {
+    let mut count = 0;
+    for info in env.temporal.list(&env.control, "ExecutionStatus = 'Running'").await? {
+        if let Some(execution) = info.execution {
+            count += env.temporal.history(&env.control, &execution.workflow_id).await?.len();
+        }
+    }
+    Ok(count)
+}

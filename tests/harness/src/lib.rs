@@ -1,0 +1,23 @@
+//! What a test, the demo and the benchmark need on a running testbed: a Kubernetes namespace and
+//! Temporal namespaces of their own, an operator that looks after nothing else, waits for conditions
+//! with a deadline, and the invariants that hold after every scenario.
+
+mod env;
+mod invariants;
+mod operator;
+mod process;
+mod temporal;
+mod wait;
+
+pub use env::Env;
+pub use invariants::Invariants;
+pub use operator::{Operator, OperatorOptions};
+pub use process::{condition, is_current, is_settled, manifest};
+pub use temporal::{Temporal, counts};
+pub use wait::until;
+
+use std::time::Duration;
+
+/// Deadline of waits that take a moment on an idle machine: generous, since two cores carry a
+/// cluster, a Temporal server and several tests at once.
+pub const SOON: Duration = Duration::from_secs(90);
