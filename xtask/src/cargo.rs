@@ -71,6 +71,17 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// Builds every program and example of the workspace.
+///
+/// Always all of it, and examples with it: what features a dependency is built
+/// with follows from what is built at once, and any other choice would build
+/// many of them a second time. `cargo test --workspace` chooses the same.
+pub(crate) fn build(profile: Profile) -> Result<()> {
+    run(cargo()
+        .args(["build", "--workspace", "--bins", "--examples"])
+        .args(profile.flag()))
+}
+
 /// Where a built program is.
 pub(crate) fn binary(name: &str, profile: Profile) -> PathBuf {
     let base = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 use process_operator_tests::testbed::{self, Testbed};
 
-use crate::cargo::{Profile, binary, cargo, run};
+use crate::cargo::{Profile, binary, build, run};
 
 const WORKER: &str = "process-example-worker";
 /// The same program under several tags, so that a test can change the image.
@@ -20,9 +20,7 @@ const TAGS: [&str; 3] = [
 /// Builds the images and imports them into the testbed, if that is up. Each
 /// step is left out when its result is there.
 pub(crate) fn image(profile: Profile) -> Result<PathBuf> {
-    run(cargo()
-        .args(["build", "--quiet", "--package", WORKER])
-        .args(profile.flag()))?;
+    build(profile)?;
     let archive = testbed::archive(&stripped(&binary(WORKER, profile))?, &TAGS)?;
     match Testbed::current() {
         Ok(testbed) => {

@@ -1,9 +1,10 @@
 //! Tests, demo and benchmark: what they need first, and then they.
 
-use std::path::Path;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use process_operator_tests::testbed;
+use serde_json::Value;
 
 use crate::cargo::{Profile, binary, cargo, root, run};
 use crate::image::image;
@@ -14,7 +15,8 @@ const TESTS: &str = "process-operator-tests";
 /// Tells a suite which operator to start.
 const OPERATOR: &str = "PROCESS_OPERATOR_BIN";
 
-/// Generates the files that are made from the Rust types.
+/// Generates the files that are made from the Rust types. Builds only the crate
+/// of the types: the others may not compile before the files are there.
 pub(crate) fn generate(check: bool) -> Result<()> {
     let mut command = cargo();
     command.args([
@@ -31,31 +33,53 @@ pub(crate) fn generate(check: bool) -> Result<()> {
     run(&mut command)
 }
 
-/// The tests that need no service.
+/// The tests that need no service: all but the suites.
 pub(crate) fn unit(arguments: &[String]) -> Result<()> {
     let mut phases = Phases::default();
+    let targets = other_test_targets()?;
     phases.run("unit tests", || {
-        run(cargo()
-            .args(["test", "--workspace", "--exclude", TESTS])
-            .args(arguments))
+        let mut command = cargo();
+        command.args(["test", "--workspace", "--lib", "--bins"]);
+        for target in &targets {
+            command.args(["--test", target]);
+        }
+        run(command.args(arguments))
     })?;
-    phases.run("unit tests of the testbed", || {
+    phases.run("examples in the documentation", || {
         run(cargo()
-            .args(["test", "--package", TESTS, "--lib"])
+            .args(["test", "--workspace", "--doc"])
             .args(arguments))
     })
+}
+
+/// The integration tests of the crates other than the suites'.
+fn other_test_targets() -> Result<Vec<String>> {
+    let output = cargo()
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .output()
+        .context("cargo cannot be run.")?;
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let targets = packages
+        .filter(|package| package["name"] != TESTS)
+        .flat_map(|package| package["targets"].as_array().into_iter().flatten())
+        .filter(|target| target["kind"][0] == "test");
+    Ok(targets
+        .filter_map(|target| Some(target["name"].as_str()?.to_owned()))
+        .collect())
 }
 
 /// All tests.
 pub(crate) fn test(args: &TestArgs) -> Result<()> {
     let mut phases = Phases::default();
     phases.run("build", || {
-        run(cargo().args(["build", "--workspace"]))?;
-        run(cargo().args(["test", "--workspace", "--no-run"]))
+        run(cargo().args(["build", "--workspace", "--all-targets"]))
     })?;
-    if Path::new(root()).join("crds/src/bin").exists() {
-        phases.run("generated files", || generate(true))?;
-    }
+    phases.run("generated files", || {
+        run(Command::new(binary("generate", Profile::Dev))
+            .arg("--check")
+            .current_dir(root()))
+    })?;
     with_testbed(
         &mut phases,
         &args.existing,
@@ -82,7 +106,7 @@ pub(crate) fn demo(keep: bool, existing: &Existing) -> Result<()> {
         phases.run("demo", || {
             let mut command = example("demo", Profile::Dev);
             if keep {
-                command.args(["--", "--keep"]);
+                command.arg("--keep");
             }
             run(&mut command)
         })
@@ -94,17 +118,17 @@ pub(crate) fn bench(existing: &Existing, arguments: &[String]) -> Result<()> {
     let mut phases = Phases::default();
     with_testbed(&mut phases, existing, false, Profile::Release, |phases| {
         phases.run("benchmark", || {
-            run(example("bench", Profile::Release).arg("--").args(arguments))
+            run(example("bench", Profile::Release).args(arguments))
         })
     })
 }
 
-fn example(name: &str, profile: Profile) -> std::process::Command {
-    let mut command = cargo();
+/// An example of the suites' crate, built with everything else.
+fn example(name: &str, profile: Profile) -> Command {
+    let mut command = Command::new(binary(&format!("examples/{name}"), profile));
     command
-        .args(["run", "--quiet", "--package", TESTS, "--example", name])
-        .args(profile.flag());
-    command.env(OPERATOR, binary("process-operator", profile));
+        .env(OPERATOR, binary("process-operator", profile))
+        .current_dir(root());
     command
 }
 
@@ -120,12 +144,7 @@ fn with_testbed(
 ) -> Result<()> {
     let was_up = phases.run("testbed up", || existing.ensure())?;
     let result = phases
-        .run("operator", || {
-            run(cargo()
-                .args(["build", "--quiet", "--package", "process-operator"])
-                .args(profile.flag()))
-        })
-        .and_then(|()| phases.run("images", || image(profile)))
+        .run("programs and images", || image(profile))
         .and_then(|_| work(phases));
     if !was_up && !keep {
         phases.run("testbed down", testbed::down)?;

@@ -39,7 +39,8 @@ pub fn down() -> Result<bool> {
     preflight::root()?;
     preflight::check_owner()?;
     let _lock = lock("up.lock")?;
-    clean(state.as_ref())?;
+    // Read again: an `up` may have ended in the meantime.
+    clean(State::read().unwrap_or_default().as_ref())?;
     Ok(true)
 }
 
