@@ -12,6 +12,7 @@
 //! * [`convert`]: from the allow-listed worker fields to Kubernetes' own types.
 //! * [`generated`] and [`docs`]: the files that are generated from all of this.
 
+pub mod cases;
 pub mod category;
 pub mod conditions;
 pub mod convert;
