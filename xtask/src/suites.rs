@@ -13,7 +13,7 @@ use crate::{Existing, TestArgs};
 
 const TESTS: &str = "process-operator-tests";
 /// Tells a suite which operator to start.
-const OPERATOR: &str = "PROCESS_OPERATOR_BIN";
+const OPERATOR: &str = "PROCESS_OPERATOR_BINARY";
 
 /// Generates the files that are made from the Rust types. Builds only the crate
 /// of the types: the others may not compile before the files are there.

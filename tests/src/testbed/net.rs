@@ -64,12 +64,26 @@ fn forward_note() -> PathBuf {
     Path::new(RUN).join("ip_forward")
 }
 
-/// Temporal listens on every address, because it can do that or one only, and
-/// both the loopback and the bridge need it. Nobody else gets through.
+/// Keeps the rest of the network out, and the pods in. Temporal listens on
+/// every address, because it can do that or one only, and both the loopback and
+/// the bridge need it; the bridge's own addresses could be routed to by a
+/// neighbour.
 fn guard(ports: &Ports) -> Result<()> {
     let rules = format!(
-        "table inet {GUARD} {{\n chain input {{\n type filter hook input priority -10; policy accept;\n \
-         iifname != {{ \"lo\", \"{BRIDGE}\" }} tcp dport {{ {}, {}, {}, {}-{} }} drop\n }}\n}}\n",
+        r#"table inet {GUARD} {{
+  chain input {{
+    type filter hook input priority -10; policy accept;
+    iifname {{ "lo", "{BRIDGE}" }} accept
+    ip daddr 10.88.0.0/16 drop
+    tcp dport {{ {}, {}, {}, {}-{} }} drop
+  }}
+  chain forward {{
+    type filter hook forward priority -10; policy accept;
+    iifname "{BRIDGE}" oifname != "{BRIDGE}" drop
+    iifname != "{BRIDGE}" oifname "{BRIDGE}" drop
+  }}
+}}
+"#,
         ports.get("temporal"),
         ports.get("temporal-http"),
         ports.get("temporal-membership"),
