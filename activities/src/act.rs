@@ -74,7 +74,7 @@ async fn current(context: &Context, input: &ActInput) -> Result<Option<Arc<Proce
 async fn persist(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Result<()> {
     let mut pause = Duration::from_millis(50);
     for attempt in 1.. {
-        let Err(fault) = take(scene, step, outcome).await else {
+        let Err(fault) = crate::error::within(take(scene, step, outcome)).await else {
             return Ok(());
         };
         let passes = matches!(

@@ -19,6 +19,20 @@ pub struct Fault {
 /// Result of an effect.
 pub type Result<T> = std::result::Result<T, Fault>;
 
+/// Longest time of one look or step. An API server that hangs is one that is away; the client
+/// itself would wait for ever.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Gives an effect its time limit.
+pub(crate) async fn within<T>(effect: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(LIMIT, effect).await.unwrap_or_else(|_| {
+        Err(Fault::new(
+            ErrorCategory::Unavailable,
+            format!("the API server: no answer in {} s", LIMIT.as_secs()),
+        ))
+    })
+}
+
 impl Fault {
     /// A fault of a known category.
     pub fn new(category: ErrorCategory, message: impl Into<String>) -> Self {

@@ -51,8 +51,8 @@ pub(crate) fn timestamp(time: Option<std::time::SystemTime>) -> Timestamp {
 /// Options of a local activity: one try here, since retries belong to the lifecycle, which can show them.
 pub(crate) fn local(summary: String) -> LocalActivityOptions {
     LocalActivityOptions::builder()
-        .start_to_close_timeout(Duration::from_secs(30))
-        .schedule_to_close_timeout(Duration::from_secs(60))
+        .start_to_close_timeout(Duration::from_secs(60))
+        .schedule_to_close_timeout(Duration::from_secs(120))
         .retry_policy(RetryPolicy::builder().maximum_attempts(2).build())
         .summary(summary)
         .build()
