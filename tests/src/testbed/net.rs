@@ -68,8 +68,8 @@ fn forward_note() -> PathBuf {
 /// every address, because it can do that or one only, and both the loopback and
 /// the bridge need it; the bridge's own addresses could be routed to by a
 /// neighbour.
-fn guard(ports: &Ports) -> Result<()> {
-    let rules = format!(
+fn guard_rules(ports: &Ports) -> String {
+    format!(
         r#"table inet {GUARD} {{
   chain input {{
     type filter hook input priority -10; policy accept;
@@ -89,14 +89,17 @@ fn guard(ports: &Ports) -> Result<()> {
         ports.get("temporal-membership"),
         PRIVATE.start(),
         PRIVATE.end(),
-    );
+    )
+}
+
+fn guard(ports: &Ports) -> Result<()> {
     let mut nft = tool("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())
         .spawn()
         .context("nft cannot be run.")?;
     if let Some(mut stdin) = nft.stdin.take() {
-        stdin.write_all(rules.as_bytes())?;
+        stdin.write_all(guard_rules(ports).as_bytes())?;
     }
     if !nft.wait()?.success() {
         bail!("nft did not accept the testbed's guard table.");
@@ -145,4 +148,18 @@ pub(super) fn existing_tables() -> Result<Vec<(&'static str, &'static str)>> {
             listed.lines().any(|listed| listed.trim() == line)
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_names_what_temporal_listens_on() {
+        let ports = Ports::private(*PRIVATE.start()).unwrap();
+        let rules = guard_rules(&ports);
+        assert!(rules.contains("17000-17999 } drop"), "{rules}");
+        assert!(rules.contains(&format!("dport {{ {}, ", ports.get("temporal"))));
+        assert_eq!(rules.matches('{').count(), rules.matches('}').count());
+    }
 }
