@@ -67,7 +67,8 @@ impl ConditionType {
         self.get_documentation().unwrap_or_default().trim()
     }
 
-    /// Whether True is the good state. The others are True when something is under way or wrong.
+    /// Whether it is True when the Process is settled and well. The others are True when something
+    /// is under way or wrong.
     pub fn positive(self) -> bool {
         match self {
             Self::Ready

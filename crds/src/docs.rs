@@ -55,7 +55,7 @@ pub fn conditions_reference() -> String {
          `observedGeneration` is the `metadata.generation` that the condition is about: as long as it\n\
          is lower than the object's, the condition is about an earlier spec.\n\n\
          ## Types\n\n\
-         | Type | Good when | Meaning |\n|---|---|---|\n",
+         | Type | When settled | Meaning |\n|---|---|---|\n",
     );
     for type_ in ConditionType::iter() {
         let good = if type_.positive() { "True" } else { "False" };

@@ -12,6 +12,11 @@
 //! * [`convert`]: from the allow-listed worker fields to Kubernetes' own types.
 //! * [`generated`] and [`docs`]: the files that are generated from all of this.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "users read these comments in kubectl explain, where ConfigMap and Deployment are words"
+)]
+
 pub mod cases;
 pub mod category;
 pub mod conditions;

@@ -62,7 +62,7 @@ pub enum Reason {
     InvalidSpec,
     /// A quota of the namespace, or a limit of Temporal, does not admit what is needed.
     QuotaExceeded,
-    /// The operator, or an admission policy, does not permit what is needed.
+    /// The operator lacks a permission, or an admission policy refuses what is needed.
     Forbidden,
     /// An object that the Process needs does not exist.
     NotFound,

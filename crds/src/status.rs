@@ -42,7 +42,8 @@ pub struct ProcessStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_version: Option<VersionStatus>,
 
-    /// Versions that take no new workflows and are kept until those pinned to them have ended.
+    /// Versions that take no new workflows and are kept until those pinned to them have ended, the
+    /// oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["buildId".into()]))]

@@ -143,7 +143,7 @@ fn assert_kept(before: &Value, after: &Value, name: &str) {
                 .for_each(|(b, a)| assert_kept(b, a, name));
         }
         (Value::Number(number), Value::String(text)) => {
-            assert_eq!(&number.to_string(), text, "{name}")
+            assert_eq!(&number.to_string(), text, "{name}");
         }
         _ => assert_eq!(before, after, "{name}"),
     }

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinition keeps to Kubernetes' conventions, and the committed files are the
+//! The `CustomResourceDefinition` keeps to Kubernetes' conventions, and the committed files are the
 //! generated ones.
 
 use std::path::Path;
@@ -77,7 +77,7 @@ fn everything_is_limited() {
                 );
             }
             Some("object") if has("additionalProperties") => {
-                assert!(has("maxProperties"), "{path}: maxProperties")
+                assert!(has("maxProperties"), "{path}: maxProperties");
             }
             Some("object" | "boolean") => {}
             None => assert_eq!(

@@ -1,5 +1,10 @@
 //! `spec.worker.env` and `spec.worker.envFrom`.
 
+#![allow(
+    clippy::struct_field_names,
+    reason = "the names are those of Kubernetes"
+)]
+
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 

@@ -79,7 +79,7 @@ use crate::{schema, status::ProcessStatus};
         name = "Draining",
         type_ = "string",
         json_path = ".status.draining[*].buildId",
-        description = "Build ids of retired versions that still run workflows."
+        description = "Build id of the oldest retired version that still runs workflows."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
