@@ -25,6 +25,6 @@ fn main() -> anyhow::Result<()> {
     // The SDK's worker is not Send, so it is awaited here on the main task.
     let result = runtime.block_on(operator::run(config));
     // Waits in foreign libraries must not hold the process beyond its termination period.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_background();
     result
 }

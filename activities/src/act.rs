@@ -114,7 +114,10 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
         Step::DeleteVersion { name, uid } => {
             delete_version(scene.context, scene.key, name, uid.as_deref()).await
         }
-        Step::PublishStatus { status } => status::publish(scene.context, &scene.process, scene.key, status).await,
+        Step::PublishStatus { status } => {
+            outcome.status = Some(status::publish(scene.context, &scene.process, scene.key, status).await?);
+            Ok(())
+        }
         Step::Event {
             id,
             kind,
@@ -306,6 +309,7 @@ pub(crate) async fn delete_version(
         None => deployments.get_opt(name).await?.and_then(|found| claim(&found, key).ok()),
     };
     if let Some(uid) = uid {
+        context.cache.expect_gone(&uid);
         let params = DeleteParams::background().preconditions(Preconditions {
             uid: Some(uid),
             ..Preconditions::default()

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -74,7 +75,11 @@ struct Inner {
     workloads: BTreeMap<(String, String), Workload>,
     processes: HashMap<String, Neighbour>,
     own_writes: HashMap<String, (i64, String)>,
+    leaving: HashMap<String, Instant>,
 }
+
+/// How long a deletion of ours is expected to take; one by hand later on is not taken for it.
+const LEAVING: Duration = Duration::from_secs(30);
 
 /// Shared between the watcher (writes) and the activities (read).
 #[derive(Debug, Clone)]
@@ -117,6 +122,7 @@ impl Cache {
         let removed = inner.workloads.remove(&(namespace.to_owned(), name.to_owned()));
         if let Some(removed) = &removed {
             inner.own_writes.remove(&removed.uid);
+            inner.leaving.remove(&removed.uid);
         }
         drop(inner);
         self.changed.send_modify(|version| *version += 1);
@@ -157,6 +163,16 @@ impl Cache {
             .own_writes
             .get(&workload.uid)
             .is_some_and(|(generation, fields)| *generation == workload.generation && *fields == workload.fields)
+    }
+
+    /// Remembers that we are about to delete a Deployment.
+    pub fn expect_gone(&self, uid: &str) {
+        self.lock().leaving.insert(uid.to_owned(), Instant::now());
+    }
+
+    /// Whether a Deployment goes by our own hand.
+    pub fn leaves(&self, uid: &str) -> bool {
+        self.lock().leaving.get(uid).is_some_and(|at| at.elapsed() < LEAVING)
     }
 
     /// Stores a Process; returns the previous one.

@@ -72,6 +72,7 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         deployments.map_err(Fault::from)?.items,
         revisions.map_err(Fault::from)?.items,
     );
+    seen.status = process.status.as_ref().map(crate::status::mark).unwrap_or_default();
     seen.queue_holder = queue_holder(context, &process, key);
     seen.routing = routing(context, key, &view).await;
     seen.process = Some(view);

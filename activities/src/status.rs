@@ -11,6 +11,7 @@ use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{ProcessKey, StatusView, Transition, VersionStatus};
 use serde_json::json;
 
+use crate::build::hash;
 use crate::context::Context;
 use crate::error::{Fault, Result};
 
@@ -19,12 +20,12 @@ pub(crate) async fn publish(
     process: &Process,
     key: &ProcessKey,
     view: &StatusView,
-) -> Result<()> {
+) -> Result<String> {
     let old = process.status.clone().unwrap_or_default();
     let now = jiff::Timestamp::now();
     let new = render(&old, view, now);
     if same(&old, &new) {
-        return Ok(());
+        return Ok(mark(&old));
     }
     let mut mine = new;
     // A condition of somebody else is left to its manager.
@@ -39,9 +40,9 @@ pub(crate) async fn publish(
     let api: Api<Process> = Api::namespaced(context.kube.clone(), &key.namespace);
     let params = PatchParams::apply(names::manager::OPERATOR).force();
     match api.patch_status(&key.name, &params, &Patch::Apply(&patch)).await {
-        Ok(_) => Ok(()),
+        Ok(published) => Ok(published.status.as_ref().map(mark).unwrap_or_default()),
         // Gone meanwhile: nobody is left to read it.
-        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(String::new()),
         Err(error) => Err(Fault::from(error).about("publishing status")),
     }
 }
@@ -64,6 +65,11 @@ fn render(old: &ProcessStatus, view: &StatusView, now: jiff::Timestamp) -> Proce
         selector: Some(view.selector.clone()).filter(|selector| !selector.is_empty()),
         version_count: Some(view.version_count),
     }
+}
+
+/// Mark of a status: another status has another one.
+pub(crate) fn mark(status: &ProcessStatus) -> String {
+    hash::short(&serde_json::to_vec(status).unwrap_or_default())
 }
 
 /// Compared as JSON: what is not written is not a difference.

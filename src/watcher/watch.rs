@@ -290,7 +290,12 @@ fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
         // Only an operator makes a Deployment that has a Process as its controller.
         None if now.generation == 1 => return,
         None => "found",
-        Some(before) if before.deleting != now.deleting => "being deleted",
+        Some(before) if before.deleting != now.deleting => {
+            if shared.cache.leaves(&now.uid) {
+                return;
+            }
+            "being deleted"
+        }
         Some(before) if before.available != now.available => {
             if now.available { "available" } else { "not available" }
         }
@@ -311,7 +316,13 @@ fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
 
 fn deployment_gone(shared: &Shared, namespace: &str, name: &str, resource_version: &str) {
     Metrics::count_kind(&shared.metrics.watch_events, "Deployment");
+    let leaves = |uid: &str| shared.cache.leaves(uid);
+    let by_us = shared.cache.workload(namespace, name).is_some_and(|workload| leaves(&workload.uid));
     let Some(gone) = shared.cache.remove_workload(namespace, name) else { return };
+    // Only a successor of the same name still has to hear of it.
+    if by_us && shared.cache.process(&gone.owner_uid).is_some() {
+        return;
+    }
     if let Some(key) = process_of(shared, &gone) {
         let changed = Changed::new(ChangeKind::Deployment, format!("Deployment {name} deleted"));
         shared.signaler.send(&key, &gone.uid, &format!("{resource_version} deleted"), changed);

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
-use temporalio_workflow::{TimerOptions, TimerResult, WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination};
+use temporalio_workflow::{TimerOptions, TimerResult, SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination};
 
 use crate::contract::{
     ChildFinished, ChildKind, ChildOutcome, ProcessKey, RetireInput, RetireVersion, StepFailure,
@@ -26,30 +27,27 @@ pub struct DrainInput {
     pub temporal_namespace: String,
     /// How long the pods stay after the last workflow ended, so that activities in flight end.
     pub scale_down_delay_seconds: i64,
-    /// Search attributes may be written.
-    pub search_attributes: bool,
 }
 
 /// The retirement of one version.
 #[workflow]
 pub struct ProcessDrain {
     input: DrainInput,
+    /// The run that started it is gone: its successor wants a signal.
+    asked: bool,
 }
 
 #[workflow_methods]
 impl ProcessDrain {
     #[init]
     fn new(_ctx: &WorkflowContextView, input: DrainInput) -> Self {
-        Self { input }
+        Self { input, asked: false }
     }
 
     /// Waits for the last workflow, then removes the version.
     #[run(name = "ProcessDrain")]
     pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<String> {
         let input = ctx.state(|s| s.input.clone());
-        if input.search_attributes {
-            ctx.upsert_search_attributes(support::search_attributes(&input.key, "Draining", &input.build_id));
-        }
         let result = retire(ctx, &input).await;
         let (outcome, failure) = match &result {
             Ok(_) => (ChildOutcome::Completed, None),
@@ -67,12 +65,20 @@ impl ProcessDrain {
                 Err(_) => failure.map(|failure| failure.message.clone()).unwrap_or_default(),
             },
         };
-        report(ctx, &input.key, finished).await;
+        if ctx.state(|s| s.asked) {
+            report(ctx, &input.key, finished).await;
+        }
         match result {
             Ok(message) => Ok(message),
             Err(None) => Err(WorkflowTermination::cancelled()),
             Err(Some(failure)) => Err(support::failed(failure)),
         }
+    }
+
+    /// Asks for a report by signal at the end. Any payload is taken.
+    #[signal(name = "report")]
+    pub fn report(&mut self, _ctx: &mut SyncWorkflowContext<Self>, _raw: RawValue) {
+        self.asked = true;
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
+use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
-use temporalio_workflow::{ActivityOptions, WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination};
+use temporalio_workflow::{ActivityOptions, SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination};
 
 use crate::contract::{
     ChildFinished, ChildKind, ChildOutcome, ProcessKey, QUEUE_ROUTING, SetCurrent, SetCurrentInput,
@@ -30,30 +31,27 @@ pub struct RolloutInput {
     pub task_queue: String,
     /// When to give up.
     pub deadline: Timestamp,
-    /// Search attributes may be written.
-    pub search_attributes: bool,
 }
 
 /// One attempt to bring one version live.
 #[workflow]
 pub struct ProcessRollout {
     input: RolloutInput,
+    /// The run that started it is gone: its successor wants a signal.
+    asked: bool,
 }
 
 #[workflow_methods]
 impl ProcessRollout {
     #[init]
     fn new(_ctx: &WorkflowContextView, input: RolloutInput) -> Self {
-        Self { input }
+        Self { input, asked: false }
     }
 
     /// Waits for the workers, then routes to them.
     #[run(name = "ProcessRollout")]
     pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<String> {
         let input = ctx.state(|s| s.input.clone());
-        if input.search_attributes {
-            ctx.upsert_search_attributes(support::search_attributes(&input.key, "RollingOut", &input.build_id));
-        }
         let result = roll_out(ctx, &input).await;
         let (outcome, failure) = match &result {
             Ok(()) => (ChildOutcome::Completed, None),
@@ -68,12 +66,20 @@ impl ProcessRollout {
             category: failure.map(|failure| failure.category.metric_label().to_owned()).unwrap_or_default(),
             message: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
         };
-        report(ctx, &input.key, finished).await;
+        if ctx.state(|s| s.asked) {
+            report(ctx, &input.key, finished).await;
+        }
         match result {
             Ok(()) => Ok(format!("{} is current", input.build_id)),
             Err(None) => Err(WorkflowTermination::cancelled()),
             Err(Some(failure)) => Err(support::failed(failure)),
         }
+    }
+
+    /// Asks for a report by signal at the end. Any payload is taken.
+    #[signal(name = "report")]
+    pub fn report(&mut self, _ctx: &mut SyncWorkflowContext<Self>, _raw: RawValue) {
+        self.asked = true;
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
 use temporalio_common::data_converters::RawValue;
-use temporalio_common::error::ApplicationFailure;
+use temporalio_common::error::{ApplicationFailure, IncomingError};
 use temporalio_common::protos::temporal::api::common::v1::Payload;
 use temporalio_common::search_attributes::{SearchAttributeKey, SearchAttributeUpdate};
 use temporalio_workflow::{
@@ -79,19 +79,31 @@ pub(crate) fn retry() -> RetryPolicy {
 
 /// What went wrong in an activity, with the category its implementation gave it.
 pub(crate) fn failure(error: &ActivityExecutionError) -> StepFailure {
-    let (label, message) = match error.cause() {
-        Some(temporalio_common::error::IncomingError::Application(application)) => (
-            application.type_name().unwrap_or_default().to_owned(),
-            application.failure().map(|failure| failure.message.clone()).unwrap_or_default(),
-        ),
-        _ => (String::new(), error.to_string()),
-    };
-    let category = if error.as_timeout().is_some() {
-        ErrorCategory::Unavailable
-    } else {
-        crate::plan::category_of(&label)
-    };
-    StepFailure { category, message }
+    let failure = application_failure(error.cause(), error);
+    if error.as_timeout().is_some() {
+        return StepFailure {
+            category: ErrorCategory::Unavailable,
+            ..failure
+        };
+    }
+    failure
+}
+
+/// Category and message of a failure that crossed a workflow or activity boundary.
+pub(crate) fn application_failure(
+    cause: Option<&IncomingError>,
+    whole: &dyn std::error::Error,
+) -> StepFailure {
+    match cause {
+        Some(IncomingError::Application(application)) => StepFailure {
+            category: crate::plan::category_of(application.type_name().unwrap_or_default()),
+            message: application.failure().map(|failure| failure.message.clone()).unwrap_or_default(),
+        },
+        _ => StepFailure {
+            category: ErrorCategory::Internal,
+            message: whole.to_string(),
+        },
+    }
 }
 
 /// `None` when the activity was cancelled because the workflow was told to stop.

@@ -15,6 +15,8 @@ use crate::pods;
 use crate::temporal::versions;
 use crate::watched::workload;
 
+/// How long a poll is expected at any moment.
+const QUICK: Duration = Duration::from_secs(10);
 /// How long ready pods may go without a poller of their version before unversioned pollers on the
 /// queue are taken for them.
 const GRACE: Duration = Duration::from_secs(15);
@@ -31,7 +33,9 @@ pub(crate) async fn wait(context: &Context, input: &WaitServingInput) -> Result<
 async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServingOutcome, Fault> {
     ready(context, input).await?;
     let ready_since = tokio::time::Instant::now();
-    let mut pace = Pace::new(Duration::from_millis(50), Duration::from_secs(2));
+    // Workers begin to poll within a second of their start; what takes longer may take long.
+    let mut quick = Pace::new(Duration::from_millis(50), Duration::from_millis(250));
+    let mut slow = Pace::new(Duration::from_millis(500), Duration::from_secs(2));
     loop {
         let record = versions::record(context, &input.temporal_namespace, &input.key, &input.build_id).await;
         if let Some(Some(record)) = passing(record)?
@@ -58,6 +62,7 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
                 });
             }
         }
+        let pace = if ready_since.elapsed() < QUICK { &mut quick } else { &mut slow };
         pace.rest().await;
     }
 }

@@ -158,3 +158,53 @@ async fn install(kube: &Client, testbed: &Testbed) -> Result<()> {
     })
     .await
 }
+
+/// For the benchmark.
+impl Env {
+    /// Deletes all Processes and waits until they and their lifecycles are gone.
+    pub async fn clear(&self) -> Result<()> {
+        let api: Api<process_operator_crds::Process> = self.api();
+        api.delete_collection(&DeleteParams::default(), &kube::api::ListParams::default()).await?;
+        until("all Processes are gone", Duration::from_secs(300), async || {
+            let left = api.list(&kube::api::ListParams::default()).await?.items.len();
+            anyhow::ensure!(left == 0, "{left} left");
+            Ok(())
+        })
+        .await?;
+        until("all lifecycles are closed", Duration::from_secs(600), async || {
+            let open = self.temporal.list(&self.control, "ExecutionStatus = 'Running'").await?.len();
+            anyhow::ensure!(open == 0, "{open} open");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Version of the Temporal server.
+    pub async fn temporal_version(&self) -> Result<String> {
+        use temporalio_client::grpc::WorkflowService;
+        use temporalio_client::tonic::IntoRequest as _;
+        use temporalio_common::protos::temporal::api::workflowservice::v1::GetClusterInfoRequest;
+        let mut connection = self.temporal.connection.clone();
+        let request = GetClusterInfoRequest::default().into_request();
+        Ok(WorkflowService::get_cluster_info(&mut connection, request).await?.into_inner().server_version)
+    }
+
+    /// Process id of a server of the testbed.
+    pub fn server_pid(&self, name: &str) -> Result<i32> {
+        self.testbed.component_pid(name)
+    }
+
+    /// Reads an address over plain HTTP.
+    pub async fn fetch(&self, url: &str) -> Result<String> {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let rest = url.strip_prefix("http://").context("an http address")?;
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let mut stream = tokio::net::TcpStream::connect(host).await?;
+        let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        Ok(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+}

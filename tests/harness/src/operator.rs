@@ -105,6 +105,7 @@ impl Operator {
     /// Waits until `/readyz` says so.
     pub async fn ready(&self) -> Result<()> {
         until("the operator is ready", SOON, async || {
+            anyhow::ensure!(!self.ended(), "it has ended; see {}", self.log.display());
             let (code, text) = self.get("/readyz").await?;
             anyhow::ensure!(code == 200, "{code} {text}");
             Ok(())

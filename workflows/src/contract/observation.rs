@@ -16,6 +16,8 @@ pub struct Observation {
     pub invalid: Option<String>,
     /// Versions known to Kubernetes (a Deployment or a ControllerRevision), by build id.
     pub versions: BTreeMap<String, VersionView>,
+    /// Mark of the live status; compared with the one left by our last publication.
+    pub status: String,
     /// What Temporal says about the Worker Deployment.
     pub routing: Routing,
     /// `<namespace>/<name>` of an older Process that owns the task queue.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
 use serde::{Deserialize, Serialize};
 
-use super::{Changed, ProcessKey, StepFailure};
+use super::{Changed, ChildKind, ProcessKey, StepFailure};
 
 /// Input of [`crate::lifecycle::ProcessLifecycle`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,8 @@ pub struct State {
     pub digest: String,
     /// Phase and build id last written to the search attributes.
     pub indexed: (String, String),
+    /// Hash of the status last published, and the mark of the live status after it.
+    pub published: Option<(String, String)>,
     /// Temporal namespace and Worker Deployment were used, so records may need cleaning.
     pub temporal_namespace: String,
 }
@@ -58,6 +60,18 @@ impl State {
     pub const HISTORY: usize = 10;
     /// How many undecodable or unknown signals are kept.
     pub const UNKNOWN: usize = 20;
+
+    /// Ids of the children in flight.
+    pub fn children(&self) -> impl Iterator<Item = (String, ChildKind)> + '_ {
+        let rollout = self.rollout.iter().map(|rollout| (rollout.id.clone(), ChildKind::Rollout));
+        rollout.chain(self.drains.values().map(|drain| (drain.id.clone(), ChildKind::Drain)))
+    }
+
+    /// Forgets a child.
+    pub fn forget(&mut self, id: &str) {
+        self.rollout = self.rollout.take().filter(|rollout| rollout.id != id);
+        self.drains.retain(|_, drain| drain.id != id);
+    }
 
     /// Appends to the history, dropping the oldest entry when full.
     pub fn record(&mut self, transition: Transition) {

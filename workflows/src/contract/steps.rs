@@ -81,6 +81,8 @@ pub struct ActOutcome {
     pub applied: std::collections::BTreeMap<String, String>,
     /// The step that failed, if one did.
     pub failure: Option<StepFailure>,
+    /// Mark of the live status after it was published.
+    pub status: Option<String>,
     /// The Process changed since it was observed: nothing more was done, look again.
     pub superseded: bool,
 }

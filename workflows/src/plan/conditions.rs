@@ -8,7 +8,7 @@ use process_operator_crds::{ConditionType, ErrorCategory, Reason};
 
 use super::Block;
 use crate::contract::{
-    DeploymentView, Observation, ProcessKey, ProcessView, RoutingState, State,
+    DeploymentView, Drain, Observation, ProcessKey, ProcessView, RoutingState, State,
     StatusView, VersionStatus,
 };
 
@@ -132,7 +132,7 @@ pub(super) fn verdict(
         (None, false) => condition(ConditionType::Degraded, false, Reason::AsExpected, ""),
     };
     let reconciling = rolling.is_some() || lost || retryable || (current.is_none() && !stalled && !suspended);
-    let draining: Vec<&str> = state.drains.keys().map(String::as_str).collect();
+    let draining: Vec<&str> = oldest_first(state).into_iter().map(|(build_id, _)| build_id.as_str()).collect();
 
     let conditions = vec![
         ready,
@@ -189,6 +189,13 @@ pub(super) fn verdict(
     Verdict { conditions, phase }
 }
 
+/// The column of kubectl shows the first one only.
+fn oldest_first(state: &State) -> Vec<(&String, &Drain)> {
+    let mut drains: Vec<_> = state.drains.iter().collect();
+    drains.sort_by_key(|(_, drain)| drain.since);
+    drains
+}
+
 fn version_status(
     seen: &Observation,
     build_id: &str,
@@ -239,9 +246,8 @@ pub(super) fn status(
         selector: current.as_ref().map_or_else(String::new, |current| {
             names::selector(&key.name, &BuildId::from_observed(&current.build_id))
         }),
-        draining: state
-            .drains
-            .iter()
+        draining: oldest_first(state)
+            .into_iter()
             .map(|(build_id, drain)| {
                 let fallback = (drain.image.as_str(), drain.deployment_name.as_str());
                 version_status(seen, build_id, Some(drain.since), fallback)

@@ -38,7 +38,7 @@ pub fn digest(generation: i64, deleting: bool, mut deployments: Vec<DeploymentMa
 }
 
 /// FNV-1a, 64 bits: a change detector that needs no dependency and never changes.
-fn fnv1a(text: &str) -> String {
+pub(super) fn fnv1a(text: &str) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

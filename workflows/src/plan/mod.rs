@@ -33,6 +33,8 @@ pub struct Plan {
     pub finish: bool,
     /// Nothing is under way or wrong: the digest may be written to the memo.
     pub settled: Option<String>,
+    /// Hash of the status, when it is published with this plan.
+    pub status: Option<String>,
     /// One word for the Temporal UI.
     pub phase: String,
     /// Text for the Temporal UI.
@@ -353,9 +355,14 @@ fn finish_plan(
     let status = conditions::status(state, key, run_id, seen, process, verdict);
     // Status before Events: what a person waits for comes first.
     let events = plan.steps.extract_if(.., |step| matches!(step, Step::Event { .. })).collect::<Vec<_>>();
-    plan.steps.push(Step::PublishStatus {
-        status: Box::new(status),
-    });
+    let hash = digest::fnv1a(&serde_json::to_string(&status).unwrap_or_default());
+    // Nothing is even tried when the last publication said the same and nobody has changed it since.
+    if state.published.as_ref() != Some(&(hash.clone(), seen.status.clone())) {
+        plan.status = Some(hash);
+        plan.steps.push(Step::PublishStatus {
+            status: Box::new(status),
+        });
+    }
     plan.steps.extend(events);
     plan.phase = verdict.phase.into();
     plan.details = conditions::details(state, process, seen, verdict);

@@ -189,6 +189,8 @@ fn a_settled_process_is_only_published_and_the_digest_is_offered() {
     assert_eq!(condition(&plan, ConditionType::Stalled), (false, Reason::AsExpected));
     let again = decide(&mut state, &seen);
     assert_eq!(plan, again, "deciding twice on the same world is the same decision");
+    state.published = Some((plan.status.clone().unwrap(), seen.status.clone()));
+    assert_eq!(decide(&mut state, &seen).steps, [], "what is published is not published again");
 }
 
 #[test]
@@ -441,7 +443,16 @@ fn suspend_calls_everything_off_and_resuming_starts_again() {
     assert_eq!(paused.cancel, ["r"]);
     assert!(paused.start.is_empty() && applies(&paused).is_empty());
     assert_eq!(condition(&paused, ConditionType::Ready).0, true);
-    let resumed = decide(&mut state, &seen);
+    let early = decide(&mut state, &seen);
+    assert!(early.start.is_empty(), "the cancelled rollout has not ended yet");
+    let report = ChildFinished {
+        id: "r".into(),
+        kind: ChildKind::Rollout,
+        build_id: V2.into(),
+        outcome: ChildOutcome::Canceled,
+        ..ChildFinished::default()
+    };
+    let resumed = plan(&mut state, &key(), "run", &seen, &[report], now());
     assert_eq!(starts(&resumed), [format!("rollout {V2}")]);
 }
 

@@ -4,28 +4,29 @@
 //! activity, decides ([`crate::plan`]), acts through an activity, and sleeps again. A settled
 //! Process has no timer, no poll and no write.
 
+mod children;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use process_operator_crds::ErrorCategory;
 use serde::de::DeserializeOwned;
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
-    ChildWorkflowOptions, ChildWorkflowStartError, ContinueAsNewOptions, MemoValue,
-    ParentClosePolicy, StartChildWorkflowExecutionFailedCause, SyncWorkflowContext, TimerOptions,
-    WorkflowCancellationToken, WorkflowContext, WorkflowContextView, WorkflowIdReusePolicy,
-    WorkflowResult, WorkflowTermination,
+    ContinueAsNewOptions, MemoValue, SyncWorkflowContext, TimerOptions, WorkflowCancellationToken,
+    WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination,
 };
 
+use self::children::Children;
 use crate::contract::{
     Act, ActInput, ActOutcome, ChangeKind, Changed, ChildFinished, CleanRecords, CleanRecordsInput,
     EventType, LifecycleInput, MEMO_DIGEST, Observation, Observe, ObserveInput, ProcessKey, State,
     Step, StepFailure,
 };
-use crate::drain::{DrainInput, ProcessDrain};
-use crate::plan::{Child, Plan, failing_status, plan};
-use crate::rollout::{ProcessRollout, RolloutInput};
-use crate::support::{self, TASK_TIMEOUT};
+use crate::plan::{Plan, failing_status, plan};
+use crate::support;
 
 /// Above this many events the run continues as new: replays stay short, far from the server's
 /// warning at 10 240 events.
@@ -39,6 +40,8 @@ pub struct ProcessLifecycle {
     dirty: bool,
     reports: Vec<ChildFinished>,
     refused: Vec<String>,
+    /// Children of earlier runs that were asked to report by signal.
+    asked: BTreeSet<String>,
 }
 
 /// How a lifecycle ended.
@@ -60,14 +63,16 @@ impl ProcessLifecycle {
             dirty: true,
             reports: Vec::new(),
             refused: Vec::new(),
+            asked: BTreeSet::new(),
         }
     }
 
     /// The loop.
     #[run(name = "ProcessLifecycle")]
     pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<LifecycleResult> {
+        let mut children = Children::default();
         loop {
-            wait(ctx).await?;
+            wait(ctx, &mut children).await?;
             let done = ctx.state(|s| !s.dirty && s.state.trouble.is_none());
             if done && (ctx.continue_as_new_suggested() || ctx.history_length() > HISTORY_LIMIT) {
                 let input = ctx.state(|s| LifecycleInput {
@@ -76,7 +81,7 @@ impl ProcessLifecycle {
                 });
                 ctx.continue_as_new(input, ContinueAsNewOptions::default())?;
             }
-            if let Some(result) = turn(ctx).await? {
+            if let Some(result) = turn(ctx, &mut children).await? {
                 return Ok(result);
             }
         }
@@ -124,29 +129,37 @@ fn decode<T: DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
 }
 
 /// Sleeps until there is something to do; while a failure is being retried, not longer than its back-off.
-async fn wait(ctx: &WorkflowContext<ProcessLifecycle>) -> Result<(), WorkflowTermination> {
+async fn wait(
+    ctx: &WorkflowContext<ProcessLifecycle>,
+    children: &mut Children,
+) -> Result<(), WorkflowTermination> {
+    let over = ctx.history_length() > HISTORY_LIMIT || ctx.continue_as_new_suggested();
     let retry = ctx.state(|s| s.state.trouble.clone());
-    let Some((failure, tries)) = retry else {
-        let over = ctx.history_length() > HISTORY_LIMIT || ctx.continue_as_new_suggested();
-        if !over {
-            ctx.wait_condition(|s| s.dirty)
-                .await
-                .map_err(|_| WorkflowTermination::cancelled())?;
-        }
+    if over && retry.is_none() {
         return Ok(());
-    };
+    }
     let token = WorkflowCancellationToken::new();
-    let timer = ctx.timer(
-        TimerOptions::builder(back_off(&failure, tries))
-            .summary(format!("retry after {}: {}", failure.category, failure.message))
-            .cancellation_token(token.clone())
-            .build(),
+    let mut timer = std::pin::pin!(
+        async {
+            match &retry {
+                Some((failure, tries)) => {
+                    let options = TimerOptions::builder(back_off(failure, *tries))
+                        .summary(format!("retry after {}: {}", failure.category, failure.message))
+                        .cancellation_token(token.clone())
+                        .build();
+                    ctx.timer(options).await;
+                }
+                None => std::future::pending().await,
+            }
+        }
+        .fuse()
     );
-    let mut timer = std::pin::pin!(timer);
     let mut change = std::pin::pin!(ctx.wait_condition(|s| s.dirty));
+    let mut ended = std::pin::pin!(children.ended().fuse());
     temporalio_workflow::workflows::select! {
         changed = change => changed.map_err(|_| WorkflowTermination::cancelled())?,
-        _ = timer => (),
+        reports = ended => ctx.state_mut(|s| s.reports.extend(reports)),
+        () = timer => (),
     }
     token.cancel();
     Ok(())
@@ -162,6 +175,7 @@ fn back_off(failure: &StepFailure, tries: u32) -> Duration {
 /// One look, one decision, its effects.
 async fn turn(
     ctx: &WorkflowContext<ProcessLifecycle>,
+    children: &mut Children,
 ) -> Result<Option<LifecycleResult>, WorkflowTermination> {
     let (key, adopt, reports, refused, trouble) = ctx.state_mut(|s| {
         s.dirty = false;
@@ -204,8 +218,9 @@ async fn turn(
         return Ok(None);
     }
     for child in &plan.start {
-        start(ctx, &key, &seen, child).await;
+        children::start(ctx, children, &key, &seen, child).await;
     }
+    children::ask(ctx, children).await;
     publish_visibility(ctx, &key, &seen, &plan);
     if plan.finish && ctx.state(|s| s.state.trouble.is_none() && !s.dirty) {
         return finish(ctx, &key).await.map(Some);
@@ -248,6 +263,9 @@ async fn act(
     let outcome = run_steps(ctx, key, seen, plan.steps.clone()).await?;
     let failed = outcome.failure.clone();
     ctx.state_mut(|s| {
+        if let (Some(view), Some(mark)) = (&plan.status, outcome.status) {
+            s.state.published = Some((view.clone(), mark));
+        }
         s.state.applied.extend(outcome.applied);
         s.dirty |= outcome.superseded;
         if let Some(failure) = failed.clone() {
@@ -303,91 +321,6 @@ fn summary(steps: &[Step]) -> String {
         })
         .collect();
     words.join(", ")
-}
-
-/// Starts a child. One that runs already, started by an earlier run of this lifecycle, is as good.
-async fn start(
-    ctx: &WorkflowContext<ProcessLifecycle>,
-    key: &ProcessKey,
-    seen: &Observation,
-    child: &Child,
-) {
-    let process = seen.process.clone().unwrap_or_default();
-    let started = match child {
-        Child::Rollout {
-            id,
-            build_id,
-            deployment_name,
-            deadline,
-        } => {
-            let input = RolloutInput {
-                key: key.clone(),
-                build_id: build_id.clone(),
-                deployment_name: deployment_name.clone(),
-                temporal_namespace: process.temporal_namespace,
-                task_queue: process.task_queue,
-                deadline: *deadline,
-                search_attributes: seen.settings.search_attributes,
-            };
-            let summary = format!("bring {} {build_id} live", key.name);
-            ctx.start_child_workflow(ProcessRollout::run, input, child_options(id, summary))
-                .await
-                .map(|_| ())
-        }
-        Child::Drain {
-            id,
-            build_id,
-            deployment_name,
-        } => {
-            let input = DrainInput {
-                key: key.clone(),
-                build_id: build_id.clone(),
-                deployment_name: deployment_name.clone(),
-                temporal_namespace: process.temporal_namespace,
-                scale_down_delay_seconds: seen.settings.scale_down_delay_seconds,
-                search_attributes: seen.settings.search_attributes,
-            };
-            let summary = format!("retire {} {build_id}", key.name);
-            ctx.start_child_workflow(ProcessDrain::run, input, child_options(id, summary))
-                .await
-                .map(|_| ())
-        }
-    };
-    let Err(error) = started else { return };
-    if matches!(
-        &error,
-        ChildWorkflowStartError::StartFailed {
-            cause: StartChildWorkflowExecutionFailedCause::WorkflowAlreadyExists,
-            ..
-        }
-    ) {
-        return;
-    }
-    ctx.state_mut(|s| {
-        match child {
-            Child::Rollout { .. } => s.state.rollout = None,
-            Child::Drain { build_id, .. } => {
-                s.state.drains.remove(build_id);
-            }
-        }
-        let failure = StepFailure {
-            category: ErrorCategory::Internal,
-            message: error.to_string(),
-        };
-        s.state.trouble = Some((failure, 1));
-    });
-}
-
-fn child_options(id: &str, summary: String) -> ChildWorkflowOptions {
-    ChildWorkflowOptions::builder()
-        .workflow_id(id.to_owned())
-        // A child outlives its parent's continue-as-new and termination; it reports by signal.
-        .parent_close_policy(ParentClosePolicy::Abandon)
-        .cancellation_token(WorkflowCancellationToken::new())
-        .id_reuse_policy(WorkflowIdReusePolicy::AllowDuplicate)
-        .task_timeout(TASK_TIMEOUT)
-        .static_summary(summary)
-        .build()
 }
 
 /// Search attributes and memo, written when they change.

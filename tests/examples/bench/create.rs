@@ -1,0 +1,192 @@
+//! From a Process to its Deployment, to its Current version, and what that leaves in histories.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use futures::TryStreamExt as _;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt as _;
+use kube::api::PostParams;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use process_operator_crds::Process;
+use process_operator_harness::{Env, counts, is_current, manifest};
+use serde_json::Value;
+
+use crate::gauge::percentile;
+
+/// A Process without pods, as the peer was measured.
+fn without_pods(env: &Env, name: &str) -> Value {
+    let mut manifest = manifest(env, name, "v1");
+    manifest["spec"]["replicas"] = 0.into();
+    manifest
+}
+
+/// When the Deployment of each Process was seen by a watch of our own.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<HashMap<String, Instant>>>);
+
+impl Seen {
+    fn watch(env: &Env) -> Self {
+        let seen = Self::default();
+        let api = env.api::<Deployment>();
+        let store = seen.clone();
+        tokio::spawn(async move {
+            let changes = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
+            let mut changes = std::pin::pin!(changes);
+            while let Ok(Some(deployment)) = changes.try_next().await {
+                let now = Instant::now();
+                if let Some(process) = deployment.labels().get("ameide.io/process")
+                    && let Ok(mut seen) = store.0.lock()
+                {
+                    seen.entry(process.clone()).or_insert(now);
+                }
+            }
+        });
+        seen
+    }
+
+    fn get(&self, name: &str) -> Option<Instant> {
+        self.0.lock().ok()?.get(name).copied()
+    }
+
+    async fn wait(&self, name: &str) -> Result<Instant> {
+        process_operator_harness::until(name, Duration::from_secs(60), async || {
+            self.get(name).context("no Deployment yet")
+        })
+        .await
+    }
+}
+
+async fn create(env: &Env, manifest: &Value) -> Result<Instant> {
+    let process: Process = serde_json::from_value(manifest.clone())?;
+    let sent = Instant::now();
+    env.api::<Process>().create(&PostParams::default(), &process).await?;
+    Ok(sent)
+}
+
+/// One Process at a time: POST sent to watch event of its Deployment.
+pub(crate) async fn one_by_one(env: &Env, count: usize) -> Result<()> {
+    let seen = Seen::watch(env);
+    let mut millis = Vec::new();
+    // One ahead of the measurement, so that connections are open.
+    for n in 0..=count {
+        let name = format!("one{n}");
+        let sent = create(env, &without_pods(env, &name)).await?;
+        let arrived = seen.wait(&name).await?;
+        if n > 0 {
+            millis.push(arrived.duration_since(sent).as_secs_f64() * 1000.0);
+        }
+        // Apart from each other, as people create them: the next starts on an idle system.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+    }
+    println!(
+        "create -> Deployment exists, one at a time, n={count}: p50 {:.0} ms, p95 {:.0} ms, max {:.0} ms",
+        percentile(&mut millis, 0.5),
+        percentile(&mut millis, 0.95),
+        percentile(&mut millis, 1.0),
+    );
+    Ok(())
+}
+
+/// All at once over 16 connections, as the peer was measured.
+pub(crate) async fn burst(env: &Env, count: usize) -> Result<()> {
+    let seen = Seen::watch(env);
+    let started = Instant::now();
+    let sent: Vec<(String, Instant)> = {
+        use futures::StreamExt as _;
+        futures::stream::iter(0..count)
+            .map(|n| async move {
+                let name = format!("p{n}");
+                let sent = create(env, &without_pods(env, &name)).await?;
+                anyhow::Ok((name, sent))
+            })
+            .buffer_unordered(16)
+            .try_collect()
+            .await?
+    };
+    let posted = started.elapsed();
+    let mut millis = Vec::new();
+    let mut last = started;
+    for (name, sent) in sent {
+        let arrived = seen.wait(&name).await?;
+        last = last.max(arrived);
+        millis.push(arrived.duration_since(sent).as_secs_f64() * 1000.0);
+    }
+    println!(
+        "burst of {count} (16 clients, all POSTs done in {:.2} s): p50 {:.0} ms, p95 {:.0} ms, max {:.0} ms; \
+         first POST -> all Deployments exist: {:.2} s",
+        posted.as_secs_f64(),
+        percentile(&mut millis, 0.5),
+        percentile(&mut millis, 0.95),
+        percentile(&mut millis, 1.0),
+        last.duration_since(started).as_secs_f64(),
+    );
+    Ok(())
+}
+
+/// Real pods: create -> pod ready -> version Current.
+pub(crate) async fn to_current(env: &Env, count: usize) -> Result<()> {
+    let mut totals = Vec::new();
+    let mut after_ready = Vec::new();
+    for n in 0..count {
+        let name = format!("cur{n}");
+        let sent = create(env, &manifest(env, &name, "v1")).await?;
+        let ready = async {
+            let api = env.api::<Deployment>();
+            let config = watcher::Config::default().labels(&format!("ameide.io/process={name}"));
+            let mut changes = std::pin::pin!(watcher(api, config).default_backoff().applied_objects());
+            while let Some(deployment) = changes.try_next().await? {
+                if deployment.status.and_then(|status| status.ready_replicas).unwrap_or(0) > 0 {
+                    return Ok(Instant::now());
+                }
+            }
+            anyhow::bail!("the watch ended")
+        };
+        let current = async {
+            env.wait_process(&name, "current", Duration::from_secs(60), |process| is_current(process, "v1")).await?;
+            Ok(Instant::now())
+        };
+        let (ready, current) = tokio::try_join!(ready, current)?;
+        totals.push(current.duration_since(sent).as_secs_f64());
+        after_ready.push(current.duration_since(ready).as_secs_f64());
+    }
+    println!(
+        "create -> version Current (real pods), n={count}: p50 {:.2} s, max {:.2} s; \
+         of it after the pod was ready: p50 {:.2} s, max {:.2} s",
+        percentile(&mut totals, 0.5),
+        percentile(&mut totals, 1.0),
+        percentile(&mut after_ready, 0.5),
+        percentile(&mut after_ready, 1.0),
+    );
+    Ok(())
+}
+
+/// History events of one create and one change of image, in the lifecycle and with its children.
+pub(crate) async fn events(env: &Env) -> Result<()> {
+    let name = "hist";
+    let process = env.apply(&manifest(env, name, "v1")).await?;
+    let id = format!("process/{}/{name}/{}", env.namespace, process.uid().unwrap_or_default());
+    env.wait_settled(name, "v1").await?;
+    let created = env.temporal.history(&env.control, &id).await?;
+    env.set_tag(name, "v2").await?;
+    env.wait_settled(name, "v2").await?;
+    let changed = env.temporal.history(&env.control, &id).await?;
+    let mut children = HashMap::new();
+    for info in env.temporal.list(&env.control, "WorkflowType != 'ProcessLifecycle'").await? {
+        let child = info.execution.map(|execution| execution.workflow_id).unwrap_or_default();
+        if child.contains(&format!("/{name}/")) {
+            let kind = if child.contains("/v1-") { "v1" } else { "v2" };
+            let events = env.temporal.history(&env.control, &child).await?.len();
+            children.insert(format!("{} {kind}", child.split('/').next().unwrap_or_default()), events);
+        }
+    }
+    println!(
+        "history events: create {} in the lifecycle, image change {} more; children: {children:?}",
+        created.len(),
+        changed.len() - created.len(),
+    );
+    println!("  lifecycle by type after both: {:?}", counts(&changed));
+    Ok(())
+}

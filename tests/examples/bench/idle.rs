@@ -1,0 +1,89 @@
+//! What settled Processes cost.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use process_operator_crds::Process;
+use process_operator_faultproxy::audit::AuditFilter;
+use process_operator_harness::{Env, Operator, is_current, until};
+
+use crate::gauge::{cpu_seconds, memory};
+
+const SERVERS: [&str; 3] = ["kube-apiserver", "temporal", "etcd"];
+
+/// Waits until all are Current. The server takes about one change of routing a second.
+pub(crate) async fn all_current(env: &Env, count: usize) -> Result<()> {
+    let started = Instant::now();
+    until("all are current", Duration::from_secs(900), async || {
+        let processes = env.api::<Process>().list(&kube::api::ListParams::default()).await?;
+        let current = processes.iter().filter(|process| is_current(process, "v1")).count();
+        ensure!(current >= count, "{current} of {count}");
+        Ok(())
+    })
+    .await?;
+    println!("workers poll -> all {count} Current: {:.1} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Requests by operation in the operator's and the workers' Temporal namespaces.
+async fn temporal_requests(env: &Env) -> Result<BTreeMap<String, f64>> {
+    let url = env.testbed.state().temporal_metrics_url.clone().unwrap_or_default();
+    let text = env.fetch(&url).await?;
+    let mut found = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("service_requests{")) {
+        let label = |name: &str| {
+            let rest = line.split_once(&format!("{name}=\""))?.1;
+            Some(rest.split_once('"')?.0.to_owned())
+        };
+        let (Some(namespace), Some(operation)) = (label("namespace"), label("operation")) else { continue };
+        let ours = namespace == env.control || namespace == env.apps;
+        if !ours || label("service_name").as_deref() != Some("frontend") {
+            continue;
+        }
+        let value: f64 = line.rsplit_once(' ').context("metric")?.1.parse()?;
+        *found.entry(operation).or_default() += value;
+    }
+    Ok(found)
+}
+
+/// One window: memory, CPU and requests of the operator, CPU of the servers.
+pub(crate) async fn window(env: &Env, operator: &Operator, what: &str, window: Duration) -> Result<()> {
+    // What has just happened is to fade first.
+    tokio::time::sleep(window.min(Duration::from_secs(60))).await;
+    let mark = env.audit.mark()?;
+    let cpu = |pid| cpu_seconds(pid);
+    let own = cpu(operator.pid)?;
+    let mut servers = BTreeMap::new();
+    for name in SERVERS {
+        servers.insert(name, (env.server_pid(name)?, cpu(env.server_pid(name)?)?));
+    }
+    let requests = temporal_requests(env).await?;
+    tokio::time::sleep(window).await;
+    let minutes = window.as_secs_f64() / 60.0;
+    println!(
+        "{what}, window {} s: RSS {:.1} MiB (anonymous {:.1}, peak {:.1}); CPU {:.2} s/min",
+        window.as_secs(),
+        memory(operator.pid, "VmRSS:")?,
+        memory(operator.pid, "RssAnon:")?,
+        memory(operator.pid, "VmHWM:")?,
+        (cpu(operator.pid)? - own) / minutes,
+    );
+    for (name, (pid, before)) in servers {
+        println!("  {name}: CPU {:.2} s/min", (cpu(pid)? - before) / minutes);
+    }
+    let filter = AuditFilter::any().service_account("process-operator", "process-operator");
+    let mut by_kind: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in env.audit.select(mark, &filter)? {
+        let resource = entry.object_ref.as_ref().map(|object| object.resource.clone()).unwrap_or_default();
+        *by_kind.entry(format!("{} {resource}", entry.verb)).or_default() += 1;
+    }
+    println!("  Kubernetes requests in the window: {by_kind:?}");
+    let mut grown = temporal_requests(env).await?;
+    for (operation, before) in requests {
+        grown.entry(operation).and_modify(|after| *after -= before);
+    }
+    grown.retain(|operation, count| *count > 0.0 && !operation.starts_with("Poll"));
+    println!("  Temporal requests in the window, polls aside: {grown:?}");
+    Ok(())
+}

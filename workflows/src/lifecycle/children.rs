@@ -1,0 +1,212 @@
+//! Children of a lifecycle: how they are started, awaited, and found again.
+//!
+//! The run that starts a child awaits its result. A later run, after a continue-as-new or after the
+//! lifecycle was terminated by hand, cannot; it asks the child to report by signal instead.
+
+use std::task::Poll;
+
+use futures::future::LocalBoxFuture;
+use futures::FutureExt as _;
+use process_operator_crds::ErrorCategory;
+use temporalio_common::data_converters::RawValue;
+use temporalio_common::search_attributes::SearchAttributes;
+use temporalio_workflow::{
+    ChildWorkflowExecutionError, ChildWorkflowOptions, ChildWorkflowStartError, ParentClosePolicy,
+    SignalWorkflowOptions, StartChildWorkflowExecutionFailedCause, WorkflowCancellationToken,
+    WorkflowContext, WorkflowIdReusePolicy,
+};
+
+use super::ProcessLifecycle;
+use crate::contract::{
+    ChildFinished, ChildKind, ChildOutcome, Observation, ProcessKey, StepFailure,
+};
+use crate::drain::{DrainInput, ProcessDrain};
+use crate::plan::Child;
+use crate::rollout::{ProcessRollout, RolloutInput};
+use crate::support::{self, TASK_TIMEOUT};
+
+/// The children whose results this run awaits.
+#[derive(Default)]
+pub(super) struct Children {
+    running: Vec<(String, LocalBoxFuture<'static, ChildFinished>)>,
+}
+
+impl Children {
+    /// Resolves when at least one has ended; polled in the order of their start, so that replay
+    /// sees the same order.
+    pub(super) async fn ended(&mut self) -> Vec<ChildFinished> {
+        futures::future::poll_fn(|cx| {
+            let mut reports = Vec::new();
+            self.running.retain_mut(|(_, result)| match result.poll_unpin(cx) {
+                Poll::Ready(report) => {
+                    reports.push(report);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if reports.is_empty() { Poll::Pending } else { Poll::Ready(reports) }
+        })
+        .await
+    }
+
+    fn awaits(&self, id: &str) -> bool {
+        self.running.iter().any(|(running, _)| running == id)
+    }
+}
+
+/// A child's result as a report.
+fn report(
+    id: String,
+    kind: ChildKind,
+    build_id: String,
+    result: Result<String, ChildWorkflowExecutionError>,
+) -> ChildFinished {
+    let (outcome, failure) = match result {
+        Ok(message) => {
+            let failure = StepFailure {
+                category: ErrorCategory::Internal,
+                message,
+            };
+            (ChildOutcome::Completed, failure)
+        }
+        Err(error) if error.as_cancelled().is_some() => {
+            let failure = StepFailure {
+                category: ErrorCategory::Internal,
+                message: String::new(),
+            };
+            (ChildOutcome::Canceled, failure)
+        }
+        Err(error) => (ChildOutcome::Failed, support::application_failure(error.cause(), &error)),
+    };
+    ChildFinished {
+        id,
+        kind,
+        build_id,
+        outcome,
+        category: failure.category.metric_label().to_owned(),
+        message: failure.message,
+    }
+}
+
+/// Starts a child. One that runs already, started by an earlier run of this lifecycle, is as good.
+pub(super) async fn start(
+    ctx: &WorkflowContext<ProcessLifecycle>,
+    children: &mut Children,
+    key: &ProcessKey,
+    seen: &Observation,
+    child: &Child,
+) {
+    let process = seen.process.clone().unwrap_or_default();
+    let indexed = seen.settings.search_attributes;
+    let started = match child {
+        Child::Rollout {
+            id,
+            build_id,
+            deployment_name,
+            deadline,
+        } => {
+            let input = RolloutInput {
+                key: key.clone(),
+                build_id: build_id.clone(),
+                deployment_name: deployment_name.clone(),
+                temporal_namespace: process.temporal_namespace,
+                task_queue: process.task_queue,
+                deadline: *deadline,
+            };
+            let summary = format!("bring {} {build_id} live", key.name);
+            let attributes = indexed.then(|| support::search_attributes(key, "RollingOut", build_id));
+            ctx.start_child_workflow(ProcessRollout::run, input, options(id, summary, attributes))
+                .await
+                .map(|started| started.result().boxed_local())
+        }
+        Child::Drain {
+            id,
+            build_id,
+            deployment_name,
+        } => {
+            let input = DrainInput {
+                key: key.clone(),
+                build_id: build_id.clone(),
+                deployment_name: deployment_name.clone(),
+                temporal_namespace: process.temporal_namespace,
+                scale_down_delay_seconds: seen.settings.scale_down_delay_seconds,
+            };
+            let summary = format!("retire {} {build_id}", key.name);
+            let attributes = indexed.then(|| support::search_attributes(key, "Draining", build_id));
+            ctx.start_child_workflow(ProcessDrain::run, input, options(id, summary, attributes))
+                .await
+                .map(|started| started.result().boxed_local())
+        }
+    };
+    let (id, kind, build_id) = match child {
+        Child::Rollout { id, build_id, .. } => (id.clone(), ChildKind::Rollout, build_id.clone()),
+        Child::Drain { id, build_id, .. } => (id.clone(), ChildKind::Drain, build_id.clone()),
+    };
+    match started {
+        Ok(result) => {
+            let running = id.clone();
+            let ended = result.map(move |result| report(id, kind, build_id, result));
+            children.running.push((running, ended.boxed_local()));
+        }
+        Err(ChildWorkflowStartError::StartFailed {
+            cause: StartChildWorkflowExecutionFailedCause::WorkflowAlreadyExists,
+            ..
+        }) => {}
+        Err(error) => ctx.state_mut(|s| {
+            s.state.forget(&id);
+            let failure = StepFailure {
+                category: ErrorCategory::Internal,
+                message: error.to_string(),
+            };
+            s.state.trouble = Some((failure, 1));
+        }),
+    }
+}
+
+/// Asks the children that this run does not await to report by signal. One that has ended is
+/// forgotten: what it did is found by looking.
+pub(super) async fn ask(ctx: &WorkflowContext<ProcessLifecycle>, children: &Children) {
+    let unasked: Vec<(String, ChildKind)> = ctx.state(|s| {
+        s.state
+            .children()
+            .filter(|(id, _)| !children.awaits(id) && !s.asked.contains(id))
+            .collect()
+    });
+    for (id, kind) in unasked {
+        let options = SignalWorkflowOptions::builder()
+            .cancellation_token(WorkflowCancellationToken::new())
+            .summary("ask the child to report".to_owned())
+            .build();
+        let child = ctx.external_workflow(id.clone(), None);
+        let input = RawValue::new(Vec::new());
+        let asked = match kind {
+            ChildKind::Rollout => child.signal(ProcessRollout::report, input, options).await,
+            ChildKind::Drain => child.signal(ProcessDrain::report, input, options).await,
+        };
+        ctx.state_mut(|s| {
+            if asked.is_ok() {
+                s.asked.insert(id);
+            } else {
+                s.state.forget(&id);
+                s.dirty = true;
+            }
+        });
+    }
+}
+
+fn options(
+    id: &str,
+    summary: String,
+    attributes: Option<Vec<temporalio_common::search_attributes::SearchAttributeUpdate>>,
+) -> ChildWorkflowOptions {
+    ChildWorkflowOptions::builder()
+        .workflow_id(id.to_owned())
+        // A child outlives its parent's continue-as-new and termination.
+        .parent_close_policy(ParentClosePolicy::Abandon)
+        .cancellation_token(WorkflowCancellationToken::new())
+        .id_reuse_policy(WorkflowIdReusePolicy::AllowDuplicate)
+        .task_timeout(TASK_TIMEOUT)
+        .static_summary(summary)
+        .maybe_search_attributes(attributes.map(SearchAttributes::new))
+        .build()
+}
