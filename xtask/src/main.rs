@@ -112,7 +112,7 @@ impl Existing {
             })?;
             return Ok(false);
         }
-        Ok(testbed::up()? == Outcome::AlreadyUp)
+        Ok(testbed::up()? != Outcome::Started)
     }
 }
 

@@ -21,7 +21,9 @@ use super::{Testbed, cgroup, config, down, images, net, preflight, temporal};
 pub enum Outcome {
     /// Everything was running.
     AlreadyUp,
-    /// Something was started.
+    /// It was up, and a part of it that had ended was started again.
+    Repaired,
+    /// It was not up.
     Started,
 }
 
@@ -69,7 +71,7 @@ fn repair(state: &State) -> Result<Outcome> {
         if component.running.is_alive() {
             continue;
         }
-        outcome = Outcome::Started;
+        outcome = Outcome::Repaired;
         if component.stopped {
             eprintln!("{name} was stopped: starting it.");
         } else {
