@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Runs Temporal workers on Kubernetes safely, driven by durable Temporal workflows.
 #[derive(Debug, Parser)]
 #[command(version, about, args_override_self = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -16,7 +16,7 @@ pub struct Cli {
 
 /// Commands of the binary.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run the operator until it is told to stop.
     #[command(args_override_self = true)]
     Run(Config),
@@ -26,7 +26,7 @@ pub enum Command {
 /// environment configuration: `TEMPORAL_ADDRESS`, `TEMPORAL_API_KEY`, `TEMPORAL_TLS_*` or a file
 /// named by `TEMPORAL_CONFIG_FILE`.
 #[derive(Debug, Clone, Args)]
-pub struct Config {
+pub(crate) struct Config {
     /// Temporal namespace of the operator's own workflows; must exist.
     #[arg(long, env = "TEMPORAL_NAMESPACE", default_value = "default")]
     pub temporal_namespace: String,
@@ -34,7 +34,11 @@ pub struct Config {
     #[arg(long, env = "WORKER_TEMPORAL_ADDRESS")]
     pub worker_temporal_address: Option<String>,
     /// Kubernetes namespace to watch; may be repeated. All namespaces when absent.
-    #[arg(long = "watch-namespace", env = "WATCH_NAMESPACES", value_delimiter = ',')]
+    #[arg(
+        long = "watch-namespace",
+        env = "WATCH_NAMESPACES",
+        value_delimiter = ','
+    )]
     pub watch_namespaces: Vec<String>,
     /// Kubernetes namespace of the operator's own Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "process-operator")]
@@ -71,7 +75,7 @@ pub struct Config {
 
 /// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// One JSON object a line.
     Json,
     /// For people at a terminal.
@@ -80,17 +84,17 @@ pub enum LogFormat {
 
 impl Config {
     /// Time between sweeps.
-    pub fn sweep(&self) -> Duration {
+    pub(crate) fn sweep(&self) -> Duration {
         Duration::from_secs(self.sweep_seconds)
     }
 
     /// Time after which silence is an outage.
-    pub fn outage(&self) -> Duration {
+    pub(crate) fn outage(&self) -> Duration {
         Duration::from_secs(self.outage_seconds)
     }
 
     /// Time for running work after SIGTERM.
-    pub fn shutdown(&self) -> Duration {
+    pub(crate) fn shutdown(&self) -> Duration {
         Duration::from_secs(self.shutdown_seconds)
     }
 }

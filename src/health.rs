@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 
 /// Parts that have to work before the operator is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub(crate) enum Part {
     /// The API server answers.
     ApiServer,
     /// `processes.ameide.io` is installed.
@@ -31,7 +31,13 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 5] = [Self::ApiServer, Self::Crd, Self::Watch, Self::Temporal, Self::Workers];
+    const ALL: [Self; 5] = [
+        Self::ApiServer,
+        Self::Crd,
+        Self::Watch,
+        Self::Temporal,
+        Self::Workers,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -46,26 +52,31 @@ impl Part {
 
 /// What is missing, by part; a part that is not listed works.
 #[derive(Debug, Clone)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     missing: Arc<Mutex<BTreeMap<Part, String>>>,
 }
 
 impl Readiness {
     /// Nothing works yet.
-    pub fn new() -> Self {
-        let missing = Part::ALL.map(|part| (part, "not tried yet".to_owned())).into();
+    pub(crate) fn new() -> Self {
+        let missing = Part::ALL
+            .map(|part| (part, "not tried yet".to_owned()))
+            .into();
         Self {
             missing: Arc::new(Mutex::new(missing)),
         }
     }
 
     /// A part works.
-    pub fn up(&self, part: Part) {
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(&part);
+    pub(crate) fn up(&self, part: Part) {
+        self.missing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&part);
     }
 
     /// A part does not work, and why.
-    pub fn down(&self, part: Part, why: impl Into<String>) {
+    pub(crate) fn down(&self, part: Part, why: impl Into<String>) {
         self.missing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -86,7 +97,7 @@ impl Readiness {
 }
 
 /// Serves until the future resolves.
-pub async fn serve(
+pub(crate) async fn serve(
     listen: SocketAddr,
     readiness: Readiness,
     metrics: Arc<Metrics>,
@@ -96,22 +107,31 @@ pub async fn serve(
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(readiness)
-        .route("/metrics", get(move || render(metrics.clone())));
+        .route(
+            "/metrics",
+            get(move || std::future::ready(render(&metrics))),
+        );
     let listener = tokio::net::TcpListener::bind(listen)
         .await
         .map_err(|error| anyhow::anyhow!("cannot listen on {listen} (flag --listen): {error}"))?;
     tracing::info!(address = %listener.local_addr()?, "serving /livez, /readyz and /metrics");
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop)
+        .await?;
     Ok(())
 }
 
 async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
     let (ready, text) = readiness.text();
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (code, text)
 }
 
-async fn render(metrics: Arc<Metrics>) -> impl IntoResponse {
+fn render(metrics: &Metrics) -> impl IntoResponse + use<> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], metrics.render())
 }

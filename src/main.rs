@@ -21,7 +21,9 @@ fn main() -> anyhow::Result<()> {
     let Cli { command } = Cli::parse();
     let Command::Run(config) = command;
     telemetry::install(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     // The SDK's worker is not Send, so it is awaited here on the main task.
     let result = runtime.block_on(operator::run(config));
     // Waits in foreign libraries must not hold the process beyond its termination period.

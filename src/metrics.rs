@@ -14,20 +14,20 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// Label `result`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ResultLabel {
+pub(crate) struct ResultLabel {
     /// `ok` or the metric label of an error category.
     pub result: String,
 }
 
 /// Label `kind`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KindLabel {
+pub(crate) struct KindLabel {
     /// What was watched or found.
     pub kind: String,
 }
 
 /// All metrics.
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     /// Signals sent to lifecycles.
     pub signals: Family<ResultLabel, Counter>,
@@ -57,14 +57,16 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers everything under the prefix `process_operator`.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("process_operator");
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the operator", version);
         let mut metrics = Self {
             registry,
             signals: Family::default(),
-            signal_seconds: Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
+            signal_seconds: Histogram::new([
+                0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            ]),
             watch_events: Family::default(),
             processes: Gauge::default(),
             temporal_up: Gauge::default(),
@@ -77,17 +79,37 @@ impl Metrics {
             signals_pending: Gauge::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register("signals", "Signals sent to lifecycle workflows, by result", metrics.signals.clone());
+        registry.register(
+            "signals",
+            "Signals sent to lifecycle workflows, by result",
+            metrics.signals.clone(),
+        );
         registry.register_with_unit(
             "signal",
             "Time from a change seen to its signal accepted",
             Unit::Seconds,
             metrics.signal_seconds.clone(),
         );
-        registry.register("watch_events", "Watch events, by kind", metrics.watch_events.clone());
-        registry.register("processes", "Processes seen by the watcher", metrics.processes.clone());
-        registry.register("temporal_up", "1 while Temporal answers", metrics.temporal_up.clone());
-        registry.register("crd_missing", "1 while the CRD is not installed", metrics.crd_missing.clone());
+        registry.register(
+            "watch_events",
+            "Watch events, by kind",
+            metrics.watch_events.clone(),
+        );
+        registry.register(
+            "processes",
+            "Processes seen by the watcher",
+            metrics.processes.clone(),
+        );
+        registry.register(
+            "temporal_up",
+            "1 while Temporal answers",
+            metrics.temporal_up.clone(),
+        );
+        registry.register(
+            "crd_missing",
+            "1 while the CRD is not installed",
+            metrics.crd_missing.clone(),
+        );
         registry.register("sweeps", "Sweeps, by result", metrics.sweeps.clone());
         registry.register_with_unit(
             "sweep_last",
@@ -100,18 +122,26 @@ impl Metrics {
             "What sweeps reported to lifecycles, by kind",
             metrics.sweep_findings.clone(),
         );
-        registry.register("outage_writes", "Conditions written about an outage", metrics.outage_writes.clone());
+        registry.register(
+            "outage_writes",
+            "Conditions written about an outage",
+            metrics.outage_writes.clone(),
+        );
         registry.register(
             "worker_restarts",
             "Workers replaced by fresh ones, by task queue",
             metrics.worker_restarts.clone(),
         );
-        registry.register("signals_pending", "Signals waiting to be accepted", metrics.signals_pending.clone());
+        registry.register(
+            "signals_pending",
+            "Signals waiting to be accepted",
+            metrics.signals_pending.clone(),
+        );
         Arc::new(metrics)
     }
 
-    /// OpenMetrics text.
-    pub fn render(&self) -> String {
+    /// The page, in the `OpenMetrics` text format.
+    pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -119,7 +149,7 @@ impl Metrics {
     }
 
     /// Counts one result.
-    pub fn count(family: &Family<ResultLabel, Counter>, result: &str) {
+    pub(crate) fn count(family: &Family<ResultLabel, Counter>, result: &str) {
         family
             .get_or_create(&ResultLabel {
                 result: result.to_owned(),
@@ -128,7 +158,11 @@ impl Metrics {
     }
 
     /// Counts one of a kind.
-    pub fn count_kind(family: &Family<KindLabel, Counter>, kind: &str) {
-        family.get_or_create(&KindLabel { kind: kind.to_owned() }).inc();
+    pub(crate) fn count_kind(family: &Family<KindLabel, Counter>, kind: &str) {
+        family
+            .get_or_create(&KindLabel {
+                kind: kind.to_owned(),
+            })
+            .inc();
     }
 }

@@ -20,7 +20,7 @@ use crate::{health, temporal};
 
 /// Runs the operator until SIGTERM or SIGINT. Neither Temporal nor the CRD has to be there at the
 /// start: what is missing is waited for and shown on `/readyz`.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let readiness = Readiness::new();
     let metrics = Metrics::new();
     let (stopping, stop) = watch::channel(false);
@@ -30,9 +30,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         stopping.send_replace(true);
     });
     let mut server_stop = stop.clone();
-    let server = tokio::spawn(health::serve(config.listen, readiness.clone(), metrics.clone(), async move {
-        let _ = server_stop.wait_for(|stop| *stop).await;
-    }));
+    let server = tokio::spawn(health::serve(
+        config.listen,
+        readiness.clone(),
+        metrics.clone(),
+        async move {
+            let _ = server_stop.wait_for(|stop| *stop).await;
+        },
+    ));
     let options = temporal::options(&config)?;
     let cache = Cache::default();
     let (connected, connection) = watch::channel(None);
@@ -51,7 +56,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let cluster_uid = cluster_uid(&kube, &readiness).await;
         let connection = temporal::connect(&config, options, &readiness).await;
         let (registered, search_attributes) = watch::channel(false);
-        temporal::register_search_attributes(&connection, &config.temporal_namespace, &registered).await;
+        temporal::register_search_attributes(&connection, &config.temporal_namespace, &registered)
+            .await;
         let workers = Workers {
             runtime: Runtime::from_current_tokio(runtime_options(&config)?)
                 .map_err(|error| anyhow::anyhow!("{error}"))?,

@@ -25,16 +25,17 @@ const PROBE: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Options of the connection, from Temporal's environment configuration.
-pub fn options(config: &Config) -> anyhow::Result<ConnectionOptions> {
-    let (mut connection, _) = ClientOptions::load_from_config(LoadClientConfigProfileOptions::default())
-        .map_err(|error| anyhow::anyhow!("Temporal's environment configuration: {error}"))?;
+pub(crate) fn options(config: &Config) -> anyhow::Result<ConnectionOptions> {
+    let (mut connection, _) =
+        ClientOptions::load_from_config(LoadClientConfigProfileOptions::default())
+            .map_err(|error| anyhow::anyhow!("Temporal's environment configuration: {error}"))?;
     connection.identity = format!("{}@process-operator", config.instance);
     connection.connect_timeout = Some(Duration::from_secs(5));
     Ok(connection)
 }
 
 /// Host and port for workers that are told nothing else.
-pub fn worker_address(config: &Config, options: &ConnectionOptions) -> String {
+pub(crate) fn worker_address(config: &Config, options: &ConnectionOptions) -> String {
     config.worker_temporal_address.clone().unwrap_or_else(|| {
         let target = &options.target;
         let host = target.host_str().unwrap_or("localhost");
@@ -43,7 +44,11 @@ pub fn worker_address(config: &Config, options: &ConnectionOptions) -> String {
 }
 
 /// Connects, for as long as it takes, and finds the operator's namespace.
-pub async fn connect(config: &Config, options: ConnectionOptions, readiness: &Readiness) -> Connection {
+pub(crate) async fn connect(
+    config: &Config,
+    options: ConnectionOptions,
+    readiness: &Readiness,
+) -> Connection {
     let mut said = String::new();
     loop {
         let why = match Connection::connect(options.clone()).await {
@@ -82,7 +87,7 @@ async fn namespace(connection: &Connection, namespace: &str) -> Result<(), Strin
 }
 
 /// One cheap call that shows whether the server answers.
-pub async fn probe(connection: &Connection) -> Result<(), String> {
+pub(crate) async fn probe(connection: &Connection) -> Result<(), String> {
     // Past the client's own retries, which would hide an outage for ten seconds.
     let mut service = connection.workflow_service();
     let answer = service.get_system_info(GetSystemInfoRequest::default().into_request());
@@ -95,7 +100,7 @@ pub async fn probe(connection: &Connection) -> Result<(), String> {
 
 /// Registers the search attributes that make lists in the Temporal UI useful. They are optional: a
 /// server that refuses is used without them.
-pub async fn register_search_attributes(
+pub(crate) async fn register_search_attributes(
     connection: &Connection,
     namespace: &str,
     registered: &watch::Sender<bool>,
@@ -110,7 +115,8 @@ pub async fn register_search_attributes(
         ..Default::default()
     };
     let mut client = connection.clone();
-    if let Err(status) = OperatorService::add_search_attributes(&mut client, request.into_request()).await
+    if let Err(status) =
+        OperatorService::add_search_attributes(&mut client, request.into_request()).await
         && status.code() != temporalio_client::tonic::Code::AlreadyExists
     {
         tracing::info!("search attributes not registered: {}", status.message());

@@ -43,7 +43,7 @@ impl Queue {
 }
 
 /// Everything a worker is made of.
-pub struct Workers {
+pub(crate) struct Workers {
     /// Arguments.
     pub config: Config,
     /// SDK runtime.
@@ -58,7 +58,7 @@ pub struct Workers {
 
 impl Workers {
     /// Runs all workers until `stop` becomes true.
-    pub async fn run(&self, stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(&self, stop: watch::Receiver<bool>) {
         tokio::join!(
             self.keep(Queue::Main, stop.clone()),
             self.keep(Queue::Waits, stop.clone()),
@@ -72,8 +72,12 @@ impl Workers {
             match self.once(queue, stop.clone()).await {
                 Ok(()) => {}
                 Err(error) => {
-                    tracing::error!(queue = queue.name(), "worker ended: {error:#}; starting it again");
-                    self.readiness.down(Part::Workers, format!("{}: {error:#}", queue.name()));
+                    tracing::error!(
+                        queue = queue.name(),
+                        "worker ended: {error:#}; starting it again"
+                    );
+                    self.readiness
+                        .down(Part::Workers, format!("{}: {error:#}", queue.name()));
                     tokio::select! {
                         () = tokio::time::sleep(PAUSE) => {}
                         _ = stop.wait_for(|stop| *stop) => {}

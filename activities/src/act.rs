@@ -46,7 +46,7 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
         process,
     };
     for step in &input.steps {
-        if let Err(fault) = persist(&scene, step, &mut outcome).await {
+        if let Err(fault) = Box::pin(persist(&scene, step, &mut outcome)).await {
             outcome.failure = Some(fault.into());
             break;
         }
@@ -74,7 +74,7 @@ async fn current(context: &Context, input: &ActInput) -> Result<Option<Arc<Proce
 async fn persist(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Result<()> {
     let mut pause = Duration::from_millis(50);
     for attempt in 1.. {
-        let Err(fault) = crate::error::within(take(scene, step, outcome)).await else {
+        let Err(fault) = Box::pin(crate::error::within(take(scene, step, outcome))).await else {
             return Ok(());
         };
         let passes = matches!(
@@ -115,7 +115,8 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
             delete_version(scene.context, scene.key, name, uid.as_deref()).await
         }
         Step::PublishStatus { status } => {
-            outcome.status = Some(status::publish(scene.context, &scene.process, scene.key, status).await?);
+            outcome.status =
+                Some(status::publish(scene.context, &scene.process, scene.key, status).await?);
             Ok(())
         }
         Step::Event {
@@ -124,7 +125,18 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
             reason,
             action,
             note,
-        } => events::record(scene.context, &scene.process, id, *kind, reason, action, note).await,
+        } => {
+            events::record(
+                scene.context,
+                &scene.process,
+                id,
+                *kind,
+                reason,
+                action,
+                note,
+            )
+            .await
+        }
         Step::RemoveFinalizer => remove_finalizer(scene).await,
     }
 }
@@ -144,7 +156,8 @@ async fn patch_finalizers(scene: &Scene<'_>, present: &Process, wanted: &[String
             { "op": "replace", "path": "/metadata/finalizers", "value": wanted },
         ])
     };
-    let mut operations = vec![json!({ "op": "test", "path": "/metadata/uid", "value": scene.key.uid })];
+    let mut operations =
+        vec![json!({ "op": "test", "path": "/metadata/uid", "value": scene.key.uid })];
     operations.extend(change.as_array().into_iter().flatten().cloned());
     let patch: kube::core::params::Patch<Process> = Patch::Json(
         serde_json::from_value(operations.into())
@@ -154,13 +167,18 @@ async fn patch_finalizers(scene: &Scene<'_>, present: &Process, wanted: &[String
         field_manager: Some(names::manager::OPERATOR.into()),
         ..PatchParams::default()
     };
-    match processes(scene).patch(&scene.key.name, &params, &patch).await {
+    match processes(scene)
+        .patch(&scene.key.name, &params, &patch)
+        .await
+    {
         Ok(_) => Ok(()),
         Err(error) => {
             let fault = Fault::from(error).about("patching the finalizer");
             match fault.category {
                 // A failed test of the patch is answered with 422: somebody was faster.
-                ErrorCategory::InvalidSpec => Err(Fault::new(ErrorCategory::Conflict, fault.message)),
+                ErrorCategory::InvalidSpec => {
+                    Err(Fault::new(ErrorCategory::Conflict, fault.message))
+                }
                 ErrorCategory::NotFound => Ok(()),
                 _ => Err(fault),
             }
@@ -169,7 +187,9 @@ async fn patch_finalizers(scene: &Scene<'_>, present: &Process, wanted: &[String
 }
 
 async fn add_finalizer(scene: &Scene<'_>) -> Result<()> {
-    let Some(present) = fresh(scene).await? else { return Ok(()) };
+    let Some(present) = fresh(scene).await? else {
+        return Ok(());
+    };
     let mut wanted = present.finalizers().to_vec();
     if wanted.iter().any(|name| name == names::finalizer::PROCESS) {
         return Ok(());
@@ -180,12 +200,18 @@ async fn add_finalizer(scene: &Scene<'_>) -> Result<()> {
 
 async fn remove_finalizer(scene: &Scene<'_>) -> Result<()> {
     let api = processes(scene);
-    let Some(present) = api.get_opt(&scene.key.name).await? else { return Ok(()) };
+    let Some(present) = api.get_opt(&scene.key.name).await? else {
+        return Ok(());
+    };
     if present.uid().as_deref() != Some(scene.key.uid.as_str()) {
         return Ok(());
     }
-    let wanted: Vec<String> =
-        present.finalizers().iter().filter(|name| *name != names::finalizer::PROCESS).cloned().collect();
+    let wanted: Vec<String> = present
+        .finalizers()
+        .iter()
+        .filter(|name| *name != names::finalizer::PROCESS)
+        .cloned()
+        .collect();
     if wanted.len() == present.finalizers().len() {
         return Ok(());
     }
@@ -219,7 +245,11 @@ async fn apply_version(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<String
     let mut owned = wanted.uid.map(str::to_owned);
     if owned.is_none() {
         // Unseen by its label; taken for ours only if it says so.
-        owned = api.get_opt(wanted.name).await?.map(|found| claim(&found, scene.key)).transpose()?;
+        owned = api
+            .get_opt(wanted.name)
+            .await?
+            .map(|found| claim(&found, scene.key))
+            .transpose()?;
     }
     // With the uid in it an apply never lands on a re-created object.
     built.metadata.uid = owned;
@@ -227,7 +257,9 @@ async fn apply_version(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<String
     let applied = api
         .patch(wanted.name, &params, &Patch::Apply(&built))
         .await
-        .map_err(|error| Fault::from(error).about(&format!("applying Deployment {}", wanted.name)))?;
+        .map_err(|error| {
+            Fault::from(error).about(&format!("applying Deployment {}", wanted.name))
+        })?;
     let fields = hash::owned_fields(applied.metadata.managed_fields.as_ref());
     scene.context.cache.expect(
         applied.metadata.uid.as_deref().unwrap_or_default(),
@@ -255,7 +287,8 @@ fn claim(found: &Deployment, key: &ProcessKey) -> Result<String> {
 }
 
 async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revision::Kept> {
-    let api: Api<ControllerRevision> = Api::namespaced(scene.context.kube.clone(), &scene.key.namespace);
+    let api: Api<ControllerRevision> =
+        Api::namespaced(scene.context.kube.clone(), &scene.key.namespace);
     if wanted.revision {
         let stored = api.get_opt(wanted.name).await?;
         if let Some(kept) = stored.as_ref().and_then(revision::kept) {
@@ -266,12 +299,20 @@ async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revisi
     if !asked.is_ok_and(|asked| asked.as_str() == wanted.build_id) {
         return Err(Fault::new(
             ErrorCategory::NotFound,
-            format!("ControllerRevision {} is gone, so its version cannot be made again", wanted.name),
+            format!(
+                "ControllerRevision {} is gone, so its version cannot be made again",
+                wanted.name
+            ),
         ));
     }
     let kept = revision::Kept {
         build_id: wanted.build_id.to_owned(),
-        template: template::template(&scene.process, scene.key, wanted.build_id, &scene.context.workers),
+        template: template::template(
+            &scene.process,
+            scene.key,
+            wanted.build_id,
+            &scene.context.workers,
+        ),
     };
     let number = scene.process.metadata.generation.unwrap_or(1);
     let built = revision::revision(scene.key, wanted.name, number, &kept);
@@ -284,15 +325,23 @@ async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revisi
         // Left by a try that was cut off after the API server had committed.
         Err(kube::Error::Api(answer)) if answer.code == 409 => {
             let stored = api.get(wanted.name).await?;
-            let owned = stored.owner_references().iter().any(|owner| owner.uid == scene.key.uid);
+            let owned = stored
+                .owner_references()
+                .iter()
+                .any(|owner| owner.uid == scene.key.uid);
             revision::kept(&stored).filter(|_| owned).ok_or_else(|| {
                 Fault::new(
                     ErrorCategory::Conflict,
-                    format!("ControllerRevision {} belongs to something else", wanted.name),
+                    format!(
+                        "ControllerRevision {} belongs to something else",
+                        wanted.name
+                    ),
                 )
             })
         }
-        Err(error) => Err(Fault::from(error).about(&format!("creating ControllerRevision {}", wanted.name))),
+        Err(error) => {
+            Err(Fault::from(error).about(&format!("creating ControllerRevision {}", wanted.name)))
+        }
     }
 }
 
@@ -306,7 +355,10 @@ pub(crate) async fn delete_version(
     let deployments: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
     let uid = match uid {
         Some(uid) => Some(uid.to_owned()),
-        None => deployments.get_opt(name).await?.and_then(|found| claim(&found, key).ok()),
+        None => deployments
+            .get_opt(name)
+            .await?
+            .and_then(|found| claim(&found, key).ok()),
     };
     if let Some(uid) = uid {
         context.cache.expect_gone(&uid);
@@ -317,8 +369,14 @@ pub(crate) async fn delete_version(
         ignore_gone(deployments.delete(name, &params).await.map(|_| ()))?;
     }
     let revisions: Api<ControllerRevision> = Api::namespaced(context.kube.clone(), &key.namespace);
-    let Some(stored) = revisions.get_opt(name).await? else { return Ok(()) };
-    if !stored.owner_references().iter().any(|owner| owner.uid == key.uid) {
+    let Some(stored) = revisions.get_opt(name).await? else {
+        return Ok(());
+    };
+    if !stored
+        .owner_references()
+        .iter()
+        .any(|owner| owner.uid == key.uid)
+    {
         return Ok(());
     }
     let params = DeleteParams::background().preconditions(Preconditions {

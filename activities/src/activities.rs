@@ -1,5 +1,10 @@
 //! Registration: names and payloads here, the work in the other modules.
 
+#![allow(
+    missing_docs,
+    reason = "the SDK's macros add a public constant beside each method and drop attributes on the impl"
+)]
+
 use std::sync::Arc;
 
 use process_operator_workflows::contract::{
@@ -41,8 +46,12 @@ impl OperatorActivities {
 
     /// Carries out steps on Kubernetes.
     #[activity(name = "act")]
-    pub async fn act(self: Arc<Self>, _ctx: ActivityContext, input: ActInput) -> Result<ActOutcome, ActivityError> {
-        Ok(act::act(&self.context, &input).await)
+    pub async fn act(
+        self: Arc<Self>,
+        _ctx: ActivityContext,
+        input: ActInput,
+    ) -> Result<ActOutcome, ActivityError> {
+        Ok(Box::pin(act::act(&self.context, &input)).await)
     }
 
     /// Waits until a version serves its queue.
@@ -62,7 +71,9 @@ impl OperatorActivities {
         _ctx: ActivityContext,
         input: SetCurrentInput,
     ) -> Result<(), ActivityError> {
-        temporal::routing::set_current(&self.context, &input).await.map_err(Fault::fail)
+        temporal::routing::set_current(&self.context, &input)
+            .await
+            .map_err(Fault::fail)
     }
 
     /// Waits until a version is drained.

@@ -119,7 +119,9 @@ impl Cache {
     /// Forgets a workload.
     pub fn remove_workload(&self, namespace: &str, name: &str) -> Option<Workload> {
         let mut inner = self.lock();
-        let removed = inner.workloads.remove(&(namespace.to_owned(), name.to_owned()));
+        let removed = inner
+            .workloads
+            .remove(&(namespace.to_owned(), name.to_owned()));
         if let Some(removed) = &removed {
             inner.own_writes.remove(&removed.uid);
             inner.leaving.remove(&removed.uid);
@@ -131,7 +133,10 @@ impl Cache {
 
     /// One workload.
     pub fn workload(&self, namespace: &str, name: &str) -> Option<Workload> {
-        self.lock().workloads.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.lock()
+            .workloads
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
     }
 
     /// All workloads of a Process, by its uid.
@@ -154,7 +159,9 @@ impl Cache {
     /// Remembers what our own apply brought a Deployment to, so that the watcher need not report it
     /// back to us. An optimisation: a needless signal is harmless.
     pub fn expect(&self, uid: &str, generation: i64, fields: &str) {
-        self.lock().own_writes.insert(uid.to_owned(), (generation, fields.to_owned()));
+        self.lock()
+            .own_writes
+            .insert(uid.to_owned(), (generation, fields.to_owned()));
     }
 
     /// Whether this state is our own write.
@@ -162,7 +169,9 @@ impl Cache {
         self.lock()
             .own_writes
             .get(&workload.uid)
-            .is_some_and(|(generation, fields)| *generation == workload.generation && *fields == workload.fields)
+            .is_some_and(|(generation, fields)| {
+                *generation == workload.generation && *fields == workload.fields
+            })
     }
 
     /// Remembers that we are about to delete a Deployment.
@@ -172,7 +181,10 @@ impl Cache {
 
     /// Whether a Deployment goes by our own hand.
     pub fn leaves(&self, uid: &str) -> bool {
-        self.lock().leaving.get(uid).is_some_and(|at| at.elapsed() < LEAVING)
+        self.lock()
+            .leaving
+            .get(uid)
+            .is_some_and(|at| at.elapsed() < LEAVING)
     }
 
     /// Stores a Process; returns the previous one.
@@ -205,7 +217,12 @@ impl Cache {
     }
 
     /// All Processes on one queue, but for one uid.
-    pub fn on_queue(&self, temporal_namespace: &str, task_queue: &str, but: &str) -> Vec<Neighbour> {
+    pub fn on_queue(
+        &self,
+        temporal_namespace: &str,
+        task_queue: &str,
+        but: &str,
+    ) -> Vec<Neighbour> {
         self.lock()
             .processes
             .values()

@@ -93,7 +93,8 @@ impl Context {
     pub fn settings(&self, key: &ProcessKey) -> Settings {
         Settings {
             search_attributes: *self.search_attributes.borrow(),
-            scale_down_delay_seconds: i64::try_from(self.scale_down_delay.as_secs()).unwrap_or(i64::MAX),
+            scale_down_delay_seconds: i64::try_from(self.scale_down_delay.as_secs())
+                .unwrap_or(i64::MAX),
             manager_identity: self.manager_identity(&key.uid),
             control_namespace: self.control_namespace.clone(),
         }
@@ -102,12 +103,18 @@ impl Context {
     /// Keeps the object of an observation for the `act` that follows it within milliseconds.
     pub fn remember(&self, process: Arc<Process>) {
         let uid = process.metadata.uid.clone().unwrap_or_default();
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, process);
+        self.recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid, process);
     }
 
     /// Takes the remembered object; used once, so that memory stays small.
     pub fn recall(&self, uid: &str) -> Option<Arc<Process>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)
+        self.recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid)
     }
 
     /// Waits for the turn of a read of Worker Deployments in a Temporal namespace.
@@ -116,10 +123,12 @@ impl Context {
             let pause = {
                 let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = Instant::now();
-                let budget = budgets.entry(temporal_namespace.to_owned()).or_insert(Budget {
-                    tokens: READS_BURST,
-                    at: now,
-                });
+                let budget = budgets
+                    .entry(temporal_namespace.to_owned())
+                    .or_insert(Budget {
+                        tokens: READS_BURST,
+                        at: now,
+                    });
                 let earned = now.duration_since(budget.at).as_secs_f64() * READS_PER_SECOND;
                 budget.tokens = (budget.tokens + earned).min(READS_BURST);
                 budget.at = now;

@@ -25,12 +25,14 @@ const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Gives an effect its time limit.
 pub(crate) async fn within<T>(effect: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(LIMIT, effect).await.unwrap_or_else(|_| {
-        Err(Fault::new(
-            ErrorCategory::Unavailable,
-            format!("the API server: no answer in {} s", LIMIT.as_secs()),
-        ))
-    })
+    tokio::time::timeout(LIMIT, effect)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Fault::new(
+                ErrorCategory::Unavailable,
+                format!("the API server: no answer in {} s", LIMIT.as_secs()),
+            ))
+        })
 }
 
 impl Fault {
@@ -75,7 +77,10 @@ impl From<kube::Error> for Fault {
     fn from(error: kube::Error) -> Self {
         let kube::Error::Api(status) = &error else {
             // Transport, TLS, time-out, a body that ended early: the API server is away.
-            return Self::new(ErrorCategory::Unavailable, format!("the API server: {error}"));
+            return Self::new(
+                ErrorCategory::Unavailable,
+                format!("the API server: {error}"),
+            );
         };
         let category = match (status.code, status.reason.as_str()) {
             (403, _) if status.message.contains("exceeded quota") => ErrorCategory::QuotaExceeded,
@@ -93,9 +98,13 @@ impl From<kube::Error> for Fault {
 impl From<tonic::Status> for Fault {
     fn from(status: tonic::Status) -> Self {
         let category = match status.code() {
-            tonic::Code::NotFound if is_namespace_not_found(&status) => ErrorCategory::NamespaceNotFound,
+            tonic::Code::NotFound if is_namespace_not_found(&status) => {
+                ErrorCategory::NamespaceNotFound
+            }
             tonic::Code::NotFound => ErrorCategory::NotFound,
-            tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => ErrorCategory::Forbidden,
+            tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => {
+                ErrorCategory::Forbidden
+            }
             tonic::Code::ResourceExhausted => ErrorCategory::RateLimited,
             tonic::Code::FailedPrecondition | tonic::Code::Aborted | tonic::Code::AlreadyExists => {
                 ErrorCategory::Conflict
@@ -108,9 +117,12 @@ impl From<tonic::Status> for Fault {
     }
 }
 
-/// The server answers NotFound for a missing namespace and for a missing Worker Deployment; the
+/// The server answers `NotFound` for a missing namespace and for a missing Worker Deployment; the
 /// type of the failure in the details tells them apart.
 fn is_namespace_not_found(status: &tonic::Status) -> bool {
     const TYPE: &[u8] = b"NamespaceNotFoundFailure";
-    status.details().windows(TYPE.len()).any(|window| window == TYPE)
+    status
+        .details()
+        .windows(TYPE.len())
+        .any(|window| window == TYPE)
 }

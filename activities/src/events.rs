@@ -29,7 +29,11 @@ pub(crate) async fn record(
     let namespace = process.namespace().unwrap_or_default();
     let event = Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{}", process.name_any(), hash::short(id.as_bytes()))),
+            name: Some(format!(
+                "{}.{}",
+                process.name_any(),
+                hash::short(id.as_bytes())
+            )),
             namespace: Some(namespace.clone()),
             ..ObjectMeta::default()
         },

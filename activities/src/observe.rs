@@ -60,7 +60,13 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         Some(Err(unreadable)) => {
             seen.invalid = Some(unreadable.message);
             seen.process = Some(unreadable.view);
-            collect(&mut seen, key, None, deployments.map_err(Fault::from)?.items, revisions.map_err(Fault::from)?.items);
+            collect(
+                &mut seen,
+                key,
+                None,
+                deployments.map_err(Fault::from)?.items,
+                revisions.map_err(Fault::from)?.items,
+            );
             return Ok(seen);
         }
     };
@@ -72,7 +78,11 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         deployments.map_err(Fault::from)?.items,
         revisions.map_err(Fault::from)?.items,
     );
-    seen.status = process.status.as_ref().map(crate::status::mark).unwrap_or_default();
+    seen.status = process
+        .status
+        .as_ref()
+        .map(crate::status::mark)
+        .unwrap_or_default();
     seen.queue_holder = queue_holder(context, &process, key);
     seen.routing = routing(context, key, &view).await;
     seen.process = Some(view);
@@ -90,8 +100,14 @@ async fn routing(context: &Context, key: &ProcessKey, view: &ProcessView) -> Rou
 
 /// A lifecycle without memory asks for children of a predecessor, if there can be any.
 async fn adoptable(context: &Context, key: &ProcessKey) -> Result<Vec<String>> {
-    let known = context.cache.process(&key.uid).is_some_and(|process| process.current.is_some());
-    let has_workloads = !context.cache.workloads_of(&key.namespace, &key.name, &key.uid).is_empty();
+    let known = context
+        .cache
+        .process(&key.uid)
+        .is_some_and(|process| process.current.is_some());
+    let has_workloads = !context
+        .cache
+        .workloads_of(&key.namespace, &key.name, &key.uid)
+        .is_empty();
     if known || has_workloads {
         return temporal::open_children(context, key).await;
     }
@@ -110,7 +126,8 @@ async fn read_process(
     key: &ProcessKey,
 ) -> Result<Option<std::result::Result<Process, Unreadable>>> {
     let resource = kube::api::ApiResource::erase::<Process>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(context.kube.clone(), &key.namespace, &resource);
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.kube.clone(), &key.namespace, &resource);
     let Some(object) = api.get_opt(&key.name).await? else {
         return Ok(None);
     };
@@ -124,7 +141,11 @@ async fn read_process(
             view: ProcessView {
                 generation: metadata.generation.unwrap_or(0),
                 deleting: metadata.deletion_timestamp.is_some(),
-                finalizer: metadata.finalizers.iter().flatten().any(|name| name == names::finalizer::PROCESS),
+                finalizer: metadata
+                    .finalizers
+                    .iter()
+                    .flatten()
+                    .any(|name| name == names::finalizer::PROCESS),
                 ..ProcessView::default()
             },
             message: format!(
@@ -137,13 +158,15 @@ async fn read_process(
 fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
     let spec = &process.spec;
     let status = process.status.as_ref();
-    let version = names::Version::new(&key.name, spec).map_err(|error| {
-        Fault::new(ErrorCategory::InvalidSpec, format!("spec: {error}"))
-    })?;
+    let version = names::Version::new(&key.name, spec)
+        .map_err(|error| Fault::new(ErrorCategory::InvalidSpec, format!("spec: {error}")))?;
     Ok(ProcessView {
         generation: process.metadata.generation.unwrap_or(0),
         deleting: process.metadata.deletion_timestamp.is_some(),
-        finalizer: process.finalizers().iter().any(|name| name == names::finalizer::PROCESS),
+        finalizer: process
+            .finalizers()
+            .iter()
+            .any(|name| name == names::finalizer::PROCESS),
         suspend: spec.suspend,
         replicas: spec.replicas,
         image: spec.image.clone(),
@@ -169,13 +192,17 @@ fn collect(
 ) {
     let mut versions: BTreeMap<String, VersionView> = BTreeMap::new();
     for stored in revisions {
-        let Some(kept) = revision::kept(&stored) else { continue };
+        let Some(kept) = revision::kept(&stored) else {
+            continue;
+        };
         if !is_owned(stored.metadata.owner_references.as_deref(), key) {
             continue;
         }
         let name = stored.name_any();
         let desired = replicas
-            .map(|replicas| deployment::applied(&deployment::deployment(key, &name, &kept, replicas)))
+            .map(|replicas| {
+                deployment::applied(&deployment::deployment(key, &name, &kept, replicas))
+            })
             .unwrap_or_default();
         versions.insert(
             kept.build_id.clone(),

@@ -9,7 +9,12 @@ use crate::context::Context;
 
 /// The first reason found, as `: <pod> <reason> <message>`; empty when there is none. Messages of
 /// the kubelet name images and exit codes, not values of the environment.
-pub(crate) async fn trouble(context: &Context, namespace: &str, process: &str, build_id: &str) -> String {
+pub(crate) async fn trouble(
+    context: &Context,
+    namespace: &str,
+    process: &str,
+    build_id: &str,
+) -> String {
     let api: Api<Pod> = Api::namespaced(context.kube.clone(), namespace);
     let selector = names::selector(process, &names::BuildId::from_observed(build_id));
     let Ok(pods) = api.list(&ListParams::default().labels(&selector)).await else {
@@ -29,7 +34,12 @@ fn pod_trouble(pod: &Pod) -> Option<String> {
         .or_else(|| {
             status.conditions.iter().flatten().find_map(|condition| {
                 let unscheduled = condition.type_ == "PodScheduled" && condition.status == "False";
-                unscheduled.then(|| format!("not scheduled: {}", condition.message.as_deref().unwrap_or_default()))
+                unscheduled.then(|| {
+                    format!(
+                        "not scheduled: {}",
+                        condition.message.as_deref().unwrap_or_default()
+                    )
+                })
             })
         })?;
     Some(format!(": pod {name} {waiting}"))
@@ -39,7 +49,10 @@ fn container_trouble(status: &ContainerStatus) -> Option<String> {
     let state = status.state.as_ref()?;
     if let Some(waiting) = &state.waiting {
         let reason = waiting.reason.as_deref().unwrap_or("Waiting");
-        return Some(format!("{reason} {}", waiting.message.as_deref().unwrap_or_default()));
+        return Some(format!(
+            "{reason} {}",
+            waiting.message.as_deref().unwrap_or_default()
+        ));
     }
     let terminated = state.terminated.as_ref()?;
     Some(format!("ended with exit code {}", terminated.exit_code))

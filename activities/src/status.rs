@@ -39,7 +39,10 @@ pub(crate) async fn publish(
     });
     let api: Api<Process> = Api::namespaced(context.kube.clone(), &key.namespace);
     let params = PatchParams::apply(names::manager::OPERATOR).force();
-    match api.patch_status(&key.name, &params, &Patch::Apply(&patch)).await {
+    match api
+        .patch_status(&key.name, &params, &Patch::Apply(&patch))
+        .await
+    {
         Ok(published) => Ok(published.status.as_ref().map(mark).unwrap_or_default()),
         // Gone meanwhile: nobody is left to read it.
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(String::new()),

@@ -10,7 +10,11 @@ use crate::cache::Workload;
 /// A Deployment in a few words.
 pub fn workload(live: &Deployment) -> Option<Workload> {
     let generation = live.metadata.generation.unwrap_or(0);
-    let replicas = live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let replicas = live
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
     let status = live.status.clone().unwrap_or_default();
     let ready_replicas = status.ready_replicas.unwrap_or(0);
     let observed = status.observed_generation.unwrap_or(0) >= generation;
@@ -19,7 +23,11 @@ pub fn workload(live: &Deployment) -> Option<Workload> {
         namespace: live.namespace()?,
         name: live.name_any(),
         uid: live.uid()?,
-        process: live.labels().get(names::label::PROCESS).cloned().unwrap_or_default(),
+        process: live
+            .labels()
+            .get(names::label::PROCESS)
+            .cloned()
+            .unwrap_or_default(),
         owner_uid: live
             .owner_references()
             .iter()
@@ -34,4 +42,14 @@ pub fn workload(live: &Deployment) -> Option<Workload> {
         fields: hash::owned_fields(live.metadata.managed_fields.as_ref()),
         resource_version: live.resource_version().unwrap_or_default(),
     })
+}
+
+/// Made by us, but its owner reference has been removed. In a Process that is being deleted that is
+/// how Kubernetes orphans; otherwise it is a mistake that is put right.
+pub(crate) fn orphaned(live: &Deployment) -> bool {
+    let controlled = live
+        .owner_references()
+        .iter()
+        .any(|owner| owner.controller == Some(true));
+    !controlled && !hash::owned_fields(live.metadata.managed_fields.as_ref()).is_empty()
 }

@@ -17,7 +17,7 @@ use temporalio_client::Connection;
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
-pub use signaler::Signaler;
+pub(crate) use signaler::Signaler;
 
 use crate::config::Config;
 use crate::health::Readiness;
@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 
 /// The way to Temporal, once there is one.
 #[derive(Clone)]
-pub struct Link {
+pub(crate) struct Link {
     /// Connection to the server.
     pub connection: Connection,
     /// Whether search attributes may be set.
@@ -33,7 +33,7 @@ pub struct Link {
 }
 
 /// What the watcher is made of.
-pub struct Setup {
+pub(crate) struct Setup {
     /// Arguments.
     pub config: Config,
     /// Kubernetes client.
@@ -73,14 +73,18 @@ impl Shared {
 }
 
 /// The running watcher.
-pub struct Watcher {
+pub(crate) struct Watcher {
     tasks: JoinSet<()>,
 }
 
 impl Watcher {
     /// Starts all tasks. Each ends when the operator is told to stop.
-    pub fn start(setup: Setup) -> Self {
-        let signaler = Signaler::new(setup.connection.clone(), &setup.config, setup.metrics.clone());
+    pub(crate) fn start(setup: Setup) -> Self {
+        let signaler = Signaler::new(
+            setup.connection.clone(),
+            &setup.config,
+            setup.metrics.clone(),
+        );
         let shared = Shared {
             config: setup.config,
             client: setup.client,
@@ -100,7 +104,7 @@ impl Watcher {
     }
 
     /// Waits until all tasks have ended.
-    pub async fn join(mut self) {
+    pub(crate) async fn join(mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
 }

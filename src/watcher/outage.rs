@@ -28,7 +28,7 @@ use crate::temporal;
 const PROBE: Duration = Duration::from_secs(5);
 
 /// Probes for ever.
-pub async fn run(shared: Shared) {
+pub(crate) async fn run(shared: Shared) {
     let lease = lease_name(&shared.config.temporal_namespace);
     let started = Timestamp::now();
     let mut last = started;
@@ -36,7 +36,8 @@ pub async fn run(shared: Shared) {
     let mut out = false;
     let mut ticks = tokio::time::interval(PROBE.min(shared.config.outage() / 3));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let half = SignedDuration::try_from(shared.config.outage() / 2).unwrap_or(SignedDuration::from_secs(15));
+    let half = SignedDuration::try_from(shared.config.outage() / 2)
+        .unwrap_or(SignedDuration::from_secs(15));
     loop {
         ticks.tick().await;
         let connected = shared.connection.borrow().clone();
@@ -67,9 +68,17 @@ pub async fn run(shared: Shared) {
                     continue;
                 }
                 if !std::mem::replace(&mut out, true) {
-                    tracing::warn!("Temporal has not answered for {} s: {why}", silent.as_secs());
+                    tracing::warn!(
+                        "Temporal has not answered for {} s: {why}",
+                        silent.as_secs()
+                    );
                 }
-                for process in shared.cache.processes().iter().filter(|process| !process.outage_shown) {
+                for process in shared
+                    .cache
+                    .processes()
+                    .iter()
+                    .filter(|process| !process.outage_shown)
+                {
                     if let Err(error) = show(&shared, process, &why).await {
                         tracing::warn!(process = process.name, "outage not shown: {error}");
                     }
@@ -83,7 +92,13 @@ pub async fn run(shared: Shared) {
 fn lease_name(temporal_namespace: &str) -> String {
     let clean: String = temporal_namespace
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
         .take(40)
         .collect();
     format!("process-operator-temporal-{}", clean.trim_matches('-'))
@@ -136,7 +151,9 @@ async fn seen_by_others(shared: &Shared, name: &str, now: Timestamp) -> bool {
 /// Writes the two conditions, with the transition times that the live object calls for.
 async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<()> {
     let api: Api<Process> = Api::namespaced(shared.client.clone(), &process.namespace);
-    let Some(live) = api.get_opt(&process.name).await? else { return Ok(()) };
+    let Some(live) = api.get_opt(&process.name).await? else {
+        return Ok(());
+    };
     if live.uid().as_deref() != Some(process.uid.as_str()) {
         return Ok(());
     }
@@ -144,13 +161,22 @@ async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<(
     let message = format!("Temporal cannot be reached: {why}; workers are left as they are");
     let generation = live.metadata.generation.unwrap_or(0);
     let condition = |kind, status: bool| {
-        NewCondition::new(kind, status, Reason::TemporalUnavailable, message.clone(), generation)
+        NewCondition::new(
+            kind,
+            status,
+            Reason::TemporalUnavailable,
+            message.clone(),
+            generation,
+        )
     };
     let wanted = [
         condition(ConditionType::TemporalReachable, false),
         condition(ConditionType::Degraded, true),
     ];
-    let old = live.status.map(|status| status.conditions).unwrap_or_default();
+    let old = live
+        .status
+        .map(|status| status.conditions)
+        .unwrap_or_default();
     let own = own_conditions(&old, &wanted, now);
     let patch = json!({
         "apiVersion": "ameide.io/v1",
@@ -159,7 +185,8 @@ async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<(
         "status": { "conditions": own },
     });
     let params = PatchParams::apply(names::manager::WATCHER).force();
-    api.patch_status(&process.name, &params, &Patch::Apply(&patch)).await?;
+    api.patch_status(&process.name, &params, &Patch::Apply(&patch))
+        .await?;
     shared.metrics.outage_writes.inc();
     Ok(())
 }
@@ -167,7 +194,12 @@ async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<(
 /// Tells the lifecycles of all Processes that still show an outage. Asked for at each probe, so that
 /// one whose status was written late is told too; the cache shows when it has been put right.
 fn recovered(shared: &Shared) {
-    for process in shared.cache.processes().into_iter().filter(|process| process.outage_shown) {
+    for process in shared
+        .cache
+        .processes()
+        .into_iter()
+        .filter(|process| process.outage_shown)
+    {
         Metrics::count_kind(&shared.metrics.sweep_findings, "outage over");
         let key = ProcessKey {
             namespace: process.namespace,

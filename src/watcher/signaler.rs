@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use process_operator_workflows::contract::{
-    Changed, LifecycleInput, ProcessKey, QUEUE_MAIN, SA_NAME, SA_NAMESPACE, SIGNAL_CHANGED, TYPE_LIFECYCLE,
+    Changed, LifecycleInput, ProcessKey, QUEUE_MAIN, SA_NAME, SA_NAMESPACE, SIGNAL_CHANGED,
+    TYPE_LIFECYCLE,
 };
 use sha2::{Digest as _, Sha256};
 use temporalio_client::grpc::WorkflowService;
@@ -38,11 +39,14 @@ const CALL: Duration = Duration::from_secs(10);
 /// Back-off while Temporal is away.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// Longest time of a workflow task; see the workflow crate.
-const TASK_TIMEOUT: prost_wkt_types::Duration = prost_wkt_types::Duration { seconds: 5, nanos: 0 };
+const TASK_TIMEOUT: prost_wkt_types::Duration = prost_wkt_types::Duration {
+    seconds: 5,
+    nanos: 0,
+};
 
 /// One signal.
 #[derive(Debug, Clone)]
-struct Request {
+struct Delivery {
     key: ProcessKey,
     request_id: String,
     changed: Changed,
@@ -52,7 +56,7 @@ struct Request {
 
 /// Sends signals; cheap to clone.
 #[derive(Clone)]
-pub struct Signaler {
+pub(crate) struct Signaler {
     inner: Arc<Inner>,
 }
 
@@ -63,12 +67,16 @@ struct Inner {
     metrics: Arc<Metrics>,
     slots: Semaphore,
     /// By uid: on its way, and what comes after it.
-    queue: Mutex<HashMap<String, Option<Request>>>,
+    queue: Mutex<HashMap<String, Option<Delivery>>>,
 }
 
 impl Signaler {
     /// A signaler that begins to send once there is a connection.
-    pub fn new(connection: watch::Receiver<Option<Link>>, config: &Config, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        connection: watch::Receiver<Option<Link>>,
+        config: &Config,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 connection,
@@ -84,8 +92,17 @@ impl Signaler {
     /// Signals a lifecycle, starting it when it does not run. The request id is made from the change
     /// itself, so that two replicas that report the same change count once; never from state, which
     /// may return while the server remembers the id for the life of the run.
-    pub fn send(&self, key: &ProcessKey, object_uid: &str, resource_version: &str, changed: Changed) {
-        let text = format!("{}\n{object_uid}\n{resource_version}\n{}", key.uid, changed.kind);
+    pub(crate) fn send(
+        &self,
+        key: &ProcessKey,
+        object_uid: &str,
+        resource_version: &str,
+        changed: Changed,
+    ) {
+        let text = format!(
+            "{}\n{object_uid}\n{resource_version}\n{}",
+            key.uid, changed.kind
+        );
         let digest = Sha256::digest(text.as_bytes());
         let request_id = digest.iter().take(16).fold(String::new(), |mut id, byte| {
             use std::fmt::Write as _;
@@ -93,7 +110,7 @@ impl Signaler {
             let _ = write!(id, "{byte:02x}");
             id
         });
-        self.enqueue(Request {
+        self.enqueue(Delivery {
             key: key.clone(),
             request_id,
             changed,
@@ -103,14 +120,14 @@ impl Signaler {
     }
 
     /// Signals a lifecycle without an identity of the change: each call counts.
-    pub fn send_again(&self, key: &ProcessKey, changed: Changed) {
+    pub(crate) fn send_again(&self, key: &ProcessKey, changed: Changed) {
         let now = jiff::Timestamp::now().as_nanosecond();
         self.send(key, &self.inner.identity, &now.to_string(), changed);
     }
 
     /// Signals a lifecycle only if it runs: there is nothing to start for a Process that is gone.
-    pub fn send_if_running(&self, key: &ProcessKey, changed: Changed) {
-        self.enqueue(Request {
+    pub(crate) fn send_if_running(&self, key: &ProcessKey, changed: Changed) {
+        self.enqueue(Delivery {
             key: key.clone(),
             request_id: String::new(),
             changed,
@@ -119,14 +136,21 @@ impl Signaler {
         });
     }
 
-    fn enqueue(&self, request: Request) {
-        let mut queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    fn enqueue(&self, request: Delivery) {
+        let mut queue = self
+            .inner
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(next) = queue.get_mut(&request.key.uid) {
             *next = Some(request);
             return;
         }
         queue.insert(request.key.uid.clone(), None);
-        self.inner.metrics.signals_pending.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+        self.inner
+            .metrics
+            .signals_pending
+            .set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
         drop(queue);
         let inner = self.inner.clone();
         tokio::spawn(async move { inner.deliver(request).await });
@@ -134,23 +158,23 @@ impl Signaler {
 }
 
 impl Inner {
-    async fn deliver(&self, mut request: Request) {
+    async fn deliver(&self, mut request: Delivery) {
         loop {
             self.insist(&mut request).await;
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            match queue.get_mut(&request.key.uid).and_then(Option::take) {
-                Some(next) => request = next,
-                None => {
-                    queue.remove(&request.key.uid);
-                    self.metrics.signals_pending.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
-                    return;
-                }
-            }
+            let Some(next) = queue.get_mut(&request.key.uid).and_then(Option::take) else {
+                queue.remove(&request.key.uid);
+                self.metrics
+                    .signals_pending
+                    .set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+                return;
+            };
+            request = next;
         }
     }
 
     /// Tries until the server has taken the signal, or the newest one that came meanwhile.
-    async fn insist(&self, request: &mut Request) {
+    async fn insist(&self, request: &mut Delivery) {
         let mut pause = BACK_OFF.0;
         loop {
             let mut connection = self.connection.clone();
@@ -160,7 +184,9 @@ impl Inner {
             };
             let Some(link) = link else { return };
             let result = {
-                let Ok(_slot) = self.slots.acquire().await else { return };
+                let Ok(_slot) = self.slots.acquire().await else {
+                    return;
+                };
                 tokio::time::timeout(CALL, self.try_once(&link, request))
                     .await
                     .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")))
@@ -168,7 +194,9 @@ impl Inner {
             match result {
                 Ok(()) => {
                     Metrics::count(&self.metrics.signals, "ok");
-                    self.metrics.signal_seconds.observe(request.seen.elapsed().as_secs_f64());
+                    self.metrics
+                        .signal_seconds
+                        .observe(request.seen.elapsed().as_secs_f64());
                     return;
                 }
                 Err(status) if !request.start && status.code() == Code::NotFound => return,
@@ -190,7 +218,7 @@ impl Inner {
         }
     }
 
-    async fn try_once(&self, link: &Link, request: &Request) -> Result<(), Status> {
+    async fn try_once(&self, link: &Link, request: &Delivery) -> Result<(), Status> {
         let signal = payloads(request.changed.as_json_payload())?;
         let mut connection = link.connection.clone();
         if !request.start {
@@ -205,9 +233,12 @@ impl Inner {
                 identity: self.identity.clone(),
                 ..Default::default()
             };
-            return WorkflowService::signal_workflow_execution(&mut connection, call.into_request())
-                .await
-                .map(|_| ());
+            return WorkflowService::signal_workflow_execution(
+                &mut connection,
+                call.into_request(),
+            )
+            .await
+            .map(|_| ());
         }
         let input = LifecycleInput {
             key: request.key.clone(),
@@ -254,7 +285,9 @@ impl Inner {
 
 fn code_label(code: Code) -> &'static str {
     match code {
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => "unavailable",
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
+            "unavailable"
+        }
         Code::ResourceExhausted => "rate_limited",
         Code::PermissionDenied | Code::Unauthenticated => "forbidden",
         Code::NotFound => "not_found",

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use process_operator_activities::cache::Neighbour;
 use process_operator_crds::Reason;
-use process_operator_workflows::contract::{ChangeKind, Changed, MEMO_DIGEST, ProcessKey, TYPE_LIFECYCLE};
+use process_operator_workflows::contract::{
+    ChangeKind, Changed, MEMO_DIGEST, ProcessKey, TYPE_LIFECYCLE,
+};
 use process_operator_workflows::plan::{DeploymentMark, digest};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{Code, IntoRequest, Status};
@@ -25,13 +27,15 @@ use crate::metrics::Metrics;
 const YOUNG: Duration = Duration::from_secs(10);
 
 /// Sweeps for ever: once when both sides are there, then at the configured interval.
-pub async fn run(shared: Shared) {
+pub(crate) async fn run(shared: Shared) {
     let mut lists = shared.lists.subscribe();
     let wanted = 2 * shared.config.watch_namespaces.len().max(1);
     if lists.wait_for(|lists| *lists >= wanted).await.is_err() {
         return;
     }
-    let Some(link) = shared.link().await else { return };
+    let Some(link) = shared.link().await else {
+        return;
+    };
     let mut ticks = tokio::time::interval(shared.config.sweep());
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut first = true;
@@ -52,7 +56,10 @@ pub async fn run(shared: Shared) {
                 }
             }
         }
-        shared.metrics.sweep_seconds.set(started.elapsed().as_secs_f64());
+        shared
+            .metrics
+            .sweep_seconds
+            .set(started.elapsed().as_secs_f64());
     }
 }
 
@@ -93,8 +100,14 @@ fn key(process: &Neighbour) -> ProcessKey {
 
 fn report(shared: &Shared, process: &Neighbour, what: &str) {
     Metrics::count_kind(&shared.metrics.sweep_findings, what);
-    tracing::info!(process = process.name, namespace = process.namespace, "sweep: {what}");
-    shared.signaler.send_again(&key(process), Changed::new(ChangeKind::Sweep, what));
+    tracing::info!(
+        process = process.name,
+        namespace = process.namespace,
+        "sweep: {what}"
+    );
+    shared
+        .signaler
+        .send_again(&key(process), Changed::new(ChangeKind::Sweep, what));
 }
 
 /// Digest of what the watcher sees now.
@@ -115,7 +128,10 @@ fn present(shared: &Shared, process: &Neighbour) -> String {
 }
 
 /// Ids of open lifecycles, with the digest of what they last saw.
-async fn running_lifecycles(shared: &Shared, link: &Link) -> Result<HashMap<String, String>, Status> {
+async fn running_lifecycles(
+    shared: &Shared,
+    link: &Link,
+) -> Result<HashMap<String, String>, Status> {
     let mut found = HashMap::new();
     let mut next_page_token = Vec::new();
     loop {
@@ -127,9 +143,10 @@ async fn running_lifecycles(shared: &Shared, link: &Link) -> Result<HashMap<Stri
             ..Default::default()
         };
         let mut connection = link.connection.clone();
-        let page = WorkflowService::list_workflow_executions(&mut connection, request.into_request())
-            .await?
-            .into_inner();
+        let page =
+            WorkflowService::list_workflow_executions(&mut connection, request.into_request())
+                .await?
+                .into_inner();
         for info in page.executions {
             let digest = info
                 .memo
@@ -149,8 +166,15 @@ async fn running_lifecycles(shared: &Shared, link: &Link) -> Result<HashMap<Stri
 }
 
 /// Compares the routing of one Temporal namespace with what its Processes say about it.
-async fn target(shared: &Shared, link: &Link, namespace: &str, processes: &[Neighbour]) -> Result<(), Status> {
-    let here = processes.iter().filter(|process| process.temporal_namespace == namespace);
+async fn target(
+    shared: &Shared,
+    link: &Link,
+    namespace: &str,
+    processes: &[Neighbour],
+) -> Result<(), Status> {
+    let here = processes
+        .iter()
+        .filter(|process| process.temporal_namespace == namespace);
     let missing = Reason::NamespaceNotFound.to_string();
     let routed = match routing(link, namespace).await {
         Ok(routed) => routed,
@@ -191,9 +215,10 @@ async fn routing(link: &Link, namespace: &str) -> Result<BTreeMap<String, Option
             ..Default::default()
         };
         let mut connection = link.connection.clone();
-        let page = WorkflowService::list_worker_deployments(&mut connection, request.into_request())
-            .await?
-            .into_inner();
+        let page =
+            WorkflowService::list_worker_deployments(&mut connection, request.into_request())
+                .await?
+                .into_inner();
         for deployment in page.worker_deployments {
             let current = deployment
                 .routing_config

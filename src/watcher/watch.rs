@@ -19,7 +19,7 @@ use crate::health::Part;
 use crate::metrics::Metrics;
 
 /// Watches for ever. A missing CRD is waited for.
-pub async fn run(shared: Shared) {
+pub(crate) async fn run(shared: Shared) {
     crd_installed(&shared).await;
     tokio::join!(processes(&shared), deployments(&shared), listed(&shared));
 }
@@ -73,7 +73,10 @@ async fn listed(shared: &Shared) {
     let wanted = 2 * shared.config.watch_namespaces.len().max(1);
     if done.wait_for(|lists| *lists >= wanted).await.is_ok() {
         shared.readiness.up(Part::Watch);
-        tracing::info!(processes = shared.cache.processes().len(), "first lists are complete");
+        tracing::info!(
+            processes = shared.cache.processes().len(),
+            "first lists are complete"
+        );
     }
 }
 
@@ -91,7 +94,8 @@ async fn processes(shared: &Shared) {
         )
     });
     let mut events = pin!(select_all(streams));
-    let mut initial: Vec<Option<Vec<String>>> = vec![None; shared.config.watch_namespaces.len().max(1)];
+    let mut initial: Vec<Option<Vec<String>>> =
+        vec![None; shared.config.watch_namespaces.len().max(1)];
     let mut first = vec![true; initial.len()];
     while let Some((n, event)) = events.next().await {
         match event {
@@ -120,7 +124,10 @@ async fn processes(shared: &Shared) {
             }
             Err(error) => failed(shared, "Process", &error),
         }
-        shared.metrics.processes.set(i64::try_from(shared.cache.processes().len()).unwrap_or(i64::MAX));
+        shared
+            .metrics
+            .processes
+            .set(i64::try_from(shared.cache.processes().len()).unwrap_or(i64::MAX));
     }
 }
 
@@ -134,28 +141,40 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
     let process = object.0.as_ref().ok();
     let status = process.and_then(|process| process.status.as_ref());
     let stalled = status.and_then(|status| {
-        let condition = status.conditions.iter().find(|condition| condition.type_ == "Stalled")?;
+        let condition = status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == "Stalled")?;
         (condition.status == "True").then(|| condition.reason.clone())
     });
     Some(Neighbour {
         namespace: object.namespace()?,
         name: object.name_any(),
         uid: object.uid()?,
-        created: object.creation_timestamp().map(|time| time.0).unwrap_or_default(),
+        created: object
+            .creation_timestamp()
+            .map(|time| time.0)
+            .unwrap_or_default(),
         generation: object.meta().generation.unwrap_or(0),
         deleting: object.meta().deletion_timestamp.is_some(),
-        finalizer: object.finalizers().iter().any(|name| name == names::finalizer::PROCESS),
-        temporal_namespace: process.map(|process| process.spec.temporal.namespace.clone()).unwrap_or_default(),
-        task_queue: process.map(|process| process.spec.temporal.task_queue.clone()).unwrap_or_default(),
+        finalizer: object
+            .finalizers()
+            .iter()
+            .any(|name| name == names::finalizer::PROCESS),
+        temporal_namespace: process
+            .map(|process| process.spec.temporal.namespace.clone())
+            .unwrap_or_default(),
+        task_queue: process
+            .map(|process| process.spec.temporal.task_queue.clone())
+            .unwrap_or_default(),
         current: status
             .and_then(|status| status.current_version.as_ref())
             .map(|version| version.build_id.clone()),
         stalled,
         outage_shown: status.is_some_and(|status| {
-            status
-                .conditions
-                .iter()
-                .any(|condition| condition.type_ == "TemporalReachable" && condition.status == "False")
+            status.conditions.iter().any(|condition| {
+                condition.type_ == "TemporalReachable" && condition.status == "False"
+            })
         }),
         resource_version: object.resource_version().unwrap_or_default(),
     })
@@ -188,7 +207,12 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
         } else {
             format!("generation {}", now.generation)
         };
-        shared.signaler.send(&key_of(&now), &now.uid, &now.resource_version, Changed::new(ChangeKind::Process, detail));
+        shared.signaler.send(
+            &key_of(&now),
+            &now.uid,
+            &now.resource_version,
+            Changed::new(ChangeKind::Process, detail),
+        );
     }
     let moved = before.as_ref().is_none_or(|before| {
         before.task_queue != now.task_queue || before.temporal_namespace != now.temporal_namespace
@@ -206,8 +230,14 @@ fn wake_queue(shared: &Shared, about: &Neighbour) {
     if about.task_queue.is_empty() {
         return;
     }
-    for other in shared.cache.on_queue(&about.temporal_namespace, &about.task_queue, &about.uid) {
-        let detail = format!("{}/{} on queue {}", about.namespace, about.name, about.task_queue);
+    for other in shared
+        .cache
+        .on_queue(&about.temporal_namespace, &about.task_queue, &about.uid)
+    {
+        let detail = format!(
+            "{}/{} on queue {}",
+            about.namespace, about.name, about.task_queue
+        );
         shared.signaler.send(
             &key_of(&other),
             &about.uid,
@@ -219,8 +249,12 @@ fn wake_queue(shared: &Shared, about: &Neighbour) {
 
 fn process_gone(shared: &Shared, uid: &str) {
     Metrics::count_kind(&shared.metrics.watch_events, "Process");
-    let Some(gone) = shared.cache.remove_process(uid) else { return };
-    shared.signaler.send_if_running(&key_of(&gone), Changed::new(ChangeKind::Process, "deleted"));
+    let Some(gone) = shared.cache.remove_process(uid) else {
+        return;
+    };
+    shared
+        .signaler
+        .send_if_running(&key_of(&gone), Changed::new(ChangeKind::Process, "deleted"));
     wake_queue(shared, &gone);
 }
 
@@ -235,7 +269,8 @@ async fn deployments(shared: &Shared) {
         )
     });
     let mut events = pin!(select_all(streams));
-    let mut initial: Vec<Option<Vec<(String, String)>>> = vec![None; shared.config.watch_namespaces.len().max(1)];
+    let mut initial: Vec<Option<Vec<(String, String)>>> =
+        vec![None; shared.config.watch_namespaces.len().max(1)];
     let mut first = vec![true; initial.len()];
     while let Some((n, event)) = events.next().await {
         match event {
@@ -275,13 +310,19 @@ async fn deployments(shared: &Shared) {
 /// Process waits for the objects of its predecessor to go.
 fn process_of(shared: &Shared, workload: &Workload) -> Option<ProcessKey> {
     let owner = shared.cache.process(&workload.owner_uid);
-    let named = || shared.cache.process_named(&workload.namespace, &workload.process);
+    let named = || {
+        shared
+            .cache
+            .process_named(&workload.namespace, &workload.process)
+    };
     owner.or_else(named).map(|process| key_of(&process))
 }
 
 fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
     Metrics::count_kind(&shared.metrics.watch_events, "Deployment");
-    let Some(now) = watched::workload(object) else { return };
+    let Some(now) = watched::workload(object) else {
+        return;
+    };
     let before = shared.cache.put_workload(now.clone());
     if at_start {
         return;
@@ -297,7 +338,11 @@ fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
             "being deleted"
         }
         Some(before) if before.available != now.available => {
-            if now.available { "available" } else { "not available" }
+            if now.available {
+                "available"
+            } else {
+                "not available"
+            }
         }
         Some(before) if (before.ready_replicas > 0) != (now.ready_replicas > 0) => "ready pods",
         Some(before)
@@ -309,22 +354,37 @@ fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
         Some(_) => return,
     };
     if let Some(key) = process_of(shared, &now) {
-        let changed = Changed::new(ChangeKind::Deployment, format!("Deployment {} {what}", now.name));
-        shared.signaler.send(&key, &now.uid, &now.resource_version, changed);
+        let changed = Changed::new(
+            ChangeKind::Deployment,
+            format!("Deployment {} {what}", now.name),
+        );
+        shared
+            .signaler
+            .send(&key, &now.uid, &now.resource_version, changed);
     }
 }
 
 fn deployment_gone(shared: &Shared, namespace: &str, name: &str, resource_version: &str) {
     Metrics::count_kind(&shared.metrics.watch_events, "Deployment");
     let leaves = |uid: &str| shared.cache.leaves(uid);
-    let by_us = shared.cache.workload(namespace, name).is_some_and(|workload| leaves(&workload.uid));
-    let Some(gone) = shared.cache.remove_workload(namespace, name) else { return };
+    let by_us = shared
+        .cache
+        .workload(namespace, name)
+        .is_some_and(|workload| leaves(&workload.uid));
+    let Some(gone) = shared.cache.remove_workload(namespace, name) else {
+        return;
+    };
     // Only a successor of the same name still has to hear of it.
     if by_us && shared.cache.process(&gone.owner_uid).is_some() {
         return;
     }
     if let Some(key) = process_of(shared, &gone) {
         let changed = Changed::new(ChangeKind::Deployment, format!("Deployment {name} deleted"));
-        shared.signaler.send(&key, &gone.uid, &format!("{resource_version} deleted"), changed);
+        shared.signaler.send(
+            &key,
+            &gone.uid,
+            &format!("{resource_version} deleted"),
+            changed,
+        );
     }
 }

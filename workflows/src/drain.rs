@@ -1,11 +1,19 @@
 //! `ProcessDrain`: retires one version. It waits until the server says that no running workflow is
 //! pinned to it, lets what is in flight end, then removes its workers and its records.
 
+#![allow(
+    missing_docs,
+    reason = "the SDK's macros add a public constant beside each method and drop attributes on the impl"
+)]
+
 use std::time::Duration;
 
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
-use temporalio_workflow::{TimerOptions, TimerResult, SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination};
+use temporalio_workflow::{
+    SyncWorkflowContext, TimerOptions, TimerResult, WorkflowContext, WorkflowContextView,
+    WorkflowResult, WorkflowTermination,
+};
 
 use crate::contract::{
     ChildFinished, ChildKind, ChildOutcome, ProcessKey, RetireInput, RetireVersion, StepFailure,
@@ -41,7 +49,10 @@ pub struct ProcessDrain {
 impl ProcessDrain {
     #[init]
     fn new(_ctx: &WorkflowContextView, input: DrainInput) -> Self {
-        Self { input, asked: false }
+        Self {
+            input,
+            asked: false,
+        }
     }
 
     /// Waits for the last workflow, then removes the version.
@@ -59,10 +70,14 @@ impl ProcessDrain {
             kind: ChildKind::Drain,
             build_id: input.build_id.clone(),
             outcome,
-            category: failure.map(|failure| failure.category.metric_label().to_owned()).unwrap_or_default(),
+            category: failure
+                .map(|failure| failure.category.metric_label().to_owned())
+                .unwrap_or_default(),
             message: match &result {
                 Ok(message) => message.clone(),
-                Err(_) => failure.map(|failure| failure.message.clone()).unwrap_or_default(),
+                Err(_) => failure
+                    .map(|failure| failure.message.clone())
+                    .unwrap_or_default(),
             },
         };
         if ctx.state(|s| s.asked) {
@@ -89,7 +104,7 @@ async fn retire(
 ) -> Result<String, Option<StepFailure>> {
     loop {
         ctx.set_current_details(format!(
-            "Waiting until no running workflow is pinned to `{}`.",
+            "Keeping the workers of `{}` until no running workflow is pinned to it.",
             input.build_id
         ));
         let waited = ctx
@@ -100,7 +115,10 @@ async fn retire(
                     temporal_namespace: input.temporal_namespace.clone(),
                     build_id: input.build_id.clone(),
                 },
-                support::wait(format!("wait until {} is drained", input.build_id)),
+                support::wait(format!(
+                    "wait until no running workflow is pinned to {}",
+                    input.build_id
+                )),
             )
             .await
             .map_err(support::unless_cancelled)?;
@@ -116,7 +134,7 @@ async fn retire(
             let fired = ctx
                 .timer(
                     TimerOptions::builder(delay)
-                        .summary(format!("let activities of {} end", input.build_id))
+                        .summary(format!("let running activities of {} end", input.build_id))
                         .build(),
                 )
                 .await;
@@ -124,7 +142,10 @@ async fn retire(
                 return Err(None);
             }
         }
-        ctx.set_current_details(format!("Removing workers and records of `{}`.", input.build_id));
+        ctx.set_current_details(format!(
+            "Removing workers and records of `{}`.",
+            input.build_id
+        ));
         let retired = ctx
             .execute_activity(
                 RetireVersion,
@@ -134,7 +155,7 @@ async fn retire(
                     build_id: input.build_id.clone(),
                     name: input.deployment_name.clone(),
                 },
-                support::wait(format!("remove {}", input.build_id)),
+                support::wait(format!("remove workers and record of {}", input.build_id)),
             )
             .await
             .map_err(support::unless_cancelled)?;

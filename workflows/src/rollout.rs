@@ -1,13 +1,21 @@
 //! `ProcessRollout`: brings one version live. One execution per attempt, with its own status in
 //! the Temporal UI: Completed, Failed (the message says which check failed) or Canceled.
 
+#![allow(
+    missing_docs,
+    reason = "the SDK's macros add a public constant beside each method and drop attributes on the impl"
+)]
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
-use temporalio_workflow::{ActivityOptions, SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination};
+use temporalio_workflow::{
+    ActivityOptions, SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult,
+    WorkflowTermination,
+};
 
 use crate::contract::{
     ChildFinished, ChildKind, ChildOutcome, ProcessKey, QUEUE_ROUTING, SetCurrent, SetCurrentInput,
@@ -45,7 +53,10 @@ pub struct ProcessRollout {
 impl ProcessRollout {
     #[init]
     fn new(_ctx: &WorkflowContextView, input: RolloutInput) -> Self {
-        Self { input, asked: false }
+        Self {
+            input,
+            asked: false,
+        }
     }
 
     /// Waits for the workers, then routes to them.
@@ -63,8 +74,12 @@ impl ProcessRollout {
             kind: ChildKind::Rollout,
             build_id: input.build_id.clone(),
             outcome,
-            category: failure.map(|failure| failure.category.metric_label().to_owned()).unwrap_or_default(),
-            message: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
+            category: failure
+                .map(|failure| failure.category.metric_label().to_owned())
+                .unwrap_or_default(),
+            message: failure
+                .map(|failure| failure.message.clone())
+                .unwrap_or_default(),
         };
         if ctx.state(|s| s.asked) {
             report(ctx, &input.key, finished).await;
@@ -89,7 +104,7 @@ async fn roll_out(
     input: &RolloutInput,
 ) -> Result<(), Option<StepFailure>> {
     ctx.set_current_details(format!(
-        "Waiting until the pods of `{}` are ready and poll `{}`; deadline {}.",
+        "Waiting until the pods of `{}` are ready and poll `{}`. It fails if that is not so at {:.0}.",
         input.deployment_name, input.task_queue, input.deadline
     ));
     let serving = ctx
@@ -103,17 +118,25 @@ async fn roll_out(
                 task_queue: input.task_queue.clone(),
                 deadline: input.deadline,
             },
-            support::wait(format!("wait until {} serves {}", input.deployment_name, input.task_queue)),
+            support::wait(format!(
+                "wait until pods of {} are ready and poll {}",
+                input.deployment_name, input.task_queue
+            )),
         )
         .await
         .map_err(support::unless_cancelled)?;
     if !serving.serving {
         return Err(Some(StepFailure {
-            category: serving.category.unwrap_or(ErrorCategory::ProgressDeadlineExceeded),
+            category: serving
+                .category
+                .unwrap_or(ErrorCategory::ProgressDeadlineExceeded),
             message: serving.message,
         }));
     }
-    ctx.set_current_details(format!("Making `{}` current.", input.build_id));
+    ctx.set_current_details(format!(
+        "Telling Temporal to send new workflows to `{}`.",
+        input.build_id
+    ));
     ctx.execute_activity(
         SetCurrent,
         SetCurrentInput {
@@ -124,11 +147,11 @@ async fn roll_out(
         ActivityOptions::with_start_to_close_timeout(Duration::from_secs(30))
             .task_queue(QUEUE_ROUTING)
             .retry_policy(support::retry())
-            .summary(format!("make {} current", input.build_id))
+            .summary(format!("send new workflows to {}", input.build_id))
             .build(),
     )
     .await
     .map_err(support::unless_cancelled)?;
-    ctx.set_current_details(format!("`{}` is current.", input.build_id));
+    ctx.set_current_details(format!("New workflows go to `{}`.", input.build_id));
     Ok(())
 }

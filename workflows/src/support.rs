@@ -97,7 +97,10 @@ pub(crate) fn application_failure(
     match cause {
         Some(IncomingError::Application(application)) => StepFailure {
             category: crate::plan::category_of(application.type_name().unwrap_or_default()),
-            message: application.failure().map(|failure| failure.message.clone()).unwrap_or_default(),
+            message: application
+                .failure()
+                .map(|failure| failure.message.clone())
+                .unwrap_or_default(),
         },
         _ => StepFailure {
             category: ErrorCategory::Internal,
@@ -138,6 +141,10 @@ pub(crate) async fn report<W>(ctx: &WorkflowContext<W>, key: &ProcessKey, finish
         .build();
     let _ = ctx
         .external_workflow(key.lifecycle().to_string(), None)
-        .signal(ProcessLifecycle::child_finished, RawValue::new(vec![payload]), options)
+        .signal(
+            ProcessLifecycle::child_finished,
+            RawValue::new(vec![payload]),
+            options,
+        )
         .await;
 }

@@ -50,7 +50,11 @@ pub fn revision(key: &ProcessKey, name: &str, number: i64, kept: &Kept) -> Contr
 
 /// Reads a ControllerRevision back; `None` when it is not one of ours.
 pub fn kept(revision: &ControllerRevision) -> Option<Kept> {
-    let managed_by = revision.metadata.labels.as_ref()?.get("app.kubernetes.io/managed-by")?;
+    let managed_by = revision
+        .metadata
+        .labels
+        .as_ref()?
+        .get("app.kubernetes.io/managed-by")?;
     if managed_by != names::manager::OPERATOR {
         return None;
     }

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretKeySelector, SecurityContext,
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, PodSecurityContext, PodSpec,
+    PodTemplateSpec, SeccompProfile, SecretKeySelector, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use process_operator_crds::{Process, names};
@@ -44,14 +45,22 @@ pub fn selector(key: &ProcessKey, build_id: &str) -> BTreeMap<String, String> {
 }
 
 /// Renders the pod template of the version that the spec asks for.
-pub fn template(process: &Process, key: &ProcessKey, build_id: &str, defaults: &WorkerDefaults) -> PodTemplateSpec {
+pub fn template(
+    process: &Process,
+    key: &ProcessKey,
+    build_id: &str,
+    defaults: &WorkerDefaults,
+) -> PodTemplateSpec {
     let spec = &process.spec;
     let worker = spec.worker.clone().unwrap_or_default();
     let mut template_labels = worker.pod_labels;
     template_labels.extend(labels(key, build_id));
     let mut env = own_env(process, key, build_id, defaults);
     env.extend(worker.env.into_iter().map(EnvVar::from));
-    let port = spec.observability.as_ref().and_then(|observability| observability.metrics_port);
+    let port = spec
+        .observability
+        .as_ref()
+        .and_then(|observability| observability.metrics_port);
     let security = worker.security_context.unwrap_or_default();
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -146,7 +155,12 @@ fn from_secret(name: &str, secret: &str, key: &str, optional: bool) -> EnvVar {
 }
 
 /// What the operator tells the worker. The API refuses these names in `spec.worker.env`.
-fn own_env(process: &Process, key: &ProcessKey, build_id: &str, defaults: &WorkerDefaults) -> Vec<EnvVar> {
+fn own_env(
+    process: &Process,
+    key: &ProcessKey,
+    build_id: &str,
+    defaults: &WorkerDefaults,
+) -> Vec<EnvVar> {
     let spec = &process.spec;
     let mut env = Vec::new();
     if let Some(secret) = &spec.temporal.connection_secret_ref {

@@ -62,7 +62,11 @@ pub(crate) async fn describe(
 }
 
 /// The routing of a Process in the plan's words.
-pub(crate) async fn routing(context: &Context, key: &ProcessKey, temporal_namespace: &str) -> Routing {
+pub(crate) async fn routing(
+    context: &Context,
+    key: &ProcessKey,
+    temporal_namespace: &str,
+) -> Routing {
     match describe(context, temporal_namespace, &key.worker_deployment()).await {
         Ok(None) => Routing {
             state: RoutingState::Known,

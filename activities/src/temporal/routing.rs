@@ -17,7 +17,8 @@ use crate::error::{Fault, Result};
 /// Claims the Worker Deployment and makes a version Current. Repeating it changes nothing.
 pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> Result<()> {
     let deployment = input.key.worker_deployment();
-    let Some((info, token)) = describe(context, &input.temporal_namespace, &deployment).await? else {
+    let Some((info, token)) = describe(context, &input.temporal_namespace, &deployment).await?
+    else {
         return Err(Fault::new(
             ErrorCategory::Unavailable,
             format!("the server has no record of Worker Deployment {deployment} yet"),
@@ -42,11 +43,23 @@ pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> R
     if current.as_deref() == Some(input.build_id.as_str()) {
         return Ok(());
     }
-    set(context, &input.temporal_namespace, &input.key, &input.build_id, token).await
+    set(
+        context,
+        &input.temporal_namespace,
+        &input.key,
+        &input.build_id,
+        token,
+    )
+    .await
 }
 
 /// Takes the Worker Deployment over from nobody or from a predecessor.
-async fn claim(context: &Context, namespace: &str, key: &ProcessKey, token: Vec<u8>) -> Result<Vec<u8>> {
+async fn claim(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    token: Vec<u8>,
+) -> Result<Vec<u8>> {
     let identity = context.manager_identity(&key.uid);
     let request = SetWorkerDeploymentManagerRequest {
         namespace: namespace.to_owned(),
@@ -83,7 +96,10 @@ pub(crate) async fn set(
     let mut connection = context.connection.clone();
     call(
         "set current version",
-        WorkflowService::set_worker_deployment_current_version(&mut connection, request.into_request()),
+        WorkflowService::set_worker_deployment_current_version(
+            &mut connection,
+            request.into_request(),
+        ),
     )
     .await?;
     Ok(())

@@ -8,8 +8,8 @@ use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentVe
 use temporalio_common::protos::temporal::api::enums::v1::{TaskQueueType, WorkerVersioningMode};
 use temporalio_common::protos::temporal::api::taskqueue::v1::{PollerInfo, TaskQueue};
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    DeleteWorkerDeploymentRequest, DeleteWorkerDeploymentVersionRequest,
-    DescribeTaskQueueRequest, DescribeWorkerDeploymentVersionRequest,
+    DeleteWorkerDeploymentRequest, DeleteWorkerDeploymentVersionRequest, DescribeTaskQueueRequest,
+    DescribeWorkerDeploymentVersionRequest,
 };
 
 use super::{call, version_state};
@@ -50,7 +50,10 @@ pub(crate) async fn record(
     let mut connection = context.connection.clone();
     let answer = call(
         "read version",
-        WorkflowService::describe_worker_deployment_version(&mut connection, request.into_request()),
+        WorkflowService::describe_worker_deployment_version(
+            &mut connection,
+            request.into_request(),
+        ),
     )
     .await;
     match answer {
@@ -71,7 +74,12 @@ pub(crate) async fn record(
 
 /// Deletes a version's record. `Ok(false)` while the server still refuses, for pollers seen lately
 /// or for running workflows.
-pub(crate) async fn delete(context: &Context, namespace: &str, key: &ProcessKey, build_id: &str) -> Result<bool> {
+pub(crate) async fn delete(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    build_id: &str,
+) -> Result<bool> {
     let request = DeleteWorkerDeploymentVersionRequest {
         namespace: namespace.to_owned(),
         deployment_version: Some(version(key, build_id)),
@@ -93,7 +101,11 @@ pub(crate) async fn delete(context: &Context, namespace: &str, key: &ProcessKey,
 }
 
 /// Deletes the Worker Deployment once it has no versions. `Ok(false)` while the server refuses.
-pub(crate) async fn delete_deployment(context: &Context, namespace: &str, key: &ProcessKey) -> Result<bool> {
+pub(crate) async fn delete_deployment(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+) -> Result<bool> {
     let request = DeleteWorkerDeploymentRequest {
         namespace: namespace.to_owned(),
         deployment_name: key.worker_deployment(),
@@ -115,7 +127,11 @@ pub(crate) async fn delete_deployment(context: &Context, namespace: &str, key: &
 }
 
 /// Pollers of workflow tasks on a queue that do not say which version they are.
-pub(crate) async fn unversioned_pollers(context: &Context, namespace: &str, queue: &str) -> Result<usize> {
+pub(crate) async fn unversioned_pollers(
+    context: &Context,
+    namespace: &str,
+    queue: &str,
+) -> Result<usize> {
     context.read_turn(namespace).await;
     let request = DescribeTaskQueueRequest {
         namespace: namespace.to_owned(),
@@ -132,7 +148,11 @@ pub(crate) async fn unversioned_pollers(context: &Context, namespace: &str, queu
         WorkflowService::describe_task_queue(&mut connection, request.into_request()),
     )
     .await?;
-    Ok(response.pollers.iter().filter(|poller| is_unversioned(poller)).count())
+    Ok(response
+        .pollers
+        .iter()
+        .filter(|poller| is_unversioned(poller))
+        .count())
 }
 
 fn is_unversioned(poller: &PollerInfo) -> bool {

@@ -12,10 +12,19 @@ use crate::temporal::versions;
 /// The server itself looks every three minutes by default.
 const MOST: Duration = Duration::from_secs(60);
 
-pub(crate) async fn wait(context: &Context, input: &WaitDrainedInput) -> Result<WaitDrainedOutcome, Fault> {
+pub(crate) async fn wait(
+    context: &Context,
+    input: &WaitDrainedInput,
+) -> Result<WaitDrainedOutcome, Fault> {
     let mut pace = Pace::new(Duration::from_secs(1), MOST);
     loop {
-        let record = versions::record(context, &input.temporal_namespace, &input.key, &input.build_id).await;
+        let record = versions::record(
+            context,
+            &input.temporal_namespace,
+            &input.key,
+            &input.build_id,
+        )
+        .await;
         match passing(record)? {
             None => {}
             Some(None) => {

@@ -15,7 +15,10 @@ use crate::temporal::{describe, routing, version_state, versions};
 /// notices a drain within 6.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
-pub(crate) async fn clean(context: &Context, input: &CleanRecordsInput) -> Result<CleanRecordsOutcome, Fault> {
+pub(crate) async fn clean(
+    context: &Context,
+    input: &CleanRecordsInput,
+) -> Result<CleanRecordsOutcome, Fault> {
     let mut outcome = CleanRecordsOutcome::default();
     let started = tokio::time::Instant::now();
     let mut pace = Pace::new(Duration::from_secs(1), Duration::from_secs(30));
@@ -28,10 +31,14 @@ pub(crate) async fn clean(context: &Context, input: &CleanRecordsInput) -> Resul
             seen => passing(seen)?,
         };
         if let Some(seen) = seen {
-            let Some((info, token)) = seen else { return Ok(outcome) };
+            let Some((info, token)) = seen else {
+                return Ok(outcome);
+            };
             let manager = &info.manager_identity;
             // A successor that has not claimed it yet exists in Kubernetes already.
-            let successor = context.cache.process_named(&input.key.namespace, &input.key.name);
+            let successor = context
+                .cache
+                .process_named(&input.key.namespace, &input.key.name);
             if (!manager.is_empty() && *manager != identity)
                 || successor.is_some_and(|successor| successor.uid != input.key.uid)
             {
@@ -43,27 +50,39 @@ pub(crate) async fn clean(context: &Context, input: &CleanRecordsInput) -> Resul
                 .as_ref()
                 .and_then(|config| config.current_deployment_version.as_ref());
             if current.is_some() {
-                passing(routing::set(context, &input.temporal_namespace, &input.key, "", token).await)?;
+                passing(
+                    routing::set(context, &input.temporal_namespace, &input.key, "", token).await,
+                )?;
             }
             outcome.left = BTreeMap::new();
             for summary in &info.version_summaries {
-                let Some(version) = &summary.deployment_version else { continue };
+                let Some(version) = &summary.deployment_version else {
+                    continue;
+                };
                 let build_id = &version.build_id;
                 let state = version_state(summary.status());
                 if matches!(state, VersionState::Draining) {
-                    outcome.left.insert(build_id.clone(), "running workflows are pinned to it".into());
+                    outcome.left.insert(
+                        build_id.clone(),
+                        "running workflows are pinned to it".into(),
+                    );
                     continue;
                 }
                 let deleted =
-                    versions::delete(context, &input.temporal_namespace, &input.key, build_id).await;
+                    versions::delete(context, &input.temporal_namespace, &input.key, build_id)
+                        .await;
                 if passing(deleted)? == Some(true) {
                     outcome.deleted.push(build_id.clone());
                 } else {
-                    outcome.left.insert(build_id.clone(), "its workers polled lately".into());
+                    outcome
+                        .left
+                        .insert(build_id.clone(), "its workers polled lately".into());
                 }
             }
             if outcome.left.is_empty() {
-                let deleted = versions::delete_deployment(context, &input.temporal_namespace, &input.key).await;
+                let deleted =
+                    versions::delete_deployment(context, &input.temporal_namespace, &input.key)
+                        .await;
                 if passing(deleted)? == Some(true) {
                     return Ok(outcome);
                 }

@@ -12,11 +12,20 @@ use crate::temporal::versions;
 
 pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<RetireOutcome, Fault> {
     // Looked at again just before: a pinned run may have been moved here since.
-    let record = versions::record(context, &input.temporal_namespace, &input.key, &input.build_id).await?;
+    let record = versions::record(
+        context,
+        &input.temporal_namespace,
+        &input.key,
+        &input.build_id,
+    )
+    .await?;
     let needed = record.is_some_and(|record| {
         matches!(
             record.state,
-            VersionState::Current | VersionState::Ramping | VersionState::Draining | VersionState::Unknown
+            VersionState::Current
+                | VersionState::Ramping
+                | VersionState::Draining
+                | VersionState::Unknown
         )
     });
     if needed {
@@ -31,8 +40,13 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
     // The server keeps a record until it has not seen a poller for a while (5 min by default).
     let mut pace = Pace::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
-        let deleted =
-            versions::delete(context, &input.temporal_namespace, &input.key, &input.build_id).await;
+        let deleted = versions::delete(
+            context,
+            &input.temporal_namespace,
+            &input.key,
+            &input.build_id,
+        )
+        .await;
         if passing(deleted)? == Some(true) {
             return Ok(RetireOutcome {
                 retired: true,

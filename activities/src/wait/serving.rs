@@ -21,7 +21,10 @@ const QUICK: Duration = Duration::from_secs(10);
 /// queue are taken for them.
 const GRACE: Duration = Duration::from_secs(15);
 
-pub(crate) async fn wait(context: &Context, input: &WaitServingInput) -> Result<WaitServingOutcome, Fault> {
+pub(crate) async fn wait(
+    context: &Context,
+    input: &WaitServingInput,
+) -> Result<WaitServingOutcome, Fault> {
     let left = input.deadline.duration_since(Timestamp::now());
     let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
     match tokio::time::timeout(left, serve(context, input)).await {
@@ -37,7 +40,13 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
     let mut quick = Pace::new(Duration::from_millis(50), Duration::from_millis(250));
     let mut slow = Pace::new(Duration::from_millis(500), Duration::from_secs(2));
     loop {
-        let record = versions::record(context, &input.temporal_namespace, &input.key, &input.build_id).await;
+        let record = versions::record(
+            context,
+            &input.temporal_namespace,
+            &input.key,
+            &input.build_id,
+        )
+        .await;
         if let Some(Some(record)) = passing(record)?
             && record.queues.contains(&input.task_queue)
         {
@@ -47,8 +56,12 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
             });
         }
         if ready_since.elapsed() > GRACE {
-            let pollers =
-                versions::unversioned_pollers(context, &input.temporal_namespace, &input.task_queue).await;
+            let pollers = versions::unversioned_pollers(
+                context,
+                &input.temporal_namespace,
+                &input.task_queue,
+            )
+            .await;
             if passing(pollers)?.is_some_and(|pollers| pollers > 0) {
                 return Ok(WaitServingOutcome {
                     serving: false,
@@ -62,7 +75,11 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
                 });
             }
         }
-        let pace = if ready_since.elapsed() < QUICK { &mut quick } else { &mut slow };
+        let pace = if ready_since.elapsed() < QUICK {
+            &mut quick
+        } else {
+            &mut slow
+        };
         pace.rest().await;
     }
 }
@@ -73,19 +90,28 @@ async fn ready(context: &Context, input: &WaitServingInput) -> Result<(), Fault>
     let mut changes = context.cache.subscribe();
     loop {
         changes.mark_unchanged();
-        let cached = context.cache.workload(&input.key.namespace, &input.deployment_name);
+        let cached = context
+            .cache
+            .workload(&input.key.namespace, &input.deployment_name);
         if cached.is_some_and(|seen| seen.available && seen.owner_uid == input.key.uid) {
             return Ok(());
         }
         if let Ok(result) = tokio::time::timeout(Duration::from_secs(20), changes.changed()).await {
             if result.is_err() {
-                return Err(Fault::new(ErrorCategory::Unavailable, "the watcher has stopped"));
+                return Err(Fault::new(
+                    ErrorCategory::Unavailable,
+                    "the watcher has stopped",
+                ));
             }
             continue;
         }
-        let fresh = api.get_opt(&input.deployment_name).await.map_err(Fault::from);
+        let fresh = api
+            .get_opt(&input.deployment_name)
+            .await
+            .map_err(Fault::from);
         if let Some(Some(fresh)) = passing(fresh)?
-            && workload(&fresh).is_some_and(|seen| seen.available && seen.owner_uid == input.key.uid)
+            && workload(&fresh)
+                .is_some_and(|seen| seen.available && seen.owner_uid == input.key.uid)
         {
             return Ok(());
         }
@@ -94,8 +120,16 @@ async fn ready(context: &Context, input: &WaitServingInput) -> Result<(), Fault>
 
 /// What was missing when the time was up.
 async fn late(context: &Context, input: &WaitServingInput) -> WaitServingOutcome {
-    let pods = pods::trouble(context, &input.key.namespace, &input.key.name, &input.build_id).await;
-    let seen = context.cache.workload(&input.key.namespace, &input.deployment_name);
+    let pods = pods::trouble(
+        context,
+        &input.key.namespace,
+        &input.key.name,
+        &input.build_id,
+    )
+    .await;
+    let seen = context
+        .cache
+        .workload(&input.key.namespace, &input.deployment_name);
     let message = match seen {
         Some(seen) if seen.available => format!(
             "the pods of {} are ready, but no worker of {} polls {}",

@@ -33,7 +33,9 @@ impl Seen {
         let api = env.api::<Deployment>();
         let store = seen.clone();
         tokio::spawn(async move {
-            let changes = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
+            let changes = watcher(api, watcher::Config::default())
+                .default_backoff()
+                .applied_objects();
             let mut changes = std::pin::pin!(changes);
             while let Ok(Some(deployment)) = changes.try_next().await {
                 let now = Instant::now();
@@ -62,7 +64,9 @@ impl Seen {
 async fn create(env: &Env, manifest: &Value) -> Result<Instant> {
     let process: Process = serde_json::from_value(manifest.clone())?;
     let sent = Instant::now();
-    env.api::<Process>().create(&PostParams::default(), &process).await?;
+    env.api::<Process>()
+        .create(&PostParams::default(), &process)
+        .await?;
     Ok(sent)
 }
 
@@ -136,16 +140,25 @@ pub(crate) async fn to_current(env: &Env, count: usize) -> Result<()> {
         let ready = async {
             let api = env.api::<Deployment>();
             let config = watcher::Config::default().labels(&format!("ameide.io/process={name}"));
-            let mut changes = std::pin::pin!(watcher(api, config).default_backoff().applied_objects());
+            let mut changes =
+                std::pin::pin!(watcher(api, config).default_backoff().applied_objects());
             while let Some(deployment) = changes.try_next().await? {
-                if deployment.status.and_then(|status| status.ready_replicas).unwrap_or(0) > 0 {
+                if deployment
+                    .status
+                    .and_then(|status| status.ready_replicas)
+                    .unwrap_or(0)
+                    > 0
+                {
                     return Ok(Instant::now());
                 }
             }
             anyhow::bail!("the watch ended")
         };
         let current = async {
-            env.wait_process(&name, "current", Duration::from_secs(60), |process| is_current(process, "v1")).await?;
+            env.wait_process(&name, "current", Duration::from_secs(60), |process| {
+                is_current(process, "v1")
+            })
+            .await?;
             Ok(Instant::now())
         };
         let (ready, current) = tokio::try_join!(ready, current)?;
@@ -167,19 +180,33 @@ pub(crate) async fn to_current(env: &Env, count: usize) -> Result<()> {
 pub(crate) async fn events(env: &Env) -> Result<()> {
     let name = "hist";
     let process = env.apply(&manifest(env, name, "v1")).await?;
-    let id = format!("process/{}/{name}/{}", env.namespace, process.uid().unwrap_or_default());
+    let id = format!(
+        "process/{}/{name}/{}",
+        env.namespace,
+        process.uid().unwrap_or_default()
+    );
     env.wait_settled(name, "v1").await?;
     let created = env.temporal.history(&env.control, &id).await?;
     env.set_tag(name, "v2").await?;
     env.wait_settled(name, "v2").await?;
     let changed = env.temporal.history(&env.control, &id).await?;
     let mut children = HashMap::new();
-    for info in env.temporal.list(&env.control, "WorkflowType != 'ProcessLifecycle'").await? {
-        let child = info.execution.map(|execution| execution.workflow_id).unwrap_or_default();
+    for info in env
+        .temporal
+        .list(&env.control, "WorkflowType != 'ProcessLifecycle'")
+        .await?
+    {
+        let child = info
+            .execution
+            .map(|execution| execution.workflow_id)
+            .unwrap_or_default();
         if child.contains(&format!("/{name}/")) {
             let kind = if child.contains("/v1-") { "v1" } else { "v2" };
             let events = env.temporal.history(&env.control, &child).await?.len();
-            children.insert(format!("{} {kind}", child.split('/').next().unwrap_or_default()), events);
+            children.insert(
+                format!("{} {kind}", child.split('/').next().unwrap_or_default()),
+                events,
+            );
         }
     }
     println!(

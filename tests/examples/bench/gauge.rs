@@ -8,8 +8,18 @@ use anyhow::{Context as _, Result};
 pub(crate) fn cpu_seconds(pid: i32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may hold spaces; what follows it does not.
-    let fields: Vec<&str> = stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
-    let ticks = |n: usize| fields.get(n).and_then(|text| text.parse::<f64>().ok()).context("stat");
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .context("stat")?
+        .1
+        .split_whitespace()
+        .collect();
+    let ticks = |n: usize| {
+        fields
+            .get(n)
+            .and_then(|text| text.parse::<f64>().ok())
+            .context("stat")
+    };
     // Fields 14 and 15 of proc(5), in ticks of 10 ms on Linux.
     Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
@@ -17,7 +27,10 @@ pub(crate) fn cpu_seconds(pid: i32) -> Result<f64> {
 /// A line of `/proc/<pid>/status` in MiB.
 pub(crate) fn memory(pid: i32, line: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let found = status.lines().find(|text| text.starts_with(line)).context("status")?;
+    let found = status
+        .lines()
+        .find(|text| text.starts_with(line))
+        .context("status")?;
     let kib: f64 = found.split_whitespace().nth(1).context("status")?.parse()?;
     Ok(kib / 1024.0)
 }
@@ -25,7 +38,11 @@ pub(crate) fn memory(pid: i32, line: &str) -> Result<f64> {
 /// The value below which `share` of the sorted values lie.
 pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )]
     let rank = ((values.len() as f64 * share).ceil() as usize).clamp(1, values.len().max(1));
     values.get(rank - 1).copied().unwrap_or(f64::NAN)
 }

@@ -16,27 +16,46 @@ const SERVERS: [&str; 3] = ["kube-apiserver", "temporal", "etcd"];
 pub(crate) async fn all_current(env: &Env, count: usize) -> Result<()> {
     let started = Instant::now();
     until("all are current", Duration::from_secs(900), async || {
-        let processes = env.api::<Process>().list(&kube::api::ListParams::default()).await?;
-        let current = processes.iter().filter(|process| is_current(process, "v1")).count();
+        let processes = env
+            .api::<Process>()
+            .list(&kube::api::ListParams::default())
+            .await?;
+        let current = processes
+            .iter()
+            .filter(|process| is_current(process, "v1"))
+            .count();
         ensure!(current >= count, "{current} of {count}");
         Ok(())
     })
     .await?;
-    println!("workers poll -> all {count} Current: {:.1} s", started.elapsed().as_secs_f64());
+    println!(
+        "workers poll -> all {count} Current: {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
 /// Requests by operation in the operator's and the workers' Temporal namespaces.
 async fn temporal_requests(env: &Env) -> Result<BTreeMap<String, f64>> {
-    let url = env.testbed.state().temporal_metrics_url.clone().unwrap_or_default();
+    let url = env
+        .testbed
+        .state()
+        .temporal_metrics_url
+        .clone()
+        .unwrap_or_default();
     let text = env.fetch(&url).await?;
     let mut found = BTreeMap::new();
-    for line in text.lines().filter(|line| line.starts_with("service_requests{")) {
+    for line in text
+        .lines()
+        .filter(|line| line.starts_with("service_requests{"))
+    {
         let label = |name: &str| {
             let rest = line.split_once(&format!("{name}=\""))?.1;
             Some(rest.split_once('"')?.0.to_owned())
         };
-        let (Some(namespace), Some(operation)) = (label("namespace"), label("operation")) else { continue };
+        let (Some(namespace), Some(operation)) = (label("namespace"), label("operation")) else {
+            continue;
+        };
         let ours = namespace == env.control || namespace == env.apps;
         if !ours || label("service_name").as_deref() != Some("frontend") {
             continue;
@@ -48,7 +67,12 @@ async fn temporal_requests(env: &Env) -> Result<BTreeMap<String, f64>> {
 }
 
 /// One window: memory, CPU and requests of the operator, CPU of the servers.
-pub(crate) async fn window(env: &Env, operator: &Operator, what: &str, window: Duration) -> Result<()> {
+pub(crate) async fn window(
+    env: &Env,
+    operator: &Operator,
+    what: &str,
+    window: Duration,
+) -> Result<()> {
     // What has just happened is to fade first.
     tokio::time::sleep(window.min(Duration::from_secs(60))).await;
     let mark = env.audit.mark()?;
@@ -75,8 +99,14 @@ pub(crate) async fn window(env: &Env, operator: &Operator, what: &str, window: D
     let filter = AuditFilter::any().service_account("process-operator", "process-operator");
     let mut by_kind: BTreeMap<String, usize> = BTreeMap::new();
     for entry in env.audit.select(mark, &filter)? {
-        let resource = entry.object_ref.as_ref().map(|object| object.resource.clone()).unwrap_or_default();
-        *by_kind.entry(format!("{} {resource}", entry.verb)).or_default() += 1;
+        let resource = entry
+            .object_ref
+            .as_ref()
+            .map(|object| object.resource.clone())
+            .unwrap_or_default();
+        *by_kind
+            .entry(format!("{} {resource}", entry.verb))
+            .or_default() += 1;
     }
     println!("  Kubernetes requests in the window: {by_kind:?}");
     let mut grown = temporal_requests(env).await?;

@@ -13,7 +13,10 @@ use anyhow::Result;
 use process_operator_harness::{Env, Operator, OperatorOptions};
 
 fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 #[tokio::main]
@@ -23,7 +26,14 @@ async fn main() -> Result<()> {
     let env = Env::new("bench").await?;
     conditions(&env).await?;
     // The defaults of an installation, not the short times of the tests.
-    let args = ["--sweep-seconds", "60", "--outage-seconds", "30", "--scale-down-delay-seconds", "1"];
+    let args = [
+        "--sweep-seconds",
+        "60",
+        "--outage-seconds",
+        "30",
+        "--scale-down-delay-seconds",
+        "1",
+    ];
     let options = OperatorOptions {
         args: args.map(str::to_owned).to_vec(),
         ..OperatorOptions::default()
@@ -38,21 +48,37 @@ async fn main() -> Result<()> {
     let pollers = pollers::Pollers::start(&env, count);
     idle::all_current(&env, count).await?;
     pollers.stop();
-    idle::window(&env, &operator, &format!("{count} settled Processes"), window).await?;
+    idle::window(
+        &env,
+        &operator,
+        &format!("{count} settled Processes"),
+        window,
+    )
+    .await?;
     env.clear().await?;
     env.remove().await
 }
 
 async fn conditions(env: &Env) -> Result<()> {
     let cores = std::thread::available_parallelism()?;
-    let version = env.testbed.kubectl().args(["version", "-o", "json"]).output()?;
+    let version = env
+        .testbed
+        .kubectl()
+        .args(["version", "-o", "json"])
+        .output()?;
     let version: serde_json::Value = serde_json::from_slice(&version.stdout)?;
     println!(
         "conditions: {cores} cores shared with the servers; Kubernetes {} (etcd without fsync); \
          Temporal {} (SQLite file); operator {}",
-        version["serverVersion"]["gitVersion"].as_str().unwrap_or("?"),
+        version["serverVersion"]["gitVersion"]
+            .as_str()
+            .unwrap_or("?"),
         env.temporal_version().await?,
-        if cfg!(debug_assertions) { "debug build" } else { "release build" },
+        if cfg!(debug_assertions) {
+            "debug build"
+        } else {
+            "release build"
+        },
     );
     Ok(())
 }

@@ -51,9 +51,12 @@ impl Pollers {
                         }),
                         ..Default::default()
                     };
-                    if WorkflowService::poll_workflow_task_queue(&mut connection, request.into_request())
-                        .await
-                        .is_err()
+                    if WorkflowService::poll_workflow_task_queue(
+                        &mut connection,
+                        request.into_request(),
+                    )
+                    .await
+                    .is_err()
                     {
                         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
                     }

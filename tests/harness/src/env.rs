@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
@@ -57,11 +57,18 @@ impl Env {
     }
 
     /// A fresh world on another Temporal server, for tests that take it away.
-    pub async fn on(name: &str, testbed: Testbed, address: String, pod_address: String) -> Result<Self> {
+    pub async fn on(
+        name: &str,
+        testbed: Testbed,
+        address: String,
+        pod_address: String,
+    ) -> Result<Self> {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("{name}-{}-{n}", std::process::id());
         let kube = client(&testbed).await?;
-        INSTALLED.get_or_try_init(|| install(&kube, &testbed)).await?;
+        INSTALLED
+            .get_or_try_init(|| install(&kube, &testbed))
+            .await?;
         testbed.create_namespace(&namespace)?;
         let temporal = Temporal::connect(&address).await?;
         let (apps, control) = (format!("{namespace}-apps"), format!("{namespace}-control"));
@@ -69,7 +76,9 @@ impl Env {
         temporal.create_namespace(&control).await?;
         Ok(Self {
             audit: AuditLog::open(
-                testbed.state().audit_log.as_ref().context("the tests read the API server's audit log: run them on the testbed")?,
+                testbed.state().audit_log.as_ref().context(
+                    "the tests read the API server's audit log: run them on the testbed",
+                )?,
             )?,
             namespace,
             apps,
@@ -102,7 +111,11 @@ impl Env {
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped())
             .spawn()?;
-        child.stdin.take().context("stdin")?.write_all(input.as_bytes())?;
+        child
+            .stdin
+            .take()
+            .context("stdin")?
+            .write_all(input.as_bytes())?;
         let output = child.wait_with_output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         anyhow::ensure!(
@@ -118,14 +131,16 @@ impl Env {
     /// world to be looked at.
     pub async fn remove(self) -> Result<()> {
         let api: Api<Namespace> = Api::all(self.kube.clone());
-        api.delete(&self.namespace, &DeleteParams::background()).await?;
+        api.delete(&self.namespace, &DeleteParams::background())
+            .await?;
         Ok(())
     }
 }
 
 async fn client(testbed: &Testbed) -> Result<Client> {
     let kubeconfig = Kubeconfig::read_from(testbed.kubeconfig())?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }
 
@@ -138,24 +153,41 @@ async fn install(kube: &Client, testbed: &Testbed) -> Result<()> {
             let namespace = serde_json::json!({
                 "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "process-operator" }
             });
-            api.patch("process-operator", &PatchParams::apply("tests"), &Patch::Apply(&namespace)).await?;
+            api.patch(
+                "process-operator",
+                &PatchParams::apply("tests"),
+                &Patch::Apply(&namespace),
+            )
+            .await?;
         }
         let output = testbed
             .kubectl()
             .args(["apply", "--server-side", "--force-conflicts", "-f"])
             .arg(root.join(file))
             .output()?;
-        anyhow::ensure!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        anyhow::ensure!(
+            output.status.success(),
+            "{file}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     let api: Api<CustomResourceDefinition> = Api::all(kube.clone());
-    until("the CRD is established", Duration::from_secs(30), async || {
-        let crd = api.get("processes.ameide.io").await?;
-        let conditions = crd.status.and_then(|status| status.conditions).unwrap_or_default();
-        let established =
-            conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True");
-        anyhow::ensure!(established, "not established");
-        Ok(())
-    })
+    until(
+        "the CRD is established",
+        Duration::from_secs(30),
+        async || {
+            let crd = api.get("processes.ameide.io").await?;
+            let conditions = crd
+                .status
+                .and_then(|status| status.conditions)
+                .unwrap_or_default();
+            let established = conditions
+                .iter()
+                .any(|condition| condition.type_ == "Established" && condition.status == "True");
+            anyhow::ensure!(established, "not established");
+            Ok(())
+        },
+    )
     .await
 }
 
@@ -164,18 +196,35 @@ impl Env {
     /// Deletes all Processes and waits until they and their lifecycles are gone.
     pub async fn clear(&self) -> Result<()> {
         let api: Api<process_operator_crds::Process> = self.api();
-        api.delete_collection(&DeleteParams::default(), &kube::api::ListParams::default()).await?;
-        until("all Processes are gone", Duration::from_secs(300), async || {
-            let left = api.list(&kube::api::ListParams::default()).await?.items.len();
-            anyhow::ensure!(left == 0, "{left} left");
-            Ok(())
-        })
+        api.delete_collection(&DeleteParams::default(), &kube::api::ListParams::default())
+            .await?;
+        until(
+            "all Processes are gone",
+            Duration::from_secs(300),
+            async || {
+                let left = api
+                    .list(&kube::api::ListParams::default())
+                    .await?
+                    .items
+                    .len();
+                anyhow::ensure!(left == 0, "{left} left");
+                Ok(())
+            },
+        )
         .await?;
-        until("all lifecycles are closed", Duration::from_secs(600), async || {
-            let open = self.temporal.list(&self.control, "ExecutionStatus = 'Running'").await?.len();
-            anyhow::ensure!(open == 0, "{open} open");
-            Ok(())
-        })
+        until(
+            "all lifecycles are closed",
+            Duration::from_secs(600),
+            async || {
+                let open = self
+                    .temporal
+                    .list(&self.control, "ExecutionStatus = 'Running'")
+                    .await?
+                    .len();
+                anyhow::ensure!(open == 0, "{open} open");
+                Ok(())
+            },
+        )
         .await
     }
 
@@ -186,7 +235,10 @@ impl Env {
         use temporalio_common::protos::temporal::api::workflowservice::v1::GetClusterInfoRequest;
         let mut connection = self.temporal.connection.clone();
         let request = GetClusterInfoRequest::default().into_request();
-        Ok(WorkflowService::get_cluster_info(&mut connection, request).await?.into_inner().server_version)
+        Ok(WorkflowService::get_cluster_info(&mut connection, request)
+            .await?
+            .into_inner()
+            .server_version)
     }
 
     /// Process id of a server of the testbed.
@@ -205,6 +257,9 @@ impl Env {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         let text = String::from_utf8_lossy(&answer).into_owned();
-        Ok(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+        Ok(text
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned())
+            .unwrap_or_default())
     }
 }

@@ -4,6 +4,7 @@
 
 mod env;
 mod invariants;
+mod look;
 mod operator;
 mod process;
 mod temporal;
@@ -11,9 +12,10 @@ mod wait;
 
 pub use env::Env;
 pub use invariants::Invariants;
+pub use look::lifecycle_id;
 pub use operator::{Operator, OperatorOptions};
 pub use process::{condition, is_current, is_settled, manifest};
-pub use temporal::{Temporal, counts};
+pub use temporal::{Temporal, counts, json_payload};
 pub use wait::until;
 
 use std::time::Duration;

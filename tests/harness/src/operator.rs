@@ -42,7 +42,7 @@ pub struct Operator {
 }
 
 /// The binary that the test run was built with.
-pub fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("PROCESS_OPERATOR_BINARY") {
         return path.into();
     }
@@ -65,12 +65,18 @@ impl Operator {
             "process-operator",
             options.kube_server.as_deref(),
         )?;
-        let instance = options.instance.clone().unwrap_or_else(|| "operator-0".to_owned());
+        let instance = options
+            .instance
+            .clone()
+            .unwrap_or_else(|| "operator-0".to_owned());
         let dir = std::env::temp_dir().join("process-operator-tests");
         std::fs::create_dir_all(&dir)?;
         let log = dir.join(format!("{}-{instance}-{}.log", env.namespace, unique()));
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let address = options.temporal_address.as_deref().unwrap_or(&env.temporal_address);
+        let address = options
+            .temporal_address
+            .as_deref()
+            .unwrap_or(&env.temporal_address);
         let child = Command::new(binary())
             .arg("run")
             .args(["--listen", &format!("127.0.0.1:{port}")])
@@ -117,12 +123,18 @@ impl Operator {
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut stream = tokio::net::TcpStream::connect(&self.http).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http);
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.http
+        );
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         let code = answer.split(' ').nth(1).unwrap_or_default().parse()?;
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        let body = answer
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned())
+            .unwrap_or_default();
         Ok((code, body))
     }
 
@@ -142,22 +154,34 @@ impl Operator {
     pub async fn stop(&self) -> Result<Duration> {
         let started = std::time::Instant::now();
         self.signal(Signal::SIGTERM)?;
-        until("the operator stops after SIGTERM", Duration::from_secs(30), async || {
-            anyhow::ensure!(self.ended(), "still running");
-            Ok(())
-        })
+        until(
+            "the operator stops after SIGTERM",
+            Duration::from_secs(30),
+            async || {
+                anyhow::ensure!(self.ended(), "still running");
+                Ok(())
+            },
+        )
         .await?;
         Ok(started.elapsed())
     }
 
     /// Whether the process has ended.
     pub fn ended(&self) -> bool {
-        let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        child.as_mut().is_none_or(|child| matches!(child.try_wait(), Ok(Some(_))))
+        let mut child = self
+            .child
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        child
+            .as_mut()
+            .is_none_or(|child| matches!(child.try_wait(), Ok(Some(_))))
     }
 
     fn reap(&self) {
-        let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut child = self
+            .child
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(mut child) = child.take() {
             let _ = child.wait();
         }

@@ -34,15 +34,26 @@ pub fn condition(process: &Process, type_: &str) -> (String, String, String) {
         .iter()
         .flat_map(|status| &status.conditions)
         .find(|condition| condition.type_ == type_)
-        .map(|found| (found.status.clone(), found.reason.clone(), found.message.clone()))
+        .map(|found| {
+            (
+                found.status.clone(),
+                found.reason.clone(),
+                found.message.clone(),
+            )
+        })
         .unwrap_or_default()
 }
 
 /// A version with this tag is current, and status is about the present generation.
 pub fn is_current(process: &Process, tag: &str) -> bool {
-    let Some(status) = &process.status else { return false };
+    let Some(status) = &process.status else {
+        return false;
+    };
     let build = |version: &Option<process_operator_crds::status::VersionStatus>| {
-        version.as_ref().map(|version| version.build_id.clone()).unwrap_or_default()
+        version
+            .as_ref()
+            .map(|version| version.build_id.clone())
+            .unwrap_or_default()
     };
     status.observed_generation == process.metadata.generation
         && build(&status.current_version).starts_with(&format!("{tag}-"))
@@ -67,13 +78,17 @@ impl Env {
     pub async fn apply(&self, manifest: &Value) -> Result<Process> {
         let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
         let params = PatchParams::apply("tests").force();
-        Ok(self.api::<Process>().patch(name, &params, &Patch::Apply(manifest)).await?)
+        Ok(self
+            .api::<Process>()
+            .patch(name, &params, &Patch::Apply(manifest))
+            .await?)
     }
 
     /// Changes the image tag, as `kubectl patch` does.
     pub async fn set_tag(&self, name: &str, tag: &str) -> Result<Process> {
         let image = format!("localhost/process-example-worker:{tag}");
-        self.patch(name, &json!({ "spec": { "image": image } })).await
+        self.patch(name, &json!({ "spec": { "image": image } }))
+            .await
     }
 
     /// A merge patch of a Process.
@@ -93,8 +108,11 @@ impl Env {
         wanted: impl Fn(&Process) -> bool,
     ) -> Result<Process> {
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let mut changes =
-            std::pin::pin!(watcher(self.api::<Process>(), config).default_backoff().applied_objects());
+        let mut changes = std::pin::pin!(
+            watcher(self.api::<Process>(), config)
+                .default_backoff()
+                .applied_objects()
+        );
         let mut last: Option<Process> = None;
         let found = tokio::time::timeout(within, async {
             while let Some(process) = changes.try_next().await? {
@@ -120,14 +138,19 @@ impl Env {
 
     /// Waits until a version with this tag is current and nothing is under way.
     pub async fn wait_settled(&self, name: &str, tag: &str) -> Result<Process> {
-        self.wait_process(name, &format!("settled on {tag}"), crate::SOON, |process| is_settled(process, tag))
-            .await
+        self.wait_process(name, &format!("settled on {tag}"), crate::SOON, |process| {
+            is_settled(process, tag)
+        })
+        .await
     }
 
     /// Waits until the Process is gone.
     pub async fn wait_gone(&self, name: &str) -> Result<()> {
         crate::until(&format!("{name} is gone"), crate::SOON, async || {
-            ensure!(self.api::<Process>().get_opt(name).await?.is_none(), "still there");
+            ensure!(
+                self.api::<Process>().get_opt(name).await?.is_none(),
+                "still there"
+            );
             Ok(())
         })
         .await

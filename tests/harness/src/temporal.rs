@@ -10,7 +10,8 @@ use process_example_worker::workflows::{
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{Code, IntoRequest};
 use temporalio_client::{
-    Client, ClientOptions, Connection, ConnectionOptions, Url, WorkflowGetResultOptions, WorkflowStartOptions,
+    Client, ClientOptions, Connection, ConnectionOptions, Url, WorkflowGetResultOptions,
+    WorkflowStartOptions,
 };
 use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
 use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentInfo;
@@ -18,9 +19,11 @@ use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::workflow::v1::WorkflowExecutionInfo;
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    DescribeWorkerDeploymentRequest, GetWorkflowExecutionHistoryRequest, ListWorkflowExecutionsRequest,
-    RegisterNamespaceRequest, RequestCancelWorkflowExecutionRequest, SignalWorkflowExecutionRequest,
-    TerminateWorkflowExecutionRequest,
+    DescribeWorkerDeploymentRequest, GetWorkflowExecutionHistoryRequest,
+    ListWorkflowExecutionsRequest, RegisterNamespaceRequest, RequestCancelWorkflowExecutionRequest,
+    SetWorkerDeploymentCurrentVersionRequest, SetWorkerDeploymentManagerRequest,
+    SignalWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
+    set_worker_deployment_manager_request::NewManagerIdentity,
 };
 
 use crate::SOON;
@@ -33,6 +36,7 @@ pub struct Temporal {
     pub connection: Connection,
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the field of every request")]
 fn execution(id: &str) -> Option<WorkflowExecution> {
     Some(WorkflowExecution {
         workflow_id: id.to_owned(),
@@ -44,7 +48,9 @@ impl Temporal {
     /// Connects to `host:port`.
     pub async fn connect(address: &str) -> Result<Self> {
         let url = Url::parse(&format!("http://{address}"))?;
-        let options = ConnectionOptions::new(url).identity("tests".to_owned()).build();
+        let options = ConnectionOptions::new(url)
+            .identity("tests".to_owned())
+            .build();
         Ok(Self {
             connection: Connection::connect(options).await?,
         })
@@ -67,31 +73,50 @@ impl Temporal {
             Err(status) => return Err(status.into()),
         }
         // A namespace is known to all parts of the server only after their caches have been refreshed.
-        until(&format!("Temporal namespace {name} is usable"), SOON, async || {
-            self.list(name, "ExecutionStatus = 'Running'").await.map(|_| ())
-        })
+        until(
+            &format!("Temporal namespace {name} is usable"),
+            SOON,
+            async || {
+                self.list(name, "ExecutionStatus = 'Running'")
+                    .await
+                    .map(|_| ())
+            },
+        )
         .await
     }
 
     /// A client in a Temporal namespace.
     pub fn client(&self, namespace: &str) -> Result<Client> {
-        Ok(Client::new(self.connection.clone(), ClientOptions::new(namespace).build())?)
+        Ok(Client::new(
+            self.connection.clone(),
+            ClientOptions::new(namespace).build(),
+        )?)
     }
 
     /// Runs a `Quick` workflow and waits for its answer.
     pub async fn quick(&self, namespace: &str, queue: &str, id: &str) -> Result<QuickOutput> {
         let client = self.client(namespace)?;
         let options = WorkflowStartOptions::new(queue, id).build();
-        let handle = client.start_workflow(Quick::run, QuickInput::default().into(), options).await?;
+        let handle = client
+            .start_workflow(Quick::run, QuickInput::default().into(), options)
+            .await?;
         let result = handle.get_result(WorkflowGetResultOptions::default());
-        Ok(tokio::time::timeout(SOON, result).await.context("Quick gave no answer in time")??)
+        Ok(tokio::time::timeout(SOON, result)
+            .await
+            .context("Quick gave no answer in time")??)
     }
 
     /// Starts a workflow that stays open until it is told to finish.
     pub async fn start_waiting(&self, namespace: &str, queue: &str, id: &str) -> Result<()> {
         let client = self.client(namespace)?;
         let options = WorkflowStartOptions::new(queue, id).build();
-        client.start_workflow(WaitForSignal::run, WaitForSignalInput::default().into(), options).await?;
+        client
+            .start_workflow(
+                WaitForSignal::run,
+                WaitForSignalInput::default().into(),
+                options,
+            )
+            .await?;
         // Pinned to a version once its first task is done.
         until(&format!("{id} runs on a version"), SOON, async || {
             let done = self
@@ -107,15 +132,29 @@ impl Temporal {
 
     /// Tells it to finish and waits for its answer.
     pub async fn finish_waiting(&self, namespace: &str, id: &str) -> Result<WaitForSignalOutput> {
-        self.signal(namespace, id, "finish", vec![json_payload(&serde_json::json!({}))]).await?;
+        self.signal(
+            namespace,
+            id,
+            "finish",
+            vec![json_payload(&serde_json::json!({}))],
+        )
+        .await?;
         let client = self.client(namespace)?;
         let handle = client.get_workflow_handle::<WaitForSignal>(id);
         let result = handle.get_result(WorkflowGetResultOptions::default());
-        Ok(tokio::time::timeout(SOON, result).await.context("no answer in time")??)
+        Ok(tokio::time::timeout(SOON, result)
+            .await
+            .context("no answer in time")??)
     }
 
     /// Sends any signal with any payloads.
-    pub async fn signal(&self, namespace: &str, id: &str, name: &str, payloads: Vec<Payload>) -> Result<()> {
+    pub async fn signal(
+        &self,
+        namespace: &str,
+        id: &str,
+        name: &str,
+        payloads: Vec<Payload>,
+    ) -> Result<()> {
         let request = SignalWorkflowExecutionRequest {
             namespace: namespace.to_owned(),
             workflow_execution: execution(id),
@@ -139,7 +178,8 @@ impl Temporal {
             ..Default::default()
         };
         let mut connection = self.connection.clone();
-        WorkflowService::terminate_workflow_execution(&mut connection, request.into_request()).await?;
+        WorkflowService::terminate_workflow_execution(&mut connection, request.into_request())
+            .await?;
         Ok(())
     }
 
@@ -152,7 +192,8 @@ impl Temporal {
             ..Default::default()
         };
         let mut connection = self.connection.clone();
-        WorkflowService::request_cancel_workflow_execution(&mut connection, request.into_request()).await?;
+        WorkflowService::request_cancel_workflow_execution(&mut connection, request.into_request())
+            .await?;
         Ok(())
     }
 
@@ -168,10 +209,17 @@ impl Temporal {
                 ..Default::default()
             };
             let mut connection = self.connection.clone();
-            let page = WorkflowService::get_workflow_execution_history(&mut connection, request.into_request())
-                .await?
-                .into_inner();
-            events.extend(page.history.map(|history| history.events).unwrap_or_default());
+            let page = WorkflowService::get_workflow_execution_history(
+                &mut connection,
+                request.into_request(),
+            )
+            .await?
+            .into_inner();
+            events.extend(
+                page.history
+                    .map(|history| history.events)
+                    .unwrap_or_default(),
+            );
             if page.next_page_token.is_empty() {
                 return Ok(events);
             }
@@ -188,32 +236,88 @@ impl Temporal {
             ..Default::default()
         };
         let mut connection = self.connection.clone();
-        let page = WorkflowService::list_workflow_executions(&mut connection, request.into_request())
-            .await?
-            .into_inner();
+        let page =
+            WorkflowService::list_workflow_executions(&mut connection, request.into_request())
+                .await?
+                .into_inner();
         Ok(page.executions)
     }
 
     /// A Worker Deployment; `None` when the server has no record of it.
-    pub async fn worker_deployment(&self, namespace: &str, name: &str) -> Result<Option<WorkerDeploymentInfo>> {
+    pub async fn worker_deployment(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<WorkerDeploymentInfo>> {
         let request = DescribeWorkerDeploymentRequest {
             namespace: namespace.to_owned(),
             deployment_name: name.to_owned(),
             ..Default::default()
         };
         let mut connection = self.connection.clone();
-        match WorkflowService::describe_worker_deployment(&mut connection, request.into_request()).await {
+        match WorkflowService::describe_worker_deployment(&mut connection, request.into_request())
+            .await
+        {
             Ok(response) => Ok(response.into_inner().worker_deployment_info),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status.into()),
         }
     }
 
+    /// Makes somebody the manager of a Worker Deployment, as another client does; `None` releases it.
+    pub async fn set_manager(
+        &self,
+        namespace: &str,
+        deployment: &str,
+        manager: Option<&str>,
+    ) -> Result<()> {
+        let request = SetWorkerDeploymentManagerRequest {
+            namespace: namespace.to_owned(),
+            deployment_name: deployment.to_owned(),
+            identity: "tests".to_owned(),
+            new_manager_identity: Some(NewManagerIdentity::ManagerIdentity(
+                manager.unwrap_or_default().to_owned(),
+            )),
+            ..Default::default()
+        };
+        let mut connection = self.connection.clone();
+        WorkflowService::set_worker_deployment_manager(&mut connection, request.into_request())
+            .await?;
+        Ok(())
+    }
+
+    /// Routes a Worker Deployment to a version, as another client does that acts as `identity`.
+    pub async fn set_current(
+        &self,
+        namespace: &str,
+        deployment: &str,
+        build_id: &str,
+        identity: &str,
+    ) -> Result<()> {
+        let request = SetWorkerDeploymentCurrentVersionRequest {
+            namespace: namespace.to_owned(),
+            deployment_name: deployment.to_owned(),
+            build_id: build_id.to_owned(),
+            identity: identity.to_owned(),
+            ..Default::default()
+        };
+        let mut connection = self.connection.clone();
+        WorkflowService::set_worker_deployment_current_version(
+            &mut connection,
+            request.into_request(),
+        )
+        .await?;
+        Ok(())
+    }
+
     /// Waits until a workflow is closed.
     pub async fn wait_closed(&self, namespace: &str, id: &str, within: Duration) -> Result<()> {
         until(&format!("{id} is closed"), within, async || {
             let open = self
-                .list(namespace, &format!("WorkflowId = '{id}' AND ExecutionStatus = 'Running'"))
+                .list(
+                    namespace,
+                    &format!("WorkflowId = '{id}' AND ExecutionStatus = 'Running'"),
+                )
                 .await?;
             anyhow::ensure!(open.is_empty(), "open");
             Ok(())
@@ -235,7 +339,9 @@ pub fn json_payload(value: &serde_json::Value) -> Payload {
 pub fn counts(events: &[HistoryEvent]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for event in events {
-        *counts.entry(event.event_type().as_str_name().to_owned()).or_default() += 1;
+        *counts
+            .entry(event.event_type().as_str_name().to_owned())
+            .or_default() += 1;
     }
     counts
 }

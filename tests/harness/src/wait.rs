@@ -16,7 +16,10 @@ pub async fn until<T, E: Display>(
         match look().await {
             Ok(found) => return Ok(found),
             Err(last) if started.elapsed() > within => {
-                bail!("{what}: not within {} s; last seen: {last}", within.as_secs());
+                bail!(
+                    "{what}: not within {} s; last seen: {last}",
+                    within.as_secs()
+                );
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }

@@ -33,6 +33,10 @@ pub struct Observation {
 /// The parts of a Process that decisions depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each mirrors one independent fact of the object"
+)]
 pub struct ProcessView {
     /// `metadata.generation`.
     pub generation: i64,

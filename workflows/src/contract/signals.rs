@@ -17,7 +17,9 @@ pub struct Changed {
 }
 
 /// Known values of [`Changed::kind`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString, strum::IntoStaticStr)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString, strum::IntoStaticStr,
+)]
 #[strum(serialize_all = "camelCase")]
 pub enum ChangeKind {
     /// The Process was created, edited or is being deleted.

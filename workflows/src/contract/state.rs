@@ -63,8 +63,15 @@ impl State {
 
     /// Ids of the children in flight.
     pub fn children(&self) -> impl Iterator<Item = (String, ChildKind)> + '_ {
-        let rollout = self.rollout.iter().map(|rollout| (rollout.id.clone(), ChildKind::Rollout));
-        rollout.chain(self.drains.values().map(|drain| (drain.id.clone(), ChildKind::Drain)))
+        let rollout = self
+            .rollout
+            .iter()
+            .map(|rollout| (rollout.id.clone(), ChildKind::Rollout));
+        rollout.chain(
+            self.drains
+                .values()
+                .map(|drain| (drain.id.clone(), ChildKind::Drain)),
+        )
     }
 
     /// Forgets a child.

@@ -5,8 +5,8 @@
 
 use std::task::Poll;
 
-use futures::future::LocalBoxFuture;
 use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
 use process_operator_crds::ErrorCategory;
 use temporalio_common::data_converters::RawValue;
 use temporalio_common::search_attributes::SearchAttributes;
@@ -37,14 +37,19 @@ impl Children {
     pub(super) async fn ended(&mut self) -> Vec<ChildFinished> {
         futures::future::poll_fn(|cx| {
             let mut reports = Vec::new();
-            self.running.retain_mut(|(_, result)| match result.poll_unpin(cx) {
-                Poll::Ready(report) => {
-                    reports.push(report);
-                    false
-                }
-                Poll::Pending => true,
-            });
-            if reports.is_empty() { Poll::Pending } else { Poll::Ready(reports) }
+            self.running
+                .retain_mut(|(_, result)| match result.poll_unpin(cx) {
+                    Poll::Ready(report) => {
+                        reports.push(report);
+                        false
+                    }
+                    Poll::Pending => true,
+                });
+            if reports.is_empty() {
+                Poll::Pending
+            } else {
+                Poll::Ready(reports)
+            }
         })
         .await
     }
@@ -76,7 +81,10 @@ fn report(
             };
             (ChildOutcome::Canceled, failure)
         }
-        Err(error) => (ChildOutcome::Failed, support::application_failure(error.cause(), &error)),
+        Err(error) => (
+            ChildOutcome::Failed,
+            support::application_failure(error.cause(), &error),
+        ),
     };
     ChildFinished {
         id,
@@ -114,7 +122,8 @@ pub(super) async fn start(
                 deadline: *deadline,
             };
             let summary = format!("bring {} {build_id} live", key.name);
-            let attributes = indexed.then(|| support::search_attributes(key, "RollingOut", build_id));
+            let attributes =
+                indexed.then(|| support::search_attributes(key, "RollingOut", build_id));
             ctx.start_child_workflow(ProcessRollout::run, input, options(id, summary, attributes))
                 .await
                 .map(|started| started.result().boxed_local())

@@ -4,6 +4,13 @@
 //! activity, decides ([`crate::plan`]), acts through an activity, and sleeps again. A settled
 //! Process has no timer, no poll and no write.
 
+#![allow(
+    missing_docs,
+    clippy::needless_pass_by_value,
+    reason = "the SDK's macros add a public constant beside each method, drop attributes on the impl, and \
+              want handlers that take their input by value"
+)]
+
 mod children;
 
 use std::collections::BTreeSet;
@@ -107,7 +114,9 @@ impl ProcessLifecycle {
     pub fn child_finished(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
         match decode::<ChildFinished>(&raw) {
             Ok(report) => self.reports.push(report),
-            Err(why) => self.refused.push(format!("signal child-finished ignored: {why}")),
+            Err(why) => self
+                .refused
+                .push(format!("signal child-finished ignored: {why}")),
         }
         self.dirty = true;
     }
@@ -117,7 +126,10 @@ impl ProcessLifecycle {
 /// which may hold anything.
 fn decode<T: DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
     let [payload] = raw.payloads.as_slice() else {
-        return Err(format!("one JSON object is expected, {} payloads were sent", raw.payloads.len()));
+        return Err(format!(
+            "one JSON object is expected, {} payloads were sent",
+            raw.payloads.len()
+        ));
     };
     match serde_json::from_slice::<serde_json::Value>(&payload.data) {
         Ok(value @ serde_json::Value::Object(_)) => {
@@ -144,7 +156,10 @@ async fn wait(
             match &retry {
                 Some((failure, tries)) => {
                     let options = TimerOptions::builder(back_off(failure, *tries))
-                        .summary(format!("retry after {}: {}", failure.category, failure.message))
+                        .summary(format!(
+                            "retry after {}: {}",
+                            failure.category, failure.message
+                        ))
                         .cancellation_token(token.clone())
                         .build();
                     ctx.timer(options).await;
@@ -168,7 +183,11 @@ async fn wait(
 /// Back-off of a failure: quick for what passes by itself, slow for what a person has to change
 /// (whose correction arrives as a signal anyway).
 fn back_off(failure: &StepFailure, tries: u32) -> Duration {
-    let (first, most) = if failure.category.retryable() { (500, 30_000) } else { (10_000, 300_000) };
+    let (first, most) = if failure.category.retryable() {
+        (500, 30_000)
+    } else {
+        (10_000, 300_000)
+    };
     Duration::from_millis((first << tries.saturating_sub(1).min(10)).min(most))
 }
 
@@ -202,17 +221,21 @@ async fn turn(
     let now = support::timestamp(ctx.workflow_time());
     let run_id = ctx.run_id().to_owned();
     let mut plan = ctx.state_mut(|s| plan(&mut s.state, &key, &run_id, &seen, &reports, now));
-    plan.steps.extend(refused.iter().enumerate().map(|(n, why)| Step::Event {
-        id: format!("{}/refused/{}/{n}", key.uid, now.as_millisecond()),
-        kind: EventType::Warning,
-        reason: "SignalRefused".into(),
-        action: "Signal".into(),
-        note: why.clone(),
-    }));
+    plan.steps
+        .extend(refused.iter().enumerate().map(|(n, why)| Step::Event {
+            id: format!("{}/refused/{}/{n}", key.uid, now.as_millisecond()),
+            kind: EventType::Warning,
+            reason: "SignalRefused".into(),
+            action: "Signal".into(),
+            note: why.clone(),
+        }));
     ctx.set_current_details(plan.details.clone());
     for id in &plan.cancel {
         // A child that has ended meanwhile needs no cancelling.
-        let _ = ctx.external_workflow(id.clone(), None).cancel(Some("superseded".into())).await;
+        let _ = ctx
+            .external_workflow(id.clone(), None)
+            .cancel(Some("superseded".into()))
+            .await;
     }
     if !act(ctx, &key, &run_id, &seen, &plan, tries).await? && !plan.finish {
         return Ok(None);
@@ -294,10 +317,16 @@ async fn run_steps(
     let summary = summary(&steps);
     let input = ActInput {
         key: key.clone(),
-        generation: seen.process.as_ref().map_or(0, |process| process.generation),
+        generation: seen
+            .process
+            .as_ref()
+            .map_or(0, |process| process.generation),
         steps,
     };
-    match ctx.execute_local_activity(Act, input, support::local(summary)).await {
+    match ctx
+        .execute_local_activity(Act, input, support::local(summary))
+        .await
+    {
         Ok(outcome) => Ok(outcome),
         Err(error) if error.as_cancelled().is_some() => Err(WorkflowTermination::cancelled()),
         Err(error) => Ok(ActOutcome {
@@ -330,7 +359,11 @@ fn publish_visibility(
     seen: &Observation,
     plan: &Plan,
 ) {
-    let build_id = seen.process.as_ref().map(|process| process.build_id.clone()).unwrap_or_default();
+    let build_id = seen
+        .process
+        .as_ref()
+        .map(|process| process.build_id.clone())
+        .unwrap_or_default();
     let indexed = (plan.phase.clone(), build_id);
     if seen.settings.search_attributes && ctx.state(|s| s.state.indexed != indexed) {
         ctx.upsert_search_attributes(support::search_attributes(key, &indexed.0, &indexed.1));
@@ -338,7 +371,9 @@ fn publish_visibility(
     }
     let Some(digest) = &plan.settled else { return };
     if ctx.state(|s| s.state.digest != *digest)
-        && ctx.upsert_memo([(MEMO_DIGEST, Some(MemoValue::new(digest.clone())))]).is_ok()
+        && ctx
+            .upsert_memo([(MEMO_DIGEST, Some(MemoValue::new(digest.clone())))])
+            .is_ok()
     {
         ctx.state_mut(|s| s.state.digest.clone_from(digest));
     }
@@ -362,14 +397,20 @@ async fn finish(
     let options = support::wait(format!("clean the records of {}", key.worker_deployment()));
     let outcome = match ctx.execute_activity(CleanRecords, input, options).await {
         Ok(outcome) => outcome,
-        Err(error) if error.as_cancelled().is_some() => return Err(WorkflowTermination::cancelled()),
+        Err(error) if error.as_cancelled().is_some() => {
+            return Err(WorkflowTermination::cancelled());
+        }
         Err(error) => {
             return Ok(LifecycleResult {
                 message: format!("records were left: {}", support::failure(&error).message),
             });
         }
     };
-    let left: Vec<String> = outcome.left.iter().map(|(build, why)| format!("{build} ({why})")).collect();
+    let left: Vec<String> = outcome
+        .left
+        .iter()
+        .map(|(build, why)| format!("{build} ({why})"))
+        .collect();
     Ok(LifecycleResult {
         message: if outcome.claimed {
             "a successor has claimed the Worker Deployment".into()

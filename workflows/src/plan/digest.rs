@@ -50,7 +50,10 @@ pub(super) fn of(process: &ProcessView, seen: &Observation) -> String {
         .versions
         .values()
         .filter_map(|version| {
-            let deployment = version.deployment.as_ref().filter(|deployment| !deployment.foreign)?;
+            let deployment = version
+                .deployment
+                .as_ref()
+                .filter(|deployment| !deployment.foreign)?;
             Some(DeploymentMark {
                 name: version.name.clone(),
                 uid: deployment.uid.clone(),

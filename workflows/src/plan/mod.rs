@@ -2,18 +2,20 @@
 //! what to do comes out. Nothing here waits, calls or looks at a clock.
 
 mod conditions;
+mod details;
 mod digest;
 mod reports;
-mod versions;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use jiff::{SignedDuration, Timestamp};
 use process_operator_crds::names::BuildId;
 use process_operator_crds::{ErrorCategory, Reason};
 
 use crate::contract::{
-    ChildFinished, EventType, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State, Step, Transition,
+    ChildFinished, EventType, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State,
+    Step, Transition,
 };
 pub use conditions::Verdict;
 pub(crate) use conditions::category_of;
@@ -94,7 +96,9 @@ pub fn plan(
         };
     };
     if !process.temporal_namespace.is_empty() {
-        state.temporal_namespace.clone_from(&process.temporal_namespace);
+        state
+            .temporal_namespace
+            .clone_from(&process.temporal_namespace);
     }
     if process.deleting {
         return delete(state, key, run_id, seen, process, now);
@@ -106,7 +110,12 @@ pub fn plan(
         reports::absorb(state, key, seen, report, now, &mut plan);
     }
     let block = block(process, seen);
-    if state.target.as_ref().is_none_or(|(build, _)| *build != process.build_id) && block.is_none() {
+    if state
+        .target
+        .as_ref()
+        .is_none_or(|(build, _)| *build != process.build_id)
+        && block.is_none()
+    {
         state.target = Some((process.build_id.clone(), now));
     }
     let roles = versions::roles(state, process, seen, block.is_some());
@@ -195,11 +204,15 @@ fn roll_out(
         }
         state.rollout = None;
     }
-    if state.failed.as_ref().is_some_and(|failed| failed.build_id != *target) {
+    if state
+        .failed
+        .as_ref()
+        .is_some_and(|failed| failed.build_id != *target)
+    {
         state.failed = None;
     }
-    let is_current = seen.routing.state == RoutingState::Known
-        && seen.routing.current.as_ref() == Some(target);
+    let is_current =
+        seen.routing.state == RoutingState::Known && seen.routing.current.as_ref() == Some(target);
     if block.is_some() || is_current || seen.routing.state != RoutingState::Known {
         return;
     }
@@ -219,7 +232,9 @@ fn roll_out(
     let deadline = now
         .checked_add(SignedDuration::from_secs(process.progress_deadline_seconds))
         .unwrap_or(Timestamp::MAX);
-    let id = key.rollout(&BuildId::from_observed(target), state.children).to_string();
+    let id = key
+        .rollout(&BuildId::from_observed(target), state.children)
+        .to_string();
     state.rollout = Some(Rollout {
         id: id.clone(),
         build_id: target.clone(),
@@ -265,7 +280,10 @@ fn delete(
         return plan;
     }
     for version in seen.versions.values() {
-        let ours = version.deployment.as_ref().filter(|deployment| !deployment.foreign);
+        let ours = version
+            .deployment
+            .as_ref()
+            .filter(|deployment| !deployment.foreign);
         if ours.is_some() || version.revision {
             plan.steps.push(Step::DeleteVersion {
                 name: version.name.clone(),
@@ -273,10 +291,20 @@ fn delete(
             });
         }
     }
-    note(state, &mut plan, key, now, "Deleting", "", "running workflows are left alone");
+    note(
+        state,
+        &mut plan,
+        key,
+        now,
+        "Deleting",
+        "",
+        "running workflows are left alone",
+    );
     let verdict = Verdict::deleting();
     plan.steps.push(Step::PublishStatus {
-        status: Box::new(conditions::status(state, key, run_id, seen, process, &verdict)),
+        status: Box::new(conditions::status(
+            state, key, run_id, seen, process, &verdict,
+        )),
     });
     plan.steps.push(Step::RemoveFinalizer);
     plan
@@ -288,7 +316,12 @@ fn cancel_all(state: &mut State) -> Vec<String> {
     rollout
         .map(|rollout| rollout.id)
         .into_iter()
-        .chain(drains.into_values().filter(|drain| !drain.cancelled).map(|drain| drain.id))
+        .chain(
+            drains
+                .into_values()
+                .filter(|drain| !drain.cancelled)
+                .map(|drain| drain.id),
+        )
         .collect()
 }
 
@@ -317,7 +350,11 @@ pub(crate) fn note(
     };
     plan.steps.push(Step::Event {
         id: format!("{}/{what}/{build_id}/{}", key.uid, now.as_millisecond()),
-        kind: if warning { EventType::Warning } else { EventType::Normal },
+        kind: if warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
         reason: what.into(),
         action: action_of(what).into(),
         note: about,
@@ -354,7 +391,10 @@ fn finish_plan(
     }
     let status = conditions::status(state, key, run_id, seen, process, verdict);
     // Status before Events: what a person waits for comes first.
-    let events = plan.steps.extract_if(.., |step| matches!(step, Step::Event { .. })).collect::<Vec<_>>();
+    let events = plan
+        .steps
+        .extract_if(.., |step| matches!(step, Step::Event { .. }))
+        .collect::<Vec<_>>();
     let hash = digest::fnv1a(&serde_json::to_string(&status).unwrap_or_default());
     // Nothing is even tried when the last publication said the same and nobody has changed it since.
     if state.published.as_ref() != Some(&(hash.clone(), seen.status.clone())) {
@@ -365,16 +405,24 @@ fn finish_plan(
     }
     plan.steps.extend(events);
     plan.phase = verdict.phase.into();
-    plan.details = conditions::details(state, process, seen, verdict);
-    let quiet = state.rollout.is_none() && plan.start.is_empty() && !applies && state.trouble.is_none();
+    plan.details = details::details(state, process, seen, verdict);
+    let quiet =
+        state.rollout.is_none() && plan.start.is_empty() && !applies && state.trouble.is_none();
     plan.settled = quiet.then(|| digest::of(process, seen));
 }
 
 /// The status to publish when a step failed, with [`State::trouble`] in it.
-pub fn failing_status(state: &State, key: &ProcessKey, run_id: &str, seen: &Observation) -> Option<Step> {
+pub fn failing_status(
+    state: &State,
+    key: &ProcessKey,
+    run_id: &str,
+    seen: &Observation,
+) -> Option<Step> {
     let process = seen.process.as_ref()?;
     let verdict = conditions::verdict(state, process, seen, block(process, seen).as_ref());
     Some(Step::PublishStatus {
-        status: Box::new(conditions::status(state, key, run_id, seen, process, &verdict)),
+        status: Box::new(conditions::status(
+            state, key, run_id, seen, process, &verdict,
+        )),
     })
 }

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::{Plan, conditions::category_of, note};
 use crate::contract::{
-    ChildFinished, ChildKind, ChildOutcome, FailedVersion, Observation, ProcessKey, State, StepFailure,
+    ChildFinished, ChildKind, ChildOutcome, FailedVersion, Observation, ProcessKey, State,
+    StepFailure,
 };
 
 /// Takes over a report. One about a child that is not remembered is late or doubled and is ignored.
@@ -19,14 +20,26 @@ pub(super) fn absorb(
     let build_id = &report.build_id;
     match report.kind {
         ChildKind::Rollout => {
-            if state.rollout.as_ref().is_none_or(|rollout| rollout.id != report.id) {
+            if state
+                .rollout
+                .as_ref()
+                .is_none_or(|rollout| rollout.id != report.id)
+            {
                 return;
             }
             state.rollout = None;
             match report.outcome {
                 ChildOutcome::Completed => {
                     state.failed = None;
-                    note(state, plan, key, now, "VersionCurrent", build_id, "new executions go to it");
+                    note(
+                        state,
+                        plan,
+                        key,
+                        now,
+                        "VersionCurrent",
+                        build_id,
+                        "new executions go to it",
+                    );
                 }
                 ChildOutcome::Failed => {
                     let available = seen
@@ -40,13 +53,25 @@ pub(super) fn absorb(
                         message: report.message.clone(),
                         available,
                     });
-                    note(state, plan, key, now, "RolloutFailed", build_id, &report.message);
+                    note(
+                        state,
+                        plan,
+                        key,
+                        now,
+                        "RolloutFailed",
+                        build_id,
+                        &report.message,
+                    );
                 }
                 ChildOutcome::Canceled | ChildOutcome::Unknown => {}
             }
         }
         ChildKind::Drain => {
-            if state.drains.get(build_id).is_none_or(|drain| drain.id != report.id) {
+            if state
+                .drains
+                .get(build_id)
+                .is_none_or(|drain| drain.id != report.id)
+            {
                 return;
             }
             if let Some(drain) = state.drains.remove(build_id) {
@@ -54,7 +79,15 @@ pub(super) fn absorb(
             }
             match report.outcome {
                 ChildOutcome::Completed => {
-                    note(state, plan, key, now, "VersionRetired", build_id, &report.message);
+                    note(
+                        state,
+                        plan,
+                        key,
+                        now,
+                        "VersionRetired",
+                        build_id,
+                        &report.message,
+                    );
                 }
                 ChildOutcome::Failed => {
                     // A new drain is started with the next look; the back-off keeps that from spinning.

@@ -6,8 +6,8 @@ use process_operator_crds::{ConditionType, ErrorCategory, Reason};
 use super::{Child, Plan, plan};
 use crate::contract::{
     ChildFinished, ChildKind, ChildOutcome, CurrentVersion, DeploymentView, Drain, FailedVersion,
-    Observation, ProcessKey, ProcessView, Rollout, Routing, RoutingState, Settings, State, Step,
-    StatusView, VersionState, VersionView,
+    Observation, ProcessKey, ProcessView, Rollout, Routing, RoutingState, Settings, State,
+    StatusView, Step, VersionState, VersionView,
 };
 
 const V1: &str = "v1-00000001";
@@ -109,7 +109,11 @@ impl World for Observation {
 fn memory() -> State {
     State {
         adopted: true,
-        applied: [(format!("l2o-{V1}"), "fields".into()), (format!("l2o-{V2}"), "fields".into())].into(),
+        applied: [
+            (format!("l2o-{V1}"), "fields".into()),
+            (format!("l2o-{V2}"), "fields".into()),
+        ]
+        .into(),
         ..State::default()
     }
 }
@@ -160,37 +164,76 @@ fn status(plan: &Plan) -> &StatusView {
 }
 
 fn condition(plan: &Plan, kind: ConditionType) -> (bool, Reason) {
-    let found = status(plan).conditions.iter().find(|condition| condition.type_ == kind).expect("the condition");
+    let found = status(plan)
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)
+        .expect("the condition");
     (found.status == true.into(), found.reason)
 }
 
 #[test]
 fn a_new_process_gets_finalizer_then_deployment_then_status_and_a_rollout() {
     let mut state = State::default();
-    let plan = decide(&mut state, &world(V1).change(|process| process.finalizer = false));
-    assert!(matches!(plan.steps[0], Step::EnsureFinalizer), "{:?}", plan.steps);
-    assert!(matches!(plan.steps[1], Step::ApplyVersion { uid: None, revision: false, .. }));
+    let plan = decide(
+        &mut state,
+        &world(V1).change(|process| process.finalizer = false),
+    );
+    assert!(
+        matches!(plan.steps[0], Step::EnsureFinalizer),
+        "{:?}",
+        plan.steps
+    );
+    assert!(matches!(
+        plan.steps[1],
+        Step::ApplyVersion {
+            uid: None,
+            revision: false,
+            ..
+        }
+    ));
     assert!(matches!(plan.steps[2], Step::PublishStatus { .. }));
     assert_eq!(starts(&plan), [format!("rollout {V1}")]);
-    assert_eq!(state.rollout.unwrap().deadline, now() + SignedDuration::from_secs(600));
+    assert_eq!(
+        state.rollout.unwrap().deadline,
+        now() + SignedDuration::from_secs(600)
+    );
     assert_eq!(plan.settled, None);
 }
 
 #[test]
 fn a_settled_process_is_only_published_and_the_digest_is_offered() {
-    let seen = world(V1).with(V1, Some(deployment(2))).routed(V1, VersionState::Current);
+    let seen = world(V1)
+        .with(V1, Some(deployment(2)))
+        .routed(V1, VersionState::Current);
     let mut state = settled();
     let plan = decide(&mut state, &seen);
     assert_eq!(plan.steps.len(), 1, "{:?}", plan.steps);
     assert!(plan.start.is_empty() && plan.cancel.is_empty());
     assert!(plan.settled.is_some());
-    assert_eq!(condition(&plan, ConditionType::Ready), (true, Reason::Settled));
-    assert_eq!(condition(&plan, ConditionType::Progressing), (false, Reason::Settled));
-    assert_eq!(condition(&plan, ConditionType::Stalled), (false, Reason::AsExpected));
+    assert_eq!(
+        condition(&plan, ConditionType::Ready),
+        (true, Reason::Settled)
+    );
+    assert_eq!(
+        condition(&plan, ConditionType::Progressing),
+        (false, Reason::Settled)
+    );
+    assert_eq!(
+        condition(&plan, ConditionType::Stalled),
+        (false, Reason::AsExpected)
+    );
     let again = decide(&mut state, &seen);
-    assert_eq!(plan, again, "deciding twice on the same world is the same decision");
+    assert_eq!(
+        plan, again,
+        "deciding twice on the same world is the same decision"
+    );
     state.published = Some((plan.status.clone().unwrap(), seen.status.clone()));
-    assert_eq!(decide(&mut state, &seen).steps, [], "what is published is not published again");
+    assert_eq!(
+        decide(&mut state, &seen).steps,
+        [],
+        "what is published is not published again"
+    );
 }
 
 #[test]
@@ -218,29 +261,60 @@ fn what_has_to_be_restored() {
         ..edited.clone()
     };
     let cases = [
-        Case { name: "a lost Deployment of the current version", seen: base().with(V1, None), applied: &[V1] },
-        Case { name: "one edited by hand", seen: base().with(V1, Some(edited)), applied: &[V1] },
-        Case { name: "one with other replicas than wanted", seen: base().with(V1, Some(outdated)), applied: &[V1] },
-        Case { name: "not one that belongs to another uid", seen: base().with(V1, Some(foreign)), applied: &[] },
-        Case { name: "not one on its way out", seen: base().with(V1, Some(leaving)), applied: &[] },
+        Case {
+            name: "a lost Deployment of the current version",
+            seen: base().with(V1, None),
+            applied: &[V1],
+        },
+        Case {
+            name: "one edited by hand",
+            seen: base().with(V1, Some(edited)),
+            applied: &[V1],
+        },
+        Case {
+            name: "one with other replicas than wanted",
+            seen: base().with(V1, Some(outdated)),
+            applied: &[V1],
+        },
+        Case {
+            name: "not one that belongs to another uid",
+            seen: base().with(V1, Some(foreign)),
+            applied: &[],
+        },
+        Case {
+            name: "not one on its way out",
+            seen: base().with(V1, Some(leaving)),
+            applied: &[],
+        },
         Case {
             name: "a lost Deployment that pinned runs need",
-            seen: base().with(V1, Some(deployment(2))).with(V2, None).routed(V2, VersionState::Draining),
+            seen: base()
+                .with(V1, Some(deployment(2)))
+                .with(V2, None)
+                .routed(V2, VersionState::Draining),
             applied: &[V2],
         },
         Case {
             name: "not one of a drained version",
-            seen: base().with(V1, Some(deployment(2))).with(V2, None).routed(V2, VersionState::Drained),
+            seen: base()
+                .with(V1, Some(deployment(2)))
+                .with(V2, None)
+                .routed(V2, VersionState::Drained),
             applied: &[],
         },
         Case {
             name: "nothing while suspended",
-            seen: base().with(V1, None).change(|process| process.suspend = true),
+            seen: base()
+                .with(V1, None)
+                .change(|process| process.suspend = true),
             applied: &[],
         },
         Case {
             name: "the current version though the spec is in conflict",
-            seen: Observation { queue_holder: Some("a/b".into()), ..base().with(V1, None) },
+            seen: Observation {
+                queue_holder: Some("a/b".into()),
+                ..base().with(V1, None)
+            },
             applied: &[V1],
         },
     ];
@@ -252,11 +326,16 @@ fn what_has_to_be_restored() {
 
 #[test]
 fn a_changed_spec_rolls_out_beside_the_running_version() {
-    let seen = world(V2).with(V1, Some(deployment(2))).routed(V1, VersionState::Current);
+    let seen = world(V2)
+        .with(V1, Some(deployment(2)))
+        .routed(V1, VersionState::Current);
     let plan = decide(&mut settled(), &seen);
     assert_eq!(applies(&plan), [V2]);
     assert_eq!(starts(&plan), [format!("rollout {V2}")]);
-    assert_eq!(condition(&plan, ConditionType::Ready), (true, Reason::RollingOut));
+    assert_eq!(
+        condition(&plan, ConditionType::Ready),
+        (true, Reason::RollingOut)
+    );
 }
 
 #[test]
@@ -276,7 +355,10 @@ fn a_further_change_supersedes_the_rollout_and_the_half_made_version_goes() {
         .routed(V2, VersionState::Inactive);
     let plan = decide(&mut state, &seen);
     assert_eq!(plan.cancel, ["rollout-2"]);
-    assert_eq!(starts(&plan), ["rollout v3-00000003".to_owned(), format!("drain {V2}")]);
+    assert_eq!(
+        starts(&plan),
+        ["rollout v3-00000003".to_owned(), format!("drain {V2}")]
+    );
 }
 
 #[test]
@@ -289,10 +371,19 @@ fn the_old_version_drains_once_the_new_one_is_current() {
     let mut state = settled();
     let plan = decide(&mut state, &seen);
     assert_eq!(starts(&plan), [format!("drain {V1}")]);
-    assert_eq!(condition(&plan, ConditionType::Draining), (true, Reason::DrainingVersions));
-    assert_eq!(condition(&plan, ConditionType::Progressing), (false, Reason::Settled));
+    assert_eq!(
+        condition(&plan, ConditionType::Draining),
+        (true, Reason::DrainingVersions)
+    );
+    assert_eq!(
+        condition(&plan, ConditionType::Progressing),
+        (false, Reason::Settled)
+    );
     let again = decide(&mut state, &seen);
-    assert!(again.start.is_empty(), "a drain in flight is not started twice");
+    assert!(
+        again.start.is_empty(),
+        "a drain in flight is not started twice"
+    );
 }
 
 #[test]
@@ -327,14 +418,28 @@ fn what_keeps_a_spec_from_being_acted_on() {
     };
     let cases = [
         (
-            Observation { queue_holder: Some("other/older".into()), ..base() },
+            Observation {
+                queue_holder: Some("other/older".into()),
+                ..base()
+            },
             Reason::TaskQueueConflict,
             "other/older",
         ),
-        (routing(RoutingState::NamespaceNotFound), Reason::NamespaceNotFound, "spec.temporal.namespace"),
-        (routing(RoutingState::Forbidden), Reason::Forbidden, "sales-process"),
         (
-            Observation { invalid: Some("spec.image: missing".into()), ..base() },
+            routing(RoutingState::NamespaceNotFound),
+            Reason::NamespaceNotFound,
+            "spec.temporal.namespace",
+        ),
+        (
+            routing(RoutingState::Forbidden),
+            Reason::Forbidden,
+            "sales-process",
+        ),
+        (
+            Observation {
+                invalid: Some("spec.image: missing".into()),
+                ..base()
+            },
             Reason::InvalidSpec,
             "spec.image",
         ),
@@ -353,7 +458,10 @@ fn what_keeps_a_spec_from_being_acted_on() {
     ];
     for (seen, reason, words) in cases {
         let plan = decide(&mut memory(), &seen);
-        assert!(applies(&plan).is_empty() && plan.start.is_empty(), "{reason}: nothing is deployed");
+        assert!(
+            applies(&plan).is_empty() && plan.start.is_empty(),
+            "{reason}: nothing is deployed"
+        );
         assert_eq!(condition(&plan, ConditionType::Ready), (false, reason));
         assert_eq!(condition(&plan, ConditionType::Stalled), (true, reason));
         let message = &status(&plan).conditions[0].message;
@@ -363,12 +471,21 @@ fn what_keeps_a_spec_from_being_acted_on() {
 
 #[test]
 fn an_unanswered_server_retires_nothing_and_starts_nothing() {
-    let mut seen = world(V2).with(V1, Some(deployment(2))).with(V2, Some(deployment(2)));
+    let mut seen = world(V2)
+        .with(V1, Some(deployment(2)))
+        .with(V2, Some(deployment(2)));
     seen.routing.state = RoutingState::Unknown;
     let plan = decide(&mut settled(), &seen);
     assert!(plan.start.is_empty());
-    assert_eq!(condition(&plan, ConditionType::TemporalReachable), (false, Reason::TemporalUnavailable));
-    assert_eq!(condition(&plan, ConditionType::Ready).0, true, "as the running version is");
+    assert_eq!(
+        condition(&plan, ConditionType::TemporalReachable),
+        (false, Reason::TemporalUnavailable)
+    );
+    assert_eq!(
+        condition(&plan, ConditionType::Ready).0,
+        true,
+        "as the running version is"
+    );
 }
 
 #[test]
@@ -389,23 +506,40 @@ fn a_failed_rollout_stalls_and_leaves_the_running_version_alone() {
         kind: ChildKind::Rollout,
         build_id: V2.into(),
         outcome: ChildOutcome::Failed,
-        category: ErrorCategory::ProgressDeadlineExceeded.metric_label().into(),
+        category: ErrorCategory::ProgressDeadlineExceeded
+            .metric_label()
+            .into(),
         message: "0/2 pods ready".into(),
     };
     let failed = plan(&mut state, &key(), "run", &seen, &[report], now());
     assert_eq!(condition(&failed, ConditionType::Ready).0, true);
-    assert_eq!(condition(&failed, ConditionType::Stalled), (true, Reason::ProgressDeadlineExceeded));
-    assert!(failed.start.is_empty(), "not tried again while nothing has changed");
-    assert_eq!(state.failed.as_ref().map(|failed| failed.available), Some(false));
+    assert_eq!(
+        condition(&failed, ConditionType::Stalled),
+        (true, Reason::ProgressDeadlineExceeded)
+    );
+    assert!(
+        failed.start.is_empty(),
+        "not tried again while nothing has changed"
+    );
+    assert_eq!(
+        state.failed.as_ref().map(|failed| failed.available),
+        Some(false)
+    );
 
     let ready = seen.with(V2, Some(deployment(2)));
     let retried = decide(&mut state, &ready);
-    assert_eq!(starts(&retried), [format!("rollout {V2}")], "pods that become ready late are taken");
+    assert_eq!(
+        starts(&retried),
+        [format!("rollout {V2}")],
+        "pods that become ready late are taken"
+    );
 }
 
 #[test]
 fn late_and_doubled_reports_are_ignored() {
-    let seen = world(V1).with(V1, Some(deployment(2))).routed(V1, VersionState::Current);
+    let seen = world(V1)
+        .with(V1, Some(deployment(2)))
+        .routed(V1, VersionState::Current);
     for (kind, outcome) in [
         (ChildKind::Rollout, ChildOutcome::Failed),
         (ChildKind::Rollout, ChildOutcome::Completed),
@@ -439,12 +573,18 @@ fn suspend_calls_everything_off_and_resuming_starts_again() {
         .with(V1, Some(deployment(2)))
         .with(V2, Some(deployment(0)))
         .routed(V1, VersionState::Current);
-    let paused = decide(&mut state, &seen.clone().change(|process| process.suspend = true));
+    let paused = decide(
+        &mut state,
+        &seen.clone().change(|process| process.suspend = true),
+    );
     assert_eq!(paused.cancel, ["r"]);
     assert!(paused.start.is_empty() && applies(&paused).is_empty());
     assert_eq!(condition(&paused, ConditionType::Ready).0, true);
     let early = decide(&mut state, &seen);
-    assert!(early.start.is_empty(), "the cancelled rollout has not ended yet");
+    assert!(
+        early.start.is_empty(),
+        "the cancelled rollout has not ended yet"
+    );
     let report = ChildFinished {
         id: "r".into(),
         kind: ChildKind::Rollout,
@@ -484,7 +624,11 @@ fn deletion_removes_what_is_ours_then_the_finalizer() {
         })
         .collect();
     assert!(deleted.contains(&("l2o-v1-00000001", Some("d"))));
-    assert!(deleted.iter().all(|(name, uid)| *name != "l2o-v2-00000002" || uid.is_none()));
+    assert!(
+        deleted
+            .iter()
+            .all(|(name, uid)| *name != "l2o-v2-00000002" || uid.is_none())
+    );
 }
 
 #[test]
@@ -514,11 +658,23 @@ fn a_fresh_lifecycle_takes_over_the_children_of_a_terminated_one() {
 
 #[test]
 fn lost_workers_of_the_current_version_make_it_unready() {
-    let seen = world(V1).with(V1, Some(deployment(0))).routed(V1, VersionState::Current);
+    let seen = world(V1)
+        .with(V1, Some(deployment(0)))
+        .routed(V1, VersionState::Current);
     let plan = decide(&mut settled(), &seen);
-    assert_eq!(condition(&plan, ConditionType::Ready), (false, Reason::WorkersUnavailable));
-    assert_eq!(condition(&plan, ConditionType::Degraded), (true, Reason::WorkersUnavailable));
-    assert_eq!(condition(&plan, ConditionType::Stalled).0, false, "nobody has to act: it mends itself");
+    assert_eq!(
+        condition(&plan, ConditionType::Ready),
+        (false, Reason::WorkersUnavailable)
+    );
+    assert_eq!(
+        condition(&plan, ConditionType::Degraded),
+        (true, Reason::WorkersUnavailable)
+    );
+    assert_eq!(
+        condition(&plan, ConditionType::Stalled).0,
+        false,
+        "nobody has to act: it mends itself"
+    );
 }
 
 #[test]
@@ -530,7 +686,9 @@ fn correcting_the_spec_clears_the_failure() {
         message: "no".into(),
         available: true,
     });
-    let seen = world("v3-00000003").with(V1, Some(deployment(2))).routed(V1, VersionState::Current);
+    let seen = world("v3-00000003")
+        .with(V1, Some(deployment(2)))
+        .routed(V1, VersionState::Current);
     let plan = decide(&mut state, &seen);
     assert_eq!(state.failed, None);
     assert_eq!(starts(&plan), ["rollout v3-00000003"]);

@@ -7,8 +7,8 @@ use process_operator_crds::names::{BuildId, WorkflowId};
 
 use super::{Child, Plan, note};
 use crate::contract::{
-    CurrentVersion, Drain, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State, Step,
-    VersionState,
+    CurrentVersion, Drain, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State,
+    Step, VersionState,
 };
 
 /// Why a version is there.
@@ -46,15 +46,23 @@ pub(super) fn adopt(state: &mut State, key: &ProcessKey, seen: &Observation, now
                     cancelled: false,
                 });
             }
-            Ok(WorkflowId::Drain { process, build_id, n }) if process == *key => {
+            Ok(WorkflowId::Drain {
+                process,
+                build_id,
+                n,
+            }) if process == *key => {
                 state.children = state.children.max(n);
                 let version = seen.versions.get(build_id.as_str());
                 state.drains.insert(
                     build_id.to_string(),
                     Drain {
                         id: id.clone(),
-                        deployment_name: version.map(|version| version.name.clone()).unwrap_or_default(),
-                        image: version.map(|version| version.image.clone()).unwrap_or_default(),
+                        deployment_name: version
+                            .map(|version| version.name.clone())
+                            .unwrap_or_default(),
+                        image: version
+                            .map(|version| version.image.clone())
+                            .unwrap_or_default(),
                         since: now,
                         cancelled: false,
                     },
@@ -74,10 +82,14 @@ pub(super) fn follow_routing(state: &mut State, seen: &Observation, now: Timesta
     if seen.routing.current.as_ref() == known {
         return;
     }
-    state.current = seen.routing.current.as_ref().map(|build_id| CurrentVersion {
-        build_id: build_id.clone(),
-        since: now,
-    });
+    state.current = seen
+        .routing
+        .current
+        .as_ref()
+        .map(|build_id| CurrentVersion {
+            build_id: build_id.clone(),
+            since: now,
+        });
 }
 
 /// The role of every version that Kubernetes or Temporal knows.
@@ -87,7 +99,11 @@ pub(super) fn roles(
     seen: &Observation,
     blocked: bool,
 ) -> BTreeMap<String, Role> {
-    let mut names: Vec<&String> = seen.versions.keys().chain(seen.routing.versions.keys()).collect();
+    let mut names: Vec<&String> = seen
+        .versions
+        .keys()
+        .chain(seen.routing.versions.keys())
+        .collect();
     if !blocked {
         names.push(&process.build_id);
     }
@@ -95,15 +111,16 @@ pub(super) fn roles(
     names
         .into_iter()
         .map(|build_id| {
-            let role = if current == Some(build_id) || seen.routing.ramping.as_ref() == Some(build_id) {
-                Role::Current
-            } else if *build_id == process.build_id {
-                Role::Target
-            } else if held(seen, build_id) {
-                Role::Held
-            } else {
-                Role::Superseded
-            };
+            let role =
+                if current == Some(build_id) || seen.routing.ramping.as_ref() == Some(build_id) {
+                    Role::Current
+                } else if *build_id == process.build_id {
+                    Role::Target
+                } else if held(seen, build_id) {
+                    Role::Held
+                } else {
+                    Role::Superseded
+                };
             (build_id.clone(), role)
         })
         .collect()
@@ -116,7 +133,12 @@ fn held(seen: &Observation, build_id: &str) -> bool {
     }
     matches!(
         seen.routing.versions.get(build_id),
-        Some(VersionState::Draining | VersionState::Unknown | VersionState::Current | VersionState::Ramping)
+        Some(
+            VersionState::Draining
+                | VersionState::Unknown
+                | VersionState::Current
+                | VersionState::Ramping
+        )
     )
 }
 
@@ -131,13 +153,20 @@ pub(super) fn restore(
     for (build_id, role) in roles {
         let version = seen.versions.get(build_id);
         let deployment = version.and_then(|version| version.deployment.as_ref());
-        let blocked_target = *role == Role::Target && state.target.as_ref().is_none_or(|(target, _)| target != build_id);
-        let can_make = version.is_some_and(|version| version.revision) || *build_id == process.build_id;
+        let blocked_target = *role == Role::Target
+            && state
+                .target
+                .as_ref()
+                .is_none_or(|(target, _)| target != build_id);
+        let can_make =
+            version.is_some_and(|version| version.revision) || *build_id == process.build_id;
         if *role == Role::Superseded || blocked_target || !can_make {
             continue;
         }
         if let Some(deployment) = deployment {
-            let name = version.map(|version| version.name.as_str()).unwrap_or_default();
+            let name = version
+                .map(|version| version.name.as_str())
+                .unwrap_or_default();
             let as_applied = state.applied.get(name) == Some(&deployment.fields);
             let as_wanted = version.is_some_and(|version| version.desired == deployment.applied);
             // A Deployment on its way out is re-made once it is gone; its deletion is signalled.
@@ -147,7 +176,10 @@ pub(super) fn restore(
         }
         plan.steps.push(Step::ApplyVersion {
             build_id: build_id.clone(),
-            name: version.map_or_else(|| process.deployment_name.clone(), |version| version.name.clone()),
+            name: version.map_or_else(
+                || process.deployment_name.clone(),
+                |version| version.name.clone(),
+            ),
             uid: deployment.map(|deployment| deployment.uid.clone()),
             revision: version.is_some_and(|version| version.revision),
             replicas: process.replicas,
@@ -173,7 +205,8 @@ pub(super) fn retire(
         }
     }
     // Under somebody else's management the server would refuse every change.
-    let not_ours = seen.routing.state != RoutingState::Known || seen.routing.foreign_manager.is_some();
+    let not_ours =
+        seen.routing.state != RoutingState::Known || seen.routing.foreign_manager.is_some();
     if process.suspend || not_ours || state.trouble.is_some() {
         return;
     }
@@ -186,19 +219,33 @@ pub(super) fn retire(
             continue;
         }
         state.children += 1;
-        let id = key.drain(&BuildId::from_observed(build_id), state.children).to_string();
-        let deployment_name = version.map(|version| version.name.clone()).unwrap_or_default();
+        let id = key
+            .drain(&BuildId::from_observed(build_id), state.children)
+            .to_string();
+        let deployment_name = version
+            .map(|version| version.name.clone())
+            .unwrap_or_default();
         state.drains.insert(
             build_id.clone(),
             Drain {
                 id: id.clone(),
                 deployment_name: deployment_name.clone(),
-                image: version.map(|version| version.image.clone()).unwrap_or_default(),
+                image: version
+                    .map(|version| version.image.clone())
+                    .unwrap_or_default(),
                 since: now,
                 cancelled: false,
             },
         );
-        note(state, plan, key, now, "DrainStarted", build_id, "superseded");
+        note(
+            state,
+            plan,
+            key,
+            now,
+            "DrainStarted",
+            build_id,
+            "superseded",
+        );
         plan.start.push(Child::Drain {
             id,
             build_id: build_id.clone(),
