@@ -142,19 +142,26 @@ pub(crate) async fn carry_out<X: Exchange>(
     conn: &Conn,
     ticket: Ticket<X::Request>,
 ) -> Reply {
-    let (action, removed) = match decided {
-        Some(applied) => {
-            ticket.ruled(applied.id);
-            (applied.action, applied.removed)
-        }
-        None => (Action::Pass, CancellationToken::new()),
+    let Some(Applied {
+        id,
+        action,
+        removed,
+        done,
+    }) = decided
+    else {
+        return forward(exchange, conn, ticket).await;
     };
+    ticket.ruled(id);
     match action {
         Action::Pass => forward(exchange, conn, ticket).await,
         Action::KillBefore(hook) => {
             ticket.finish(Outcome::Dropped);
             // The killed client closes its connection, which must not end the hook half-way.
-            conn.detached(async move { hook.run().await }).await;
+            conn.detached(async move {
+                hook.run().await;
+                drop(done);
+            })
+            .await;
             conn.cut().await
         }
         Action::KillAfter(hook) => {
@@ -164,6 +171,7 @@ pub(crate) async fn carry_out<X: Exchange>(
                     Err(_) => Outcome::Unreachable,
                 });
                 hook.run().await;
+                drop(done);
             })
             .await;
             conn.cut().await

@@ -41,7 +41,8 @@ pub(crate) fn pieces(pieces: UnboundedReceiver<Piece>, conn: Conn) -> Body {
                 tokio::time::sleep_until(due).await;
                 Some((Ok::<_, BoxError>(Frame::data(bytes)), (pieces, conn)))
             }
-            Piece::Cut => cut(&conn).await,
+            // The connection's task still writes out what it was given before this.
+            Piece::Cut => conn.cut().await,
         }
     });
     boxed(StreamBody::new(frames))
@@ -51,7 +52,7 @@ pub(crate) fn pieces(pieces: UnboundedReceiver<Piece>, conn: Conn) -> Body {
 pub(crate) fn truncated(body: Body, n: usize, conn: Conn) -> Body {
     let frames = stream::unfold((body, n, conn), |(mut body, left, conn)| async move {
         if left == 0 {
-            cut(&conn).await;
+            conn.cut().await;
         }
         match body.frame().await? {
             Ok(frame) => match frame.into_data() {
@@ -68,13 +69,4 @@ pub(crate) fn truncated(body: Body, n: usize, conn: Conn) -> Body {
     });
     // Fused, since a stream that has ended must not be polled into the cut.
     boxed(StreamBody::new(frames.fuse()))
-}
-
-/// Cuts the connection after what was said before has left: the connection's task writes out its
-/// buffer when this task gives way.
-async fn cut(conn: &Conn) -> ! {
-    for _ in 0..3 {
-        tokio::task::yield_now().await;
-    }
-    conn.cut().await
 }

@@ -83,8 +83,13 @@ impl Front {
             accepts: TaskTracker::new(),
             connections: TaskTracker::new(),
         };
-        for addr in &self.addrs {
-            let listener = bind(*addr)?.listen(1024)?;
+        // All of them or none.
+        let listeners: Result<Vec<_>> = self
+            .addrs
+            .iter()
+            .map(|addr| Ok(bind(*addr)?.listen(1024)?))
+            .collect();
+        for listener in listeners? {
             fresh.accepts.spawn(accept(
                 listener,
                 fresh.accepting.clone(),

@@ -20,7 +20,7 @@
 //! for n in 1..=learned.len() as u64 {
 //!     let killed = proxy.rule(RequestMatch::writes().nth(n), Action::kill_after(kill));
 //!     // ... start the operator again, apply a change, and then:
-//!     killed.wait_hits(1, Duration::from_secs(60)).await?;
+//!     killed.wait_done(1, Duration::from_secs(60)).await?;
 //!     proxy.clear_rules();
 //!     // ... start the operator and check the invariants.
 //! }

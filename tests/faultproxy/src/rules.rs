@@ -23,8 +23,15 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 #[derive(Clone, Debug)]
 pub struct RuleHandle {
     id: RuleId,
-    hits: watch::Receiver<u64>,
+    counts: watch::Receiver<Counts>,
     removed: CancellationToken,
+}
+
+/// How often a rule was applied, and how often that is over.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    hits: u64,
+    done: u64,
 }
 
 impl RuleHandle {
@@ -35,19 +42,28 @@ impl RuleHandle {
 
     /// How often the rule was applied.
     pub fn hits(&self) -> u64 {
-        *self.hits.borrow()
+        self.counts.borrow().hits
     }
 
-    /// Waits until the rule was applied this often.
+    /// Waits until the rule was applied this often. What it does may still be under way: a
+    /// request hangs, a hook has yet to run.
     pub async fn wait_hits(&self, n: u64, within: Duration) -> Result<()> {
-        let mut hits = self.hits.clone();
-        tokio::time::timeout(within, hits.wait_for(|hits| *hits >= n))
-            .await
+        self.wait(within, |counts| counts.hits >= n).await
+    }
+
+    /// Waits until the rule was applied this often and what it did is over: the hook has run,
+    /// the request has hung.
+    pub async fn wait_done(&self, n: u64, within: Duration) -> Result<()> {
+        self.wait(within, |counts| counts.done >= n).await
+    }
+
+    async fn wait(&self, within: Duration, so: impl Fn(&Counts) -> bool) -> Result<()> {
+        let mut counts = self.counts.clone();
+        let waited = tokio::time::timeout(within, counts.wait_for(so)).await;
+        waited
             .with_context(|| {
-                format!(
-                    "rule applied {} times within {within:?}, not {n}",
-                    self.hits()
-                )
+                let Counts { hits, done } = *self.counts.borrow();
+                format!("after {within:?} the rule was applied {hits} times, of which {done} over")
             })?
             .context("the proxy is gone")?;
         Ok(())
@@ -64,7 +80,7 @@ struct Rule<Q, A> {
     matcher: Matcher<Q>,
     action: A,
     seen: Mutex<(u64, Option<Instant>)>,
-    hits: watch::Sender<u64>,
+    counts: Arc<watch::Sender<Counts>>,
     removed: CancellationToken,
 }
 
@@ -86,6 +102,17 @@ pub(crate) struct Applied<A> {
     pub(crate) id: RuleId,
     pub(crate) action: A,
     pub(crate) removed: CancellationToken,
+    /// To be dropped when what was decided has been carried out.
+    pub(crate) done: Done,
+}
+
+/// Counts as one application that is over when it is dropped.
+pub(crate) struct Done(Arc<watch::Sender<Counts>>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.send_modify(|counts| counts.done += 1);
+    }
 }
 
 pub(crate) struct RuleSet<Q, A> {
@@ -100,18 +127,18 @@ impl<Q, A: Clone> RuleSet<Q, A> {
     }
 
     pub(crate) fn add(&self, matcher: Matcher<Q>, action: A) -> RuleHandle {
-        let (hits, seen_hits) = watch::channel(0);
+        let (counts, seen_counts) = watch::channel(Counts::default());
         let rule = Arc::new(Rule {
             id: RuleId(NEXT.fetch_add(1, Ordering::Relaxed)),
             matcher,
             action,
             seen: Mutex::default(),
-            hits,
+            counts: Arc::new(counts),
             removed: CancellationToken::new(),
         });
         let handle = RuleHandle {
             id: rule.id,
-            hits: seen_hits,
+            counts: seen_counts,
             removed: rule.removed.clone(),
         };
         self.rules.lock().push(rule);
@@ -135,11 +162,12 @@ impl<Q, A: Clone> RuleSet<Q, A> {
         let mut decided = None;
         for rule in rules {
             if rule.applies(what) && decided.is_none() {
-                rule.hits.send_modify(|hits| *hits += 1);
+                rule.counts.send_modify(|counts| counts.hits += 1);
                 decided = Some(Applied {
                     id: rule.id,
                     action: rule.action.clone(),
                     removed: rule.removed.clone(),
+                    done: Done(Arc::clone(&rule.counts)),
                 });
             }
         }
@@ -192,12 +220,19 @@ mod tests {
             let handle = handle.clone();
             async move { handle.wait_hits(1, Duration::from_secs(10)).await }
         });
-        rules.decide(&1);
+        let applied = rules.decide(&1);
         waiting.await.unwrap().unwrap();
         let error = handle
-            .wait_hits(2, Duration::from_millis(1))
+            .wait_done(1, Duration::from_millis(1))
             .await
             .unwrap_err();
-        assert!(error.to_string().contains("1 times"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("applied 1 times, of which 0 over"),
+            "{error}"
+        );
+        drop(applied);
+        handle.wait_done(1, Duration::from_secs(10)).await.unwrap();
     }
 }

@@ -63,16 +63,21 @@ async fn a_hook_runs_to_its_end_even_when_the_killed_client_is_gone() {
             end();
         }
     });
+    let mut last = None;
     for action in [Action::KillBefore(hook.clone()), Action::KillAfter(hook)] {
         kube.proxy.clear_rules();
         let rule = kube.proxy.rule(RequestMatch::writes(), action);
+        last = Some(rule.clone());
         let client = kube.client.clone();
         let dying = tokio::spawn(async move { client.create("x").await });
         rule.wait_hits(1, SOON).await.unwrap();
         dying.abort();
         assert!(dying.await.unwrap_err().is_cancelled());
     }
+    let rule = last.unwrap();
+    assert!(rule.wait_done(1, A_WHILE).await.is_err());
     gone.send_replace(true);
+    rule.wait_done(1, SOON).await.unwrap();
     until(|| ended.load(Ordering::SeqCst) == 2).await;
 }
 

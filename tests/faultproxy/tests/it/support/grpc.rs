@@ -126,7 +126,10 @@ impl Serve {
                 .chain(futures::stream::iter([Ok(Frame::trailers(status(0)))]));
             return Ok(response(StreamBody::new(back).boxed_unsync()));
         }
-        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let Ok(body) = request.into_body().collect().await else {
+            return Ok(response(Full::default().boxed_unsync()));
+        };
+        let body = body.to_bytes();
         self.calls
             .lock()
             .unwrap()
@@ -253,7 +256,8 @@ impl GrpcClient {
                 Some((Ok(Frame::data(bytes)), frames))
             });
         let body = StreamBody::new(frames).boxed_unsync();
-        let response = self.open("/test.Streams/Echo", body).await.unwrap();
+        let opened = tokio::time::timeout(SOON, self.open("/test.Streams/Echo", body)).await;
+        let response = opened.expect("an answer in time").unwrap();
         (input, response.into_body())
     }
 }
