@@ -3,7 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "the helpers of tests are tests too"
+    reason = "all of this crate is a test"
 )]
 
 mod kube_faults;
