@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::build::{deployment, hash, revision, template};
 use crate::context::Context;
 use crate::error::{Fault, Result};
+use crate::watched::orphaned;
 use crate::{events, status};
 
 /// Tries of one step for what passes within a moment. Longer back-off belongs to the lifecycle,
@@ -245,11 +246,11 @@ async fn apply_version(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<String
     let mut owned = wanted.uid.map(str::to_owned);
     if owned.is_none() {
         // Unseen by its label; taken for ours only if it says so.
-        owned = api
-            .get_opt(wanted.name)
-            .await?
-            .map(|found| claim(&found, scene.key))
-            .transpose()?;
+        owned = match api.get_opt(wanted.name).await? {
+            Some(found) if orphaned(&found) => found.uid(),
+            Some(found) => Some(claim(&found, scene.key)?),
+            None => None,
+        };
     }
     // With the uid in it an apply never lands on a re-created object.
     built.metadata.uid = owned;

@@ -17,7 +17,7 @@ use crate::cache::Neighbour;
 use crate::context::Context;
 use crate::error::{Fault, Result};
 use crate::temporal;
-use crate::watched::workload;
+use crate::watched::{orphaned, workload};
 
 /// Never fails: what went wrong is part of the answer.
 pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observation {
@@ -64,6 +64,7 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
                 &mut seen,
                 key,
                 None,
+                false,
                 deployments.map_err(Fault::from)?.items,
                 revisions.map_err(Fault::from)?.items,
             );
@@ -75,6 +76,7 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         &mut seen,
         key,
         Some(view.replicas),
+        !view.deleting,
         deployments.map_err(Fault::from)?.items,
         revisions.map_err(Fault::from)?.items,
     );
@@ -182,11 +184,13 @@ fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
     })
 }
 
-/// Puts Deployments and ControllerRevisions together by build id.
+/// Puts Deployments and ControllerRevisions together by build id. With `adopt`, what lost its owner
+/// reference counts as owned.
 fn collect(
     seen: &mut Observation,
     key: &ProcessKey,
     replicas: Option<i32>,
+    adopt: bool,
     deployments: Vec<Deployment>,
     revisions: Vec<ControllerRevision>,
 ) {
@@ -223,7 +227,7 @@ fn collect(
             name: live.name_any(),
             ..VersionView::default()
         });
-        entry.deployment = deployment_view(&live, key);
+        entry.deployment = deployment_view(&live, key, adopt);
     }
     seen.versions = versions;
 }
@@ -238,10 +242,11 @@ fn is_owned(
         .any(|owner| owner.controller == Some(true) && owner.uid == key.uid)
 }
 
-fn deployment_view(live: &Deployment, key: &ProcessKey) -> Option<DeploymentView> {
+fn deployment_view(live: &Deployment, key: &ProcessKey, adopt: bool) -> Option<DeploymentView> {
     let seen = workload(live)?;
+    let owned = is_owned(live.metadata.owner_references.as_deref(), key) || adopt && orphaned(live);
     Some(DeploymentView {
-        foreign: !is_owned(live.metadata.owner_references.as_deref(), key),
+        foreign: !owned,
         uid: seen.uid,
         generation: seen.generation,
         deleting: seen.deleting,
