@@ -2,4 +2,5 @@
 //! operator, so all run side by side.
 
 mod admission;
+mod recorded;
 mod rolling;
