@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use process_operator_crds::{ErrorCategory, Process, names};
 use process_operator_workflows::contract::{ActInput, ActOutcome, ProcessKey, Step};
@@ -67,9 +68,33 @@ async fn current(context: &Context, input: &ActInput) -> Result<Option<Arc<Proce
     {
         return Ok(Some(recent));
     }
-    let api: Api<Process> = Api::namespaced(context.kube.clone(), &input.key.namespace);
-    let found = api.get_opt(&input.key.name).await?;
+    let found = read(context, &input.key).await?;
     Ok(found.filter(fits).map(Arc::new))
+}
+
+/// Reads the Process. One that does not fit the present schema is read as far as its metadata goes:
+/// its status can be written and its finalizer removed all the same.
+async fn read(context: &Context, key: &ProcessKey) -> Result<Option<Process>> {
+    let resource = kube::api::ApiResource::erase::<Process>(&());
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.kube.clone(), &key.namespace, &resource);
+    let Some(object) = api.get_opt(&key.name).await? else {
+        return Ok(None);
+    };
+    let metadata = object.metadata.clone();
+    let status = object.data.get("status").cloned().unwrap_or_default();
+    let readable = object.try_parse::<Process>().ok();
+    Ok(readable.or_else(|| {
+        let nothing = json!({
+            "image": "-",
+            "definitionRef": { "id": "-", "tenantId": "-" },
+            "temporal": { "namespace": "-", "taskQueue": "-" },
+        });
+        let mut process = Process::new(&key.name, serde_json::from_value(nothing).ok()?);
+        process.metadata = metadata;
+        process.status = serde_json::from_value(status).ok();
+        Some(process)
+    }))
 }
 
 async fn persist(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Result<()> {
@@ -142,8 +167,10 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
     }
 }
 
-fn processes(scene: &Scene<'_>) -> Api<Process> {
-    Api::namespaced(scene.context.kube.clone(), &scene.key.namespace)
+/// Untyped, so that answers about an object that does not fit the schema are understood too.
+fn processes(scene: &Scene<'_>) -> Api<DynamicObject> {
+    let resource = kube::api::ApiResource::erase::<Process>(&());
+    Api::namespaced_with(scene.context.kube.clone(), &scene.key.namespace, &resource)
 }
 
 /// JSON patch with a test of the uid, so that a successor of the same name is never written to.
@@ -160,7 +187,7 @@ async fn patch_finalizers(scene: &Scene<'_>, present: &Process, wanted: &[String
     let mut operations =
         vec![json!({ "op": "test", "path": "/metadata/uid", "value": scene.key.uid })];
     operations.extend(change.as_array().into_iter().flatten().cloned());
-    let patch: kube::core::params::Patch<Process> = Patch::Json(
+    let patch: Patch<DynamicObject> = Patch::Json(
         serde_json::from_value(operations.into())
             .map_err(|error| Fault::new(ErrorCategory::Internal, error.to_string()))?,
     );
@@ -200,8 +227,7 @@ async fn add_finalizer(scene: &Scene<'_>) -> Result<()> {
 }
 
 async fn remove_finalizer(scene: &Scene<'_>) -> Result<()> {
-    let api = processes(scene);
-    let Some(present) = api.get_opt(&scene.key.name).await? else {
+    let Some(present) = read(scene.context, scene.key).await? else {
         return Ok(());
     };
     if present.uid().as_deref() != Some(scene.key.uid.as_str()) {
@@ -224,7 +250,7 @@ async fn fresh(scene: &Scene<'_>) -> Result<Option<Process>> {
     if scene.process.finalizers().is_empty() {
         return Ok(Some((*scene.process).clone()));
     }
-    let found = processes(scene).get_opt(&scene.key.name).await?;
+    let found = read(scene.context, scene.key).await?;
     Ok(found.filter(|found| found.uid().as_deref() == Some(scene.key.uid.as_str())))
 }
 

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::core::DynamicObject;
 use process_operator_crds::conditions::{merge_conditions, own_conditions};
 use process_operator_crds::status::{
     DrainingVersion, HistoryEntry, ProcessStatus, VersionStatus as Published, WorkflowRef,
@@ -37,13 +38,20 @@ pub(crate) async fn publish(
         "metadata": { "name": key.name, "namespace": key.namespace, "uid": key.uid },
         "status": mine,
     });
-    let api: Api<Process> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let resource = kube::api::ApiResource::erase::<Process>(&());
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.kube.clone(), &key.namespace, &resource);
     let params = PatchParams::apply(names::manager::OPERATOR).force();
     match api
         .patch_status(&key.name, &params, &Patch::Apply(&patch))
         .await
     {
-        Ok(published) => Ok(published.status.as_ref().map(mark).unwrap_or_default()),
+        Ok(published) => Ok(published
+            .data
+            .get("status")
+            .and_then(|status| serde_json::from_value(status.clone()).ok())
+            .map(|status: ProcessStatus| mark(&status))
+            .unwrap_or_default()),
         // Gone meanwhile: nobody is left to read it.
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(String::new()),
         Err(error) => Err(Fault::from(error).about("publishing status")),
