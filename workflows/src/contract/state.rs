@@ -37,6 +37,8 @@ pub struct State {
     pub applied: BTreeMap<String, String>,
     /// Children started so far; makes their ids unique.
     pub children: u32,
+    /// Events told so far; makes their ids unique.
+    pub events: u64,
     /// Transitions, oldest first, at most [`State::HISTORY`].
     pub history: Vec<Transition>,
     /// The failure that is being retried, and how often it was tried.
@@ -78,6 +80,13 @@ impl State {
     pub fn forget(&mut self, id: &str) {
         self.rollout = self.rollout.take().filter(|rollout| rollout.id != id);
         self.drains.retain(|_, drain| drain.id != id);
+    }
+
+    /// An id for the next Event. Made of what a repeated workflow task knows too, never of a clock:
+    /// a task that is done again after a crash must record the same Events.
+    pub fn event_id(&mut self, uid: &str, run_id: &str) -> String {
+        self.events += 1;
+        format!("{uid}/{run_id}/{}", self.events)
     }
 
     /// Appends to the history, dropping the oldest entry when full.

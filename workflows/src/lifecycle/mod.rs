@@ -221,14 +221,16 @@ async fn turn(
     let now = support::timestamp(ctx.workflow_time());
     let run_id = ctx.run_id().to_owned();
     let mut plan = ctx.state_mut(|s| plan(&mut s.state, &key, &run_id, &seen, &reports, now));
-    plan.steps
-        .extend(refused.iter().enumerate().map(|(n, why)| Step::Event {
-            id: format!("{}/refused/{}/{n}", key.uid, now.as_millisecond()),
+    for why in &refused {
+        let id = ctx.state_mut(|s| s.state.event_id(&key.uid, &run_id));
+        plan.steps.push(Step::Event {
+            id,
             kind: EventType::Warning,
             reason: "SignalRefused".into(),
             action: "Signal".into(),
             note: why.clone(),
-        }));
+        });
+    }
     ctx.set_current_details(plan.details.clone());
     for id in &plan.cancel {
         // A child that has ended meanwhile needs no cancelling.

@@ -86,6 +86,23 @@ pub fn plan(
     reports: &[ChildFinished],
     now: Timestamp,
 ) -> Plan {
+    let mut plan = decide(state, key, run_id, seen, reports, now);
+    for step in &mut plan.steps {
+        if let Step::Event { id, .. } = step {
+            *id = state.event_id(&key.uid, run_id);
+        }
+    }
+    plan
+}
+
+fn decide(
+    state: &mut State,
+    key: &ProcessKey,
+    run_id: &str,
+    seen: &Observation,
+    reports: &[ChildFinished],
+    now: Timestamp,
+) -> Plan {
     let Some(process) = &seen.process else {
         return Plan {
             finish: true,
@@ -107,7 +124,7 @@ pub fn plan(
     versions::adopt(state, key, seen, now);
     versions::follow_routing(state, seen, now);
     for report in reports {
-        reports::absorb(state, key, seen, report, now, &mut plan);
+        reports::absorb(state, seen, report, now, &mut plan);
     }
     let block = block(process, seen);
     if state
@@ -245,7 +262,6 @@ fn roll_out(
     note(
         state,
         plan,
-        key,
         now,
         "RolloutStarted",
         target,
@@ -294,7 +310,6 @@ fn delete(
     note(
         state,
         &mut plan,
-        key,
         now,
         "Deleting",
         "",
@@ -329,7 +344,6 @@ fn cancel_all(state: &mut State) -> Vec<String> {
 pub(crate) fn note(
     state: &mut State,
     plan: &mut Plan,
-    key: &ProcessKey,
     now: Timestamp,
     what: &str,
     build_id: &str,
@@ -349,7 +363,8 @@ pub(crate) fn note(
         format!("{build_id}: {reason}")
     };
     plan.steps.push(Step::Event {
-        id: format!("{}/{what}/{build_id}/{}", key.uid, now.as_millisecond()),
+        // Named when the plan is complete.
+        id: String::new(),
         kind: if warning {
             EventType::Warning
         } else {

@@ -4,14 +4,12 @@ use jiff::Timestamp;
 
 use super::{Plan, conditions::category_of, note};
 use crate::contract::{
-    ChildFinished, ChildKind, ChildOutcome, FailedVersion, Observation, ProcessKey, State,
-    StepFailure,
+    ChildFinished, ChildKind, ChildOutcome, FailedVersion, Observation, State, StepFailure,
 };
 
 /// Takes over a report. One about a child that is not remembered is late or doubled and is ignored.
 pub(super) fn absorb(
     state: &mut State,
-    key: &ProcessKey,
     seen: &Observation,
     report: &ChildFinished,
     now: Timestamp,
@@ -34,7 +32,6 @@ pub(super) fn absorb(
                     note(
                         state,
                         plan,
-                        key,
                         now,
                         "VersionCurrent",
                         build_id,
@@ -53,15 +50,7 @@ pub(super) fn absorb(
                         message: report.message.clone(),
                         available,
                     });
-                    note(
-                        state,
-                        plan,
-                        key,
-                        now,
-                        "RolloutFailed",
-                        build_id,
-                        &report.message,
-                    );
+                    note(state, plan, now, "RolloutFailed", build_id, &report.message);
                 }
                 ChildOutcome::Canceled | ChildOutcome::Unknown => {}
             }
@@ -82,7 +71,6 @@ pub(super) fn absorb(
                     note(
                         state,
                         plan,
-                        key,
                         now,
                         "VersionRetired",
                         build_id,

@@ -237,15 +237,7 @@ pub(super) fn retire(
                 cancelled: false,
             },
         );
-        note(
-            state,
-            plan,
-            key,
-            now,
-            "DrainStarted",
-            build_id,
-            "superseded",
-        );
+        note(state, plan, now, "DrainStarted", build_id, "superseded");
         plan.start.push(Child::Drain {
             id,
             build_id: build_id.clone(),
