@@ -26,6 +26,13 @@ pub(crate) struct KindLabel {
     pub kind: String,
 }
 
+/// Label `category`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CategoryLabel {
+    /// Metric label of an error category.
+    pub category: &'static str,
+}
+
 /// All metrics.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -51,6 +58,8 @@ pub(crate) struct Metrics {
     pub outage_writes: Counter,
     /// Times a worker was replaced by a fresh one.
     pub worker_restarts: Family<KindLabel, Counter>,
+    /// Failed looks, steps and waits.
+    pub errors: Family<CategoryLabel, Counter>,
     /// Signals waiting for Temporal.
     pub signals_pending: Gauge<i64, AtomicI64>,
 }
@@ -76,6 +85,7 @@ impl Metrics {
             sweep_findings: Family::default(),
             outage_writes: Counter::default(),
             worker_restarts: Family::default(),
+            errors: Family::default(),
             signals_pending: Gauge::default(),
         };
         let registry = &mut metrics.registry;
@@ -137,7 +147,17 @@ impl Metrics {
             "Signals waiting to be accepted",
             metrics.signals_pending.clone(),
         );
+        registry.register(
+            "errors",
+            "Failed looks, steps and waits of activities, by category",
+            metrics.errors.clone(),
+        );
         Arc::new(metrics)
+    }
+
+    /// Counts a failure of an activity.
+    pub(crate) fn fault(&self, category: &'static str) {
+        self.errors.get_or_create(&CategoryLabel { category }).inc();
     }
 
     /// The page, in the `OpenMetrics` text format.

@@ -73,6 +73,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
                 search_attributes.clone(),
                 cache,
                 config.instance.clone(),
+                {
+                    let metrics = metrics.clone();
+                    Box::new(move |category| metrics.fault(category))
+                },
             )),
             config: config.clone(),
             readiness: readiness.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use process_operator_crds::{ErrorCategory, Process, names};
@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::build::{deployment, hash, revision, template};
 use crate::context::Context;
 use crate::error::{Fault, Result};
+use crate::remove::delete_version;
 use crate::watched::orphaned;
 use crate::{events, status};
 
@@ -26,6 +27,8 @@ struct Scene<'a> {
     context: &'a Context,
     key: &'a ProcessKey,
     process: Arc<Process>,
+    /// One moment for all tries of a step: what is tried again says the same.
+    now: jiff::Timestamp,
 }
 
 /// Never fails: what went wrong is part of the answer.
@@ -38,7 +41,7 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
             return outcome;
         }
         Err(fault) => {
-            outcome.failure = Some(fault.about("reading the Process").into());
+            outcome.failure = Some(context.count(fault.about("reading the Process")).into());
             return outcome;
         }
     };
@@ -46,10 +49,11 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
         context,
         key: &input.key,
         process,
+        now: jiff::Timestamp::now(),
     };
     for step in &input.steps {
         if let Err(fault) = Box::pin(persist(&scene, step, &mut outcome)).await {
-            outcome.failure = Some(fault.into());
+            outcome.failure = Some(context.count(fault).into());
             break;
         }
     }
@@ -141,8 +145,13 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
             delete_version(scene.context, scene.key, name, uid.as_deref()).await
         }
         Step::PublishStatus { status } => {
-            outcome.status =
-                Some(status::publish(scene.context, &scene.process, scene.key, status).await?);
+            let Scene {
+                context,
+                key,
+                process,
+                now,
+            } = scene;
+            outcome.status = Some(status::publish(context, process, key, status, *now).await?);
             Ok(())
         }
         Step::Event {
@@ -296,7 +305,7 @@ async fn apply_version(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<String
     Ok(fields)
 }
 
-fn claim(found: &Deployment, key: &ProcessKey) -> Result<String> {
+pub(crate) fn claim(found: &Deployment, key: &ProcessKey) -> Result<String> {
     let ours = found
         .owner_references()
         .iter()
@@ -351,12 +360,13 @@ async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revisi
         Ok(_) => Ok(kept),
         // Left by a try that was cut off after the API server had committed.
         Err(kube::Error::Api(answer)) if answer.code == 409 => {
-            let stored = api.get(wanted.name).await?;
-            let owned = stored
-                .owner_references()
-                .iter()
-                .any(|owner| owner.uid == scene.key.uid);
-            revision::kept(&stored).filter(|_| owned).ok_or_else(|| {
+            let stored = api.get_opt(wanted.name).await?;
+            let ours = stored.filter(|stored| {
+                let owners = stored.owner_references();
+                owners.iter().any(|owner| owner.uid == scene.key.uid)
+            });
+            // Of a predecessor it may be gone by now: the next try creates it.
+            ours.as_ref().and_then(revision::kept).ok_or_else(|| {
                 Fault::new(
                     ErrorCategory::Conflict,
                     format!(
@@ -369,54 +379,5 @@ async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revisi
         Err(error) => {
             Err(Fault::from(error).about(&format!("creating ControllerRevision {}", wanted.name)))
         }
-    }
-}
-
-/// Deletes a version's Deployment, then its ControllerRevision, if they are this Process's.
-pub(crate) async fn delete_version(
-    context: &Context,
-    key: &ProcessKey,
-    name: &str,
-    uid: Option<&str>,
-) -> Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
-    let uid = match uid {
-        Some(uid) => Some(uid.to_owned()),
-        None => deployments
-            .get_opt(name)
-            .await?
-            .and_then(|found| claim(&found, key).ok()),
-    };
-    if let Some(uid) = uid {
-        context.cache.expect_gone(&uid);
-        let params = DeleteParams::background().preconditions(Preconditions {
-            uid: Some(uid),
-            ..Preconditions::default()
-        });
-        ignore_gone(deployments.delete(name, &params).await.map(|_| ()))?;
-    }
-    let revisions: Api<ControllerRevision> = Api::namespaced(context.kube.clone(), &key.namespace);
-    let Some(stored) = revisions.get_opt(name).await? else {
-        return Ok(());
-    };
-    if !stored
-        .owner_references()
-        .iter()
-        .any(|owner| owner.uid == key.uid)
-    {
-        return Ok(());
-    }
-    let params = DeleteParams::background().preconditions(Preconditions {
-        uid: stored.uid(),
-        ..Preconditions::default()
-    });
-    ignore_gone(revisions.delete(name, &params).await.map(|_| ()))
-}
-
-/// Gone already, or re-created by somebody else under another uid: nothing left to delete.
-fn ignore_gone(result: kube::Result<()>) -> Result<()> {
-    match result {
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
-        other => Ok(other?),
     }
 }

@@ -16,7 +16,6 @@ use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
 use crate::context::Context;
-use crate::error::Fault;
 use crate::{act, observe, temporal, wait};
 
 /// All activities of the operator.
@@ -61,7 +60,12 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: WaitServingInput,
     ) -> Result<WaitServingOutcome, ActivityError> {
-        wait::beating(&ctx, wait::serving::wait(&self.context, &input)).await
+        wait::beating(
+            &self.context,
+            &ctx,
+            wait::serving::wait(&self.context, &input),
+        )
+        .await
     }
 
     /// Makes a version Current.
@@ -73,7 +77,7 @@ impl OperatorActivities {
     ) -> Result<(), ActivityError> {
         temporal::routing::set_current(&self.context, &input)
             .await
-            .map_err(Fault::fail)
+            .map_err(|fault| self.context.count(fault).fail())
     }
 
     /// Waits until a version is drained.
@@ -83,7 +87,12 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: WaitDrainedInput,
     ) -> Result<WaitDrainedOutcome, ActivityError> {
-        wait::beating(&ctx, wait::drained::wait(&self.context, &input)).await
+        wait::beating(
+            &self.context,
+            &ctx,
+            wait::drained::wait(&self.context, &input),
+        )
+        .await
     }
 
     /// Removes a retired version.
@@ -93,7 +102,12 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: RetireInput,
     ) -> Result<RetireOutcome, ActivityError> {
-        wait::beating(&ctx, wait::retire::retire(&self.context, &input)).await
+        wait::beating(
+            &self.context,
+            &ctx,
+            wait::retire::retire(&self.context, &input),
+        )
+        .await
     }
 
     /// Cleans the server's records of a deleted Process.
@@ -103,6 +117,11 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: CleanRecordsInput,
     ) -> Result<CleanRecordsOutcome, ActivityError> {
-        wait::beating(&ctx, wait::records::clean(&self.context, &input)).await
+        wait::beating(
+            &self.context,
+            &ctx,
+            wait::records::clean(&self.context, &input),
+        )
+        .await
     }
 }

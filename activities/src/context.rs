@@ -10,6 +10,7 @@ use temporalio_client::Connection;
 use tokio::sync::watch;
 
 use crate::cache::Cache;
+use crate::error::Fault;
 
 /// What every worker is given unless its Process says otherwise.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,8 @@ pub struct Context {
     pub cache: Cache,
     /// Pod name, or host name outside a cluster; goes into Events.
     pub instance: String,
+    /// Told of every fault, by the metric label of its category.
+    pub faults: Box<dyn Fn(&'static str) + Send + Sync>,
     recent: Mutex<HashMap<String, Arc<Process>>>,
     budgets: Mutex<HashMap<String, Budget>>,
 }
@@ -68,6 +71,7 @@ impl Context {
         search_attributes: watch::Receiver<bool>,
         cache: Cache,
         instance: String,
+        faults: Box<dyn Fn(&'static str) + Send + Sync>,
     ) -> Self {
         Self {
             kube,
@@ -79,9 +83,16 @@ impl Context {
             search_attributes,
             cache,
             instance,
+            faults,
             recent: Mutex::default(),
             budgets: Mutex::default(),
         }
+    }
+
+    /// Counts a fault.
+    pub(crate) fn count(&self, fault: Fault) -> Fault {
+        (self.faults)(fault.category.metric_label());
+        fault
     }
 
     /// Identity under which routing of a Process is changed.

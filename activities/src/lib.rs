@@ -16,6 +16,7 @@ mod activities;
 mod events;
 mod observe;
 mod pods;
+mod remove;
 mod status;
 mod wait;
 

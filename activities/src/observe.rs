@@ -26,7 +26,7 @@ pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observat
         Ok(seen) => Observation { settings, ..seen },
         Err(fault) => Observation {
             settings,
-            failure: Some(fault.about("looking").into()),
+            failure: Some(context.count(fault.about("looking")).into()),
             ..Observation::default()
         },
     }
@@ -85,6 +85,13 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         .as_ref()
         .map(crate::status::mark)
         .unwrap_or_default();
+    if input.adopt {
+        seen.history = process
+            .status
+            .as_ref()
+            .map(crate::status::transitions)
+            .unwrap_or_default();
+    }
     seen.queue_holder = queue_holder(context, &process, key);
     seen.routing = routing(context, key, &view).await;
     seen.process = Some(view);

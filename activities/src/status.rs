@@ -21,9 +21,9 @@ pub(crate) async fn publish(
     process: &Process,
     key: &ProcessKey,
     view: &StatusView,
+    now: jiff::Timestamp,
 ) -> Result<String> {
     let old = process.status.clone().unwrap_or_default();
-    let now = jiff::Timestamp::now();
     let new = render(&old, view, now);
     if same(&old, &new) {
         return Ok(mark(&old));
@@ -119,4 +119,16 @@ fn history(transition: &Transition) -> HistoryEntry {
         reason: some(&transition.reason, 1024),
         actor: some(&transition.actor, 256),
     }
+}
+
+/// The transitions of a published status: what a lifecycle without memory goes on from.
+pub(crate) fn transitions(status: &ProcessStatus) -> Vec<Transition> {
+    let entry = |entry: &HistoryEntry| Transition {
+        time: entry.time.0,
+        what: entry.what.clone(),
+        build_id: entry.build_id.clone().unwrap_or_default(),
+        reason: entry.reason.clone().unwrap_or_default(),
+        actor: entry.actor.clone().unwrap_or_default(),
+    };
+    status.history.iter().map(entry).collect()
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
+use crate::context::Context;
 use crate::error::Fault;
 
 /// Well below the heartbeat time-out of 5 s, so that one lost heartbeat is not a death.
@@ -16,6 +17,7 @@ const BEAT: Duration = Duration::from_secs(1);
 
 /// Runs a wait while heartbeating, and stops it when the activity is cancelled or the worker stops.
 pub(crate) async fn beating<T>(
+    context: &Context,
     ctx: &ActivityContext,
     wait: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, ActivityError> {
@@ -26,7 +28,7 @@ pub(crate) async fn beating<T>(
         tokio::select! {
             biased;
             () = ctx.cancelled() => return Err(ActivityError::cancelled()),
-            result = &mut wait => return result.map_err(Fault::fail),
+            result = &mut wait => return result.map_err(|fault| context.count(fault).fail()),
             // The heartbeat carries nothing: what the wait is about stands in its summary, and
             // details that change would be written to the server each time.
             _ = beat.tick() => ctx.record_heartbeat(()).await?,

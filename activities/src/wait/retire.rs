@@ -5,9 +5,9 @@ use std::time::Duration;
 use process_operator_workflows::contract::{RetireInput, RetireOutcome, VersionState};
 
 use super::{Pace, passing};
-use crate::act;
 use crate::context::Context;
-use crate::error::Fault;
+use crate::error::{Fault, within};
+use crate::remove::delete_version;
 use crate::temporal::versions;
 
 pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<RetireOutcome, Fault> {
@@ -35,7 +35,7 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
         });
     }
     if !input.name.is_empty() {
-        act::delete_version(context, &input.key, &input.name, None).await?;
+        within(delete_version(context, &input.key, &input.name, None)).await?;
     }
     // The server keeps a record until it has not seen a poller for a while (5 min by default).
     let mut pace = Pace::new(Duration::from_secs(1), Duration::from_secs(30));
