@@ -177,6 +177,15 @@ impl Operator {
             .is_none_or(|child| matches!(child.try_wait(), Ok(Some(_))))
     }
 
+    /// Exit code, when the process has ended by itself.
+    pub fn exit_code(&self) -> Option<i32> {
+        let mut child = self
+            .child
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        child.as_mut()?.try_wait().ok()??.code()
+    }
+
     fn reap(&self) {
         let mut child = self
             .child

@@ -1,6 +1,13 @@
 //! The life of a Process through crashes, meddling and outages, on a real cluster and a real
 //! Temporal server. Every test has its own namespaces and its own operator.
 
+mod blocked;
+mod byhand;
 mod crash;
+mod deletion;
 mod drift;
+mod failing;
+mod outage;
+mod settled;
+mod signals;
 mod support;

@@ -1,0 +1,176 @@
+//! Temporal goes away and comes back; the operator is told to stop.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use kube::ResourceExt as _;
+use process_operator_harness::{
+    Env, Invariants, Operator, OperatorOptions, condition, is_settled, manifest, until,
+};
+use process_operator_tests::testbed::{PrivateTemporal, Testbed};
+
+use crate::support::{QUIET, SOON, Scene, version, wait_deployment};
+
+/// A Temporal server that only this test uses, and a world on it.
+async fn private(name: &str) -> Result<(PrivateTemporal, Env)> {
+    let owned = name.to_owned();
+    let temporal =
+        tokio::task::spawn_blocking(move || PrivateTemporal::start_new(&owned)).await??;
+    let env = Env::on(
+        name,
+        Testbed::current()?,
+        temporal.address(),
+        temporal.pod_address(),
+    )
+    .await?;
+    Ok((temporal, env))
+}
+
+/// Restarts of all pods by uid.
+async fn restarts(env: &Env) -> Result<BTreeMap<String, i32>> {
+    let pods = env.pods("l2o").await?;
+    let count = |pod: &k8s_openapi::api::core::v1::Pod| {
+        let containers = pod
+            .status
+            .iter()
+            .flat_map(|status| status.container_statuses.iter().flatten());
+        containers.map(|container| container.restart_count).sum()
+    };
+    Ok(pods
+        .iter()
+        .map(|pod| (pod.uid().unwrap_or_default(), count(pod)))
+        .collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_roll_outlasts_an_outage_of_temporal_and_pods_are_left_alone() -> Result<()> {
+    let (mut temporal, env) = private("away").await?;
+    let operator = Operator::start(&env, OperatorOptions::default()).await?;
+    let invariants = Invariants::start(&env)?;
+    env.apply(&manifest(&env, "l2o", "v1")).await?;
+    env.wait_settled("l2o", "v1").await?;
+    env.patch("l2o", &version("v2", &[("START_DELAY_MS", "2000")]))
+        .await?;
+    wait_deployment(&env, "v2").await?;
+    until("both versions have a running pod", SOON, async || {
+        let pods = env.pods("l2o").await?;
+        let running = |pod: &k8s_openapi::api::core::v1::Pod| {
+            pod.status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref())
+                == Some("Running")
+        };
+        ensure!(pods.len() == 2 && pods.iter().all(running), "not yet");
+        Ok(())
+    })
+    .await?;
+    let before = restarts(&env).await?;
+
+    temporal.stop()?;
+    let shown = env
+        .wait_process("l2o", "the outage shows", SOON, |process| {
+            condition(process, "TemporalReachable").0 == "False"
+                && condition(process, "Degraded").0 == "True"
+        })
+        .await?;
+    for kind in ["TemporalReachable", "Degraded"] {
+        let (_, reason, message) = condition(&shown, kind);
+        ensure!(
+            reason == "TemporalUnavailable" && message.contains("workers are left as they are"),
+            "{kind}: {reason} {message}"
+        );
+    }
+    ensure!(
+        condition(&shown, "Ready").0 == "True",
+        "the workers are as they were"
+    );
+    ensure!(operator.get("/livez").await?.0 == 200, "alive");
+    let (code, text) = operator.get("/readyz").await?;
+    ensure!(code == 503 && text.contains("[-]temporal"), "{code} {text}");
+    ensure!(restarts(&env).await? == before, "pods are left alone");
+
+    temporal.start()?;
+    let process = env.wait_settled("l2o", "v2").await?;
+    ensure!(
+        is_settled(&process, "v2") && condition(&process, "TemporalReachable").0 == "True",
+        "{process:?}"
+    );
+    operator.ready().await?;
+    let answer = env.temporal.quick(&env.apps, "l2o-tq", "after").await?;
+    ensure!(answer.build_id.starts_with("v2-"), "{answer:?}");
+    invariants.hold(&env, &[&operator], QUIET).await?;
+    env.remove().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_started_without_temporal_waits_for_it() -> Result<()> {
+    let (mut temporal, env) = private("late").await?;
+    temporal.stop()?;
+    let unready = OperatorOptions {
+        unready: true,
+        ..OperatorOptions::default()
+    };
+    let operator = Operator::start(&env, unready).await?;
+    until("/readyz names what is missing", SOON, async || {
+        let (code, text) = operator.get("/readyz").await?;
+        ensure!(
+            code == 503 && text.contains("[-]temporal failed: cannot connect"),
+            "{code} {text}"
+        );
+        ensure!(text.contains("[+]watch ok"), "Kubernetes is there: {text}");
+        Ok(())
+    })
+    .await?;
+    ensure!(
+        operator.get("/livez").await?.0 == 200 && !operator.ended(),
+        "alive"
+    );
+    let invariants = Invariants::start(&env)?;
+    env.apply(&manifest(&env, "l2o", "v1")).await?;
+
+    temporal.start()?;
+    operator.ready().await?;
+    env.wait_settled("l2o", "v1").await?;
+    invariants.hold(&env, &[&operator], QUIET).await?;
+    env.remove().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_with_open_waits_stops_within_its_termination_period() -> Result<()> {
+    let (scene, _) = Scene::settled("stop").await?;
+    let env = &scene.env;
+    env.temporal
+        .start_waiting(&env.apps, "l2o-tq", "long")
+        .await?;
+    env.patch("l2o", &version("v2", &[])).await?;
+    env.wait_process("l2o", "v1 drains", SOON, |process| {
+        process
+            .status
+            .as_ref()
+            .is_some_and(|status| !status.draining.is_empty())
+    })
+    .await?;
+    // A client that connects and says nothing must not hold it up either.
+    let _silent = tokio::net::TcpStream::connect(&scene.operator.http).await?;
+    let took = scene.operator.stop().await?;
+    ensure!(took < Duration::from_secs(15), "{took:?}");
+    let code = scene.operator.exit_code().context("no exit code")?;
+    ensure!(code == 0, "exit code {code}");
+    let log = scene.operator.log_text();
+    ensure!(
+        log.contains("told to stop")
+            && log.trim_end().ends_with('}')
+            && log.contains("\"stopped\""),
+        "it says so"
+    );
+
+    let again = Operator::start(env, OperatorOptions::default()).await?;
+    env.temporal.finish_waiting(&env.apps, "long").await?;
+    env.wait_settled("l2o", "v2").await?;
+    scene
+        .invariants
+        .hold(env, &[&scene.operator, &again], QUIET)
+        .await?;
+    scene.env.remove().await
+}
