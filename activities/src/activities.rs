@@ -72,12 +72,11 @@ impl OperatorActivities {
     #[activity(name = "set-current")]
     pub async fn set_current(
         self: Arc<Self>,
-        _ctx: ActivityContext,
+        ctx: ActivityContext,
         input: SetCurrentInput,
     ) -> Result<(), ActivityError> {
-        temporal::routing::set_current(&self.context, &input)
-            .await
-            .map_err(|fault| self.context.count(fault).fail())
+        let set = temporal::routing::set_current(&self.context, &input);
+        wait::beating(&self.context, &ctx, set).await
     }
 
     /// Waits until a version is drained.

@@ -17,7 +17,7 @@ use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{Code, IntoRequest, Status};
 use temporalio_common::protos::coresdk::FromJsonPayloadExt;
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    ListWorkerDeploymentsRequest, ListWorkflowExecutionsRequest,
+    DescribeWorkerDeploymentRequest, ListWorkerDeploymentsRequest, ListWorkflowExecutionsRequest,
 };
 
 use super::{Link, Shared};
@@ -39,10 +39,11 @@ pub(crate) async fn run(shared: Shared) {
     let mut ticks = tokio::time::interval(shared.config.sweep());
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut first = true;
+    let mut told = Told::default();
     loop {
         ticks.tick().await;
         let started = Instant::now();
-        match sweep(&shared, &link, first).await {
+        match sweep(&shared, &link, first, &mut told).await {
             Ok(()) => {
                 first = false;
                 Metrics::count(&shared.metrics.sweeps, "ok");
@@ -63,20 +64,53 @@ pub(crate) async fn run(shared: Shared) {
     }
 }
 
-async fn sweep(shared: &Shared, link: &Link, first: bool) -> Result<(), Status> {
+/// What lifecycles have been told and looked at since: telling it again at every sweep would fill
+/// their histories for as long as a roll or somebody else's management lasts.
+#[derive(Default)]
+struct Told(HashMap<(String, &'static str), String>);
+
+impl Told {
+    /// Whether this is news. `None`: there is nothing to tell now.
+    fn is_new(&mut self, process: &Neighbour, what: &'static str, mark: Option<String>) -> bool {
+        let key = (process.uid.clone(), what);
+        match mark {
+            Some(mark) => self.0.insert(key, mark.clone()) != Some(mark),
+            None => {
+                self.0.remove(&key);
+                false
+            }
+        }
+    }
+
+    fn forget_gone(&mut self, processes: &[Neighbour]) {
+        let there: BTreeSet<&str> = processes
+            .iter()
+            .map(|process| process.uid.as_str())
+            .collect();
+        self.0.retain(|(uid, _), _| there.contains(uid.as_str()));
+    }
+}
+
+async fn sweep(shared: &Shared, link: &Link, first: bool, told: &mut Told) -> Result<(), Status> {
     let running = running_lifecycles(shared, link).await?;
     let processes = shared.cache.processes();
+    told.forget_gone(&processes);
     for process in &processes {
         let id = key(process).lifecycle().to_string();
         let age = jiff::Timestamp::now().duration_since(process.created);
         let young = age.unsigned_abs() < YOUNG && !first;
         match running.get(&id) {
             None if !young => report(shared, process, "no lifecycle runs"),
-            // An empty digest means that the lifecycle is at work.
-            Some(seen) if !seen.is_empty() && *seen != present(shared, process) => {
-                report(shared, process, "changed unseen");
+            None => {}
+            Some(seen) => {
+                let present = present(shared, process);
+                // An empty digest means that the lifecycle has not settled yet.
+                let differs = !seen.is_empty() && *seen != present;
+                let mark = differs.then(|| format!("{seen} {present}"));
+                if told.is_new(process, "changed unseen", mark) {
+                    report(shared, process, "changed unseen");
+                }
             }
-            _ => {}
         }
     }
     for namespace in processes
@@ -85,7 +119,7 @@ async fn sweep(shared: &Shared, link: &Link, first: bool) -> Result<(), Status> 
         .map(|process| process.temporal_namespace.as_str())
         .collect::<BTreeSet<_>>()
     {
-        target(shared, link, namespace, &processes).await?;
+        target(shared, link, namespace, &processes, told).await?;
     }
     Ok(())
 }
@@ -171,6 +205,7 @@ async fn target(
     link: &Link,
     namespace: &str,
     processes: &[Neighbour],
+    told: &mut Told,
 ) -> Result<(), Status> {
     let here = processes
         .iter()
@@ -192,15 +227,45 @@ async fn target(
     for process in here {
         let name = key(process).worker_deployment();
         let present = routed.get(&name).cloned().flatten();
+        let owned_elsewhere = process.stalled.as_ref() == Some(&elsewhere);
+        let manager = if owned_elsewhere {
+            Some(manager(link, namespace, &name).await?)
+        } else {
+            None
+        };
+        let other_manager = told.is_new(process, "Worker Deployment may be free", manager);
         if process.stalled.as_ref() == Some(&missing) {
             report(shared, process, "Temporal namespace is there");
-        } else if process.stalled.as_ref() == Some(&elsewhere) {
-            report(shared, process, "Worker Deployment may be free");
+        } else if owned_elsewhere {
+            if other_manager {
+                report(shared, process, "Worker Deployment may be free");
+            }
         } else if process.current.is_some() && process.current != present && !process.deleting {
             report(shared, process, "routing changed");
         }
     }
     Ok(())
+}
+
+/// Who manages a Worker Deployment; empty when nobody does.
+async fn manager(link: &Link, namespace: &str, deployment: &str) -> Result<String, Status> {
+    let request = DescribeWorkerDeploymentRequest {
+        namespace: namespace.to_owned(),
+        deployment_name: deployment.to_owned(),
+        ..Default::default()
+    };
+    let mut connection = link.connection.clone();
+    let answer =
+        WorkflowService::describe_worker_deployment(&mut connection, request.into_request()).await;
+    match answer {
+        Ok(found) => Ok(found
+            .into_inner()
+            .worker_deployment_info
+            .map(|info| info.manager_identity)
+            .unwrap_or_default()),
+        Err(status) if status.code() == Code::NotFound => Ok(String::new()),
+        Err(status) => Err(status),
+    }
 }
 
 /// Current build id of every Worker Deployment in a Temporal namespace.

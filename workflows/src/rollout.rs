@@ -146,6 +146,8 @@ async fn roll_out(
         },
         ActivityOptions::with_start_to_close_timeout(Duration::from_secs(30))
             .task_queue(QUEUE_ROUTING)
+            // A replica that was paused with this in its hands is noticed long before the time-out.
+            .heartbeat_timeout(Duration::from_secs(5))
             .retry_policy(support::retry())
             .summary(format!("send new workflows to {}", input.build_id))
             .build(),

@@ -54,7 +54,7 @@ pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> R
 }
 
 /// Takes the Worker Deployment over from nobody or from a predecessor.
-async fn claim(
+pub(crate) async fn claim(
     context: &Context,
     namespace: &str,
     key: &ProcessKey,

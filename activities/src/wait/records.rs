@@ -3,17 +3,27 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use process_operator_crds::ErrorCategory;
-use process_operator_workflows::contract::{CleanRecordsInput, CleanRecordsOutcome, VersionState};
+use kube::{Api, ResourceExt as _};
+use process_operator_crds::{ErrorCategory, Process};
+use process_operator_workflows::contract::{
+    CleanRecordsInput, CleanRecordsOutcome, ProcessKey, VersionState,
+};
 
 use super::{Pace, passing};
 use crate::context::Context;
 use crate::error::Fault;
-use crate::temporal::{describe, routing, version_state, versions};
+use crate::temporal::{describe, foreign_manager, routing, version_state, versions};
 
 /// Versions without running workflows are gone by then: the server forgets pollers after 5 min and
 /// notices a drain within 6.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// Another Process has the name now, and with it the records, also before it has claimed them.
+async fn succeeded(context: &Context, key: &ProcessKey) -> Result<bool, Fault> {
+    let api: Api<Process> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let found = api.get_metadata_opt(&key.name).await?;
+    Ok(found.is_some_and(|found| found.uid().as_deref() != Some(key.uid.as_str())))
+}
 
 pub(crate) async fn clean(
     context: &Context,
@@ -34,17 +44,26 @@ pub(crate) async fn clean(
             let Some((info, token)) = seen else {
                 return Ok(outcome);
             };
-            let manager = &info.manager_identity;
-            // A successor that has not claimed it yet exists in Kubernetes already.
-            let successor = context
-                .cache
-                .process_named(&input.key.namespace, &input.key.name);
-            if (!manager.is_empty() && *manager != identity)
-                || successor.is_some_and(|successor| successor.uid != input.key.uid)
-            {
+            let Some(succeeded) = passing(succeeded(context, &input.key).await)? else {
+                pace.rest().await;
+                continue;
+            };
+            if succeeded || foreign_manager(context, &info.manager_identity).is_some() {
                 outcome.claimed = true;
                 return Ok(outcome);
             }
+            let token = if info.manager_identity == identity {
+                token
+            } else {
+                // Inherited from a predecessor and never rolled out since, so never claimed.
+                let claimed =
+                    routing::claim(context, &input.temporal_namespace, &input.key, token).await;
+                let Some(token) = passing(claimed)? else {
+                    pace.rest().await;
+                    continue;
+                };
+                token
+            };
             let current = info
                 .routing_config
                 .as_ref()

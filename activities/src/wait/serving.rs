@@ -20,6 +20,9 @@ const QUICK: Duration = Duration::from_secs(10);
 /// How long ready pods may go without a poller of their version before unversioned pollers on the
 /// queue are taken for them.
 const GRACE: Duration = Duration::from_secs(15);
+/// Between two looks for unversioned pollers. The server forgets a poll some time after it began, so
+/// a single look at the end of the grace could miss them.
+const LOOK: Duration = Duration::from_secs(2);
 
 pub(crate) async fn wait(
     context: &Context,
@@ -39,6 +42,7 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
     // Workers begin to poll within a second of their start; what takes longer may take long.
     let mut quick = Pace::new(Duration::from_millis(50), Duration::from_millis(250));
     let mut slow = Pace::new(Duration::from_millis(500), Duration::from_secs(2));
+    let (mut looked, mut unversioned) = (ready_since, false);
     loop {
         let record = versions::record(
             context,
@@ -55,25 +59,27 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
                 ..WaitServingOutcome::default()
             });
         }
-        if ready_since.elapsed() > GRACE {
+        if looked.elapsed() > LOOK && !unversioned {
+            looked = tokio::time::Instant::now();
             let pollers = versions::unversioned_pollers(
                 context,
                 &input.temporal_namespace,
                 &input.task_queue,
             )
             .await;
-            if passing(pollers)?.is_some_and(|pollers| pollers > 0) {
-                return Ok(WaitServingOutcome {
-                    serving: false,
-                    category: Some(ErrorCategory::WorkerNotVersioned),
-                    message: format!(
-                        "the workers poll {} without saying their version; set deployment name and build id \
-                         of the worker from TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID and turn \
-                         Worker Versioning on",
-                        input.task_queue
-                    ),
-                });
-            }
+            unversioned = passing(pollers)?.is_some_and(|pollers| pollers > 0);
+        }
+        if unversioned && ready_since.elapsed() > GRACE {
+            return Ok(WaitServingOutcome {
+                serving: false,
+                category: Some(ErrorCategory::WorkerNotVersioned),
+                message: format!(
+                    "the workers poll {} without saying their version; set deployment name and build id \
+                     of the worker from TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID and turn \
+                     Worker Versioning on",
+                    input.task_queue
+                ),
+            });
         }
         let pace = if ready_since.elapsed() < QUICK {
             &mut quick

@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use process_operator_crds::Process;
-use process_operator_harness::{Env, is_current, is_settled, lifecycle_id, until};
+use process_operator_harness::{Env, condition, is_current, is_settled, lifecycle_id, until};
 
-use crate::support::{SOON, Scene, rollouts, version, wait_deployment, written};
+use crate::support::{QUIET, SOON, Scene, rollouts, version, wait_deployment, written};
 
 /// Waits until another run of the lifecycle is at work.
 async fn started_again(env: &Env, process: &Process, runs: usize) -> Result<()> {
@@ -99,6 +99,51 @@ async fn a_lifecycle_cancelled_in_a_roll_goes_on_with_its_children() -> Result<(
         env.temporal.cancel(&env.control, id).await
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_deployment_managed_by_somebody_else_is_left_alone_until_released() -> Result<()> {
+    let (scene, process) = Scene::settled("managed").await?;
+    let env = &scene.env;
+    let name = format!("{}/l2o", env.namespace);
+    let v1 = process
+        .status
+        .clone()
+        .and_then(|status| status.current_version)
+        .context("current")?
+        .build_id;
+    env.temporal
+        .set_manager(&env.apps, &name, Some("another-operator"))
+        .await?;
+    env.set_tag("l2o", "v2").await?;
+    let stalled = env
+        .wait_process("l2o", "the other manager is named", SOON, |process| {
+            condition(process, "Stalled").1 == "DeploymentOwnedElsewhere"
+        })
+        .await?;
+    let message = condition(&stalled, "Stalled").2;
+    ensure!(message.contains("another-operator"), "{message}");
+    ensure!(condition(&stalled, "Ready").0 == "True", "v1 still serves");
+    scene
+        .invariants
+        .hold(env, &[&scene.operator], QUIET)
+        .await?;
+    let record = env
+        .temporal
+        .worker_deployment(&env.apps, &name)
+        .await?
+        .context("record")?;
+    let routed = record
+        .routing_config
+        .and_then(|routing| routing.current_deployment_version);
+    ensure!(
+        routed.is_some_and(|version| version.build_id == v1),
+        "routing is left alone"
+    );
+
+    env.temporal.set_manager(&env.apps, &name, None).await?;
+    env.wait_settled("l2o", "v2").await?;
+    scene.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,6 +123,19 @@ async fn second_serves(scene: &Scene, first: &Process) -> Result<Process> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_process_of_the_same_name_is_not_harmed_by_the_deleted_one() -> Result<()> {
+    let (scene, first) = Scene::settled("recreate").await?;
+    let env = &scene.env;
+    delete(env).await?;
+    env.apply(&manifest(env, "l2o", "v1")).await?;
+    let second = second_serves(&scene, &first).await?;
+    // It has inherited the records, and leaves none of them.
+    delete(env).await?;
+    nothing_is_left(env, &second).await?;
+    scene.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_process_finds_objects_of_one_whose_finalizer_was_removed_by_hand() -> Result<()> {
     let (scene, first) = Scene::settled("finalizer").await?;
     let env = &scene.env;

@@ -124,6 +124,19 @@ async fn a_version_that_never_polls_runs_into_its_deadline() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_versioning_is_found_out_with_the_fix_in_the_message() -> Result<()> {
+    let change = version("v2", &[("IGNORE_VERSIONING", "1")]);
+    fails(
+        "unversioned",
+        change,
+        600,
+        "WorkerNotVersioned",
+        &["TEMPORAL_DEPLOYMENT_NAME", "TEMPORAL_WORKER_BUILD_ID"],
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_does_not_exist_is_named() -> Result<()> {
     let change = json!({ "spec": { "image": "localhost/no-such-image:v2" } });
     fails(
