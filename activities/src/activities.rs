@@ -63,7 +63,7 @@ impl OperatorActivities {
         wait::beating(
             &self.context,
             &ctx,
-            wait::serving::wait(&self.context, &input),
+            Box::pin(wait::serving::wait(&self.context, &input)),
         )
         .await
     }
@@ -89,7 +89,7 @@ impl OperatorActivities {
         wait::beating(
             &self.context,
             &ctx,
-            wait::drained::wait(&self.context, &input),
+            Box::pin(wait::drained::wait(&self.context, &input)),
         )
         .await
     }
@@ -104,7 +104,7 @@ impl OperatorActivities {
         wait::beating(
             &self.context,
             &ctx,
-            wait::retire::retire(&self.context, &input),
+            Box::pin(wait::retire::retire(&self.context, &input)),
         )
         .await
     }
@@ -119,7 +119,7 @@ impl OperatorActivities {
         wait::beating(
             &self.context,
             &ctx,
-            wait::records::clean(&self.context, &input),
+            Box::pin(wait::records::clean(&self.context, &input)),
         )
         .await
     }

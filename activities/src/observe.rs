@@ -89,7 +89,7 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         seen.history = process
             .status
             .as_ref()
-            .map(crate::status::transitions)
+            .map(crate::status::published)
             .unwrap_or_default();
     }
     seen.queue_holder = queue_holder(context, &process, key);

@@ -121,8 +121,13 @@ fn history(transition: &Transition) -> HistoryEntry {
     }
 }
 
-/// The transitions of a published status: what a lifecycle without memory goes on from.
-pub(crate) fn transitions(status: &ProcessStatus) -> Vec<Transition> {
+/// The transitions of a published status, and the run that published it: what a lifecycle without
+/// memory goes on from.
+pub(crate) fn published(status: &ProcessStatus) -> (String, Vec<Transition>) {
+    let run = status
+        .workflow
+        .as_ref()
+        .and_then(|workflow| workflow.run_id.clone());
     let entry = |entry: &HistoryEntry| Transition {
         time: entry.time.0,
         what: entry.what.clone(),
@@ -130,5 +135,8 @@ pub(crate) fn transitions(status: &ProcessStatus) -> Vec<Transition> {
         reason: entry.reason.clone().unwrap_or_default(),
         actor: entry.actor.clone().unwrap_or_default(),
     };
-    status.history.iter().map(entry).collect()
+    (
+        run.unwrap_or_default(),
+        status.history.iter().map(entry).collect(),
+    )
 }

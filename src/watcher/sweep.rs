@@ -73,13 +73,11 @@ impl Told {
     /// Whether this is news. `None`: there is nothing to tell now.
     fn is_new(&mut self, process: &Neighbour, what: &'static str, mark: Option<String>) -> bool {
         let key = (process.uid.clone(), what);
-        match mark {
-            Some(mark) => self.0.insert(key, mark.clone()) != Some(mark),
-            None => {
-                self.0.remove(&key);
-                false
-            }
-        }
+        let Some(mark) = mark else {
+            self.0.remove(&key);
+            return false;
+        };
+        self.0.insert(key, mark.clone()) != Some(mark)
     }
 
     fn forget_gone(&mut self, processes: &[Neighbour]) {

@@ -18,7 +18,10 @@ fn stored(dir: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             stored(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "json") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
             found.push(path);
         }
     }
@@ -26,18 +29,23 @@ fn stored(dir: &Path, found: &mut Vec<PathBuf>) {
 
 fn histories() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    stored(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/histories"), &mut found);
+    stored(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/histories"),
+        &mut found,
+    );
     found.sort();
     found
 }
 
 fn replayer() -> WorkflowReplayer {
-    let options = WorkflowReplayerOptions::new()
+    let mut options = WorkflowReplayerOptions::new().build();
+    options
         .register_workflow::<ProcessLifecycle>()
-        .and_then(|options| options.register_workflow::<ProcessRollout>())
-        .and_then(|options| options.register_workflow::<ProcessDrain>())
         .expect("registration")
-        .build();
+        .register_workflow::<ProcessRollout>()
+        .expect("registration")
+        .register_workflow::<ProcessDrain>()
+        .expect("registration");
     WorkflowReplayer::new(options).expect("replayer")
 }
 
@@ -68,7 +76,11 @@ async fn a_history_of_other_code_is_refused() {
         .into_iter()
         .find(|path| path.to_string_lossy().contains("ProcessRollout"))
         .expect("a rollout");
-    let other = fs::read_to_string(path).expect("a file").replace("wait-serving", "wait-something");
-    let why = replay(other.as_bytes()).await.expect_err("it must not replay");
+    let other = fs::read_to_string(path)
+        .expect("a file")
+        .replace("wait-serving", "wait-something");
+    let why = replay(other.as_bytes())
+        .await
+        .expect_err("it must not replay");
     assert!(why.contains("TMPRL1100"), "{why}");
 }

@@ -148,7 +148,11 @@ async fn a_new_process_finds_objects_of_one_whose_finalizer_was_removed_by_hand(
         .await?;
     env.wait_gone("l2o").await?;
     env.apply(&manifest(env, "l2o", "v1")).await?;
-    let again = process_operator_harness::Operator::start(env, Default::default()).await?;
+    let again = process_operator_harness::Operator::start(
+        env,
+        process_operator_harness::OperatorOptions::default(),
+    )
+    .await?;
     second_serves(&scene, &first).await?;
     scene
         .invariants

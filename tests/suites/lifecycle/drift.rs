@@ -108,7 +108,7 @@ async fn a_restart_asked_for_with_kubectl_stays() -> Result<()> {
     let env = &scene.env;
     let name = wait_deployment(env, "v1").await?.name_any();
     let pods = |pods: Vec<k8s_openapi::api::core::v1::Pod>| -> Vec<_> {
-        pods.iter().filter_map(|pod| pod.uid()).collect()
+        pods.iter().filter_map(kube::ResourceExt::uid).collect()
     };
     let before = pods(env.pods("l2o").await?);
     env.kubectl(&["rollout", "restart", &format!("deployment/{name}")], "")?;

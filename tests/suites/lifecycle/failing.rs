@@ -23,7 +23,7 @@ async fn fails(
         .pods("l2o")
         .await?
         .iter()
-        .filter_map(|pod| pod.uid())
+        .filter_map(kube::ResourceExt::uid)
         .collect();
     change["spec"]["rollout"] = json!({ "progressDeadlineSeconds": deadline });
     env.patch("l2o", &change).await?;
@@ -61,7 +61,7 @@ async fn fails(
         .pods("l2o")
         .await?
         .iter()
-        .filter_map(|pod| pod.uid())
+        .filter_map(kube::ResourceExt::uid)
         .collect();
     ensure!(
         pods.iter().all(|uid| left.contains(uid)),

@@ -26,6 +26,9 @@ pub struct Observation {
     pub settings: Settings,
     /// Ids of open children, asked for only when a lifecycle starts with an empty memory.
     pub children: Vec<String>,
+    /// `status.history` as published, and by which run; read only when a lifecycle starts with an
+    /// empty memory.
+    pub history: (String, Vec<super::Transition>),
     /// The look failed; nothing else in here can be relied on.
     pub failure: Option<StepFailure>,
 }

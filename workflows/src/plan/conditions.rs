@@ -44,6 +44,23 @@ impl Verdict {
                     message,
                 ),
                 condition(ConditionType::Reconciling, true, Reason::Deleting, message),
+                // The rest too: what is left out of an apply is given up, and a condition of which
+                // the watcher holds only a part would then make the whole status invalid.
+                condition(ConditionType::Degraded, false, Reason::Deleting, message),
+                condition(
+                    ConditionType::DefinitionResolved,
+                    true,
+                    Reason::OpaqueReference,
+                    "",
+                ),
+                condition(
+                    ConditionType::TemporalReachable,
+                    true,
+                    Reason::TemporalReachable,
+                    "",
+                ),
+                condition(ConditionType::Draining, false, Reason::Deleting, message),
+                condition(ConditionType::Stalled, false, Reason::Deleting, message),
             ],
             phase: "Deleting",
         }

@@ -121,6 +121,10 @@ fn decide(
         return delete(state, key, run_id, seen, process, now);
     }
     let mut plan = Plan::default();
+    // What this run has published itself, in a task that is now repeated, it will tell again.
+    if !state.adopted && seen.history.0 != run_id {
+        state.history.clone_from(&seen.history.1);
+    }
     versions::adopt(state, key, seen, now);
     versions::follow_routing(state, seen, now);
     for report in reports {

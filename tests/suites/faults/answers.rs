@@ -1,0 +1,226 @@
+//! The API server refuses, fails, or says nothing.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use kube::api::DeleteParams;
+use process_operator_crds::Process;
+use process_operator_faultproxy::{Action, Answer, KubeRequest, RequestMatch, RuleHandle, Verb};
+use process_operator_harness::{condition, is_settled, manifest};
+
+use crate::points;
+use crate::scenario::{Passage, Phase, Reference, at_rest, gone};
+use crate::world::{NAME, SOON, World};
+
+/// A Process in the same namespace that nothing is done to.
+const WELL: &str = "well";
+
+/// Requests about the Process of a scenario and what belongs to it.
+fn about(verb: Verb) -> RequestMatch {
+    let concerns = |request: &KubeRequest| {
+        let selected = request
+            .param("labelSelector")
+            .is_some_and(|labels| labels.ends_with(NAME));
+        request.name.starts_with(NAME) || selected
+    };
+    RequestMatch::any().verb(verb).when(concerns)
+}
+
+/// What activities do; the watcher's own watches are about all Processes at once.
+const VERBS: [Verb; 6] = [
+    Verb::Get,
+    Verb::List,
+    Verb::Create,
+    Verb::Patch,
+    Verb::Apply,
+    Verb::Delete,
+];
+
+/// F18 and F17: everything fails for one Process, and another one does not notice. Then each verb
+/// fails `times` times on the way of the first through its life.
+async fn failing(name: &str, action: Action<Answer>, times: u64) -> Result<()> {
+    let world = World::new(name).await?;
+    let env = &world.env;
+    for verb in VERBS {
+        world.kube.rule(about(verb), action.clone());
+    }
+    let process = env.apply(&manifest(env, NAME, "v1")).await?;
+    env.apply(&manifest(env, WELL, "v1")).await?;
+    env.wait_settled(WELL, "v1").await?;
+    let bad = env.api::<Process>().get(NAME).await?;
+    ensure!(
+        !is_settled(&bad, "v1"),
+        "I11: nothing can have been done for {NAME} yet"
+    );
+    world.kube.clear_rules();
+
+    let few = || VERBS.map(|verb| world.kube.rule(about(verb).first(times), action.clone()));
+    let mut all: Vec<RuleHandle> = few().to_vec();
+    at_rest(&world, "v1").await?;
+    world.kube.clear_rules();
+    all.extend(few());
+    env.set_tag(NAME, "v2").await?;
+    at_rest(&world, "v2").await?;
+    world.hold().await?;
+    world.kube.clear_rules();
+    all.extend(few());
+    env.api::<Process>()
+        .delete(NAME, &DeleteParams::default())
+        .await?;
+    gone(&world, &process).await?;
+    for (n, verb) in VERBS.iter().enumerate() {
+        let hits: u64 = all
+            .iter()
+            .skip(n)
+            .step_by(VERBS.len())
+            .map(RuleHandle::hits)
+            .sum();
+        ensure!(hits > 0, "{verb} was never disturbed");
+    }
+    // What passes by itself asks nobody to act.
+    for state in world.observer.states() {
+        let (stalled, reason, message) = condition(&state, "Stalled");
+        ensure!(stalled != "True", "Stalled: {reason} {message}");
+    }
+    let well = env.api::<Process>().get(WELL).await?;
+    ensure!(is_settled(&well, "v1"), "I11: {WELL} is as it was");
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_requests() -> Result<()> {
+    let answer = Answer::too_many_requests().retry_after(Duration::from_secs(1));
+    failing("f17", Action::Answer(answer), 2).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_unavailable() -> Result<()> {
+    failing("f18u", Action::Answer(Answer::status(503)), 2).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_reset() -> Result<()> {
+    failing("f18r", Action::Reset, 2).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_at_all() -> Result<()> {
+    failing("f18h", Action::Hang(None), 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn internal_error() -> Result<()> {
+    if points::complete("internal_error") {
+        failing("f18i", Action::Answer(Answer::status(500)), 2).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_a_load_balancer() -> Result<()> {
+    if points::complete("the_page_of_a_load_balancer") {
+        let page = Answer::raw(502, "text/html", "<html>Bad Gateway</html>");
+        failing("f18g", Action::Answer(page), 2).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_of_what_was_done_all_the_same() -> Result<()> {
+    if points::complete("a_timeout_of_what_was_done_all_the_same") {
+        failing("f18t", Action::AnswerAfter(Answer::status(504)), 2).await?;
+    }
+    Ok(())
+}
+
+/// F16: every kind of write meets one conflict.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_conflict_for_each_kind_of_write_changes_nothing() -> Result<()> {
+    let reference = Reference::get().await?;
+    let mut passage = Passage::new(World::new("f16").await?);
+    for phase in Phase::ALL {
+        let writes = reference.writes.iter().filter(|(of, _)| *of == phase);
+        let mut rules = Vec::new();
+        for kind in writes.flat_map(|(_, report)| report.grouped().into_keys()) {
+            // An Event that is there already is as good as recorded.
+            if kind.resource.starts_with("events") {
+                continue;
+            }
+            let (resource, subresource) = (kind.resource.clone(), kind.subresource.clone());
+            let one = passage
+                .world
+                .writes()
+                .verb(kind.verb)
+                .resource(&resource)
+                .subresource(&subresource)
+                .first(1);
+            rules.push((
+                kind,
+                passage
+                    .world
+                    .kube
+                    .rule(one, Action::Answer(Answer::conflict())),
+            ));
+        }
+        let picture = passage.calm(phase).await?;
+        reference.check(phase, &picture)?;
+        for (kind, rule) in rules {
+            ensure!(rule.hits() == 1, "{phase}: {kind} met no conflict");
+        }
+        passage.world.kube.clear_rules();
+        if phase == Phase::Roll {
+            passage.world.hold().await?;
+        }
+    }
+    passage.world.finish().await
+}
+
+/// F16: nothing but conflicts for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicts_for_a_while_are_explained_and_cause_no_storm() -> Result<()> {
+    const WHILE: Duration = Duration::from_secs(20);
+    let world = World::new("f16w").await?;
+    let env = &world.env;
+    let conflicts = |of: RequestMatch| {
+        world
+            .kube
+            .rule(of.lasting(WHILE), Action::Answer(Answer::conflict()))
+    };
+    let process = env.apply(&manifest(env, NAME, "v1")).await?;
+    at_rest(&world, "v1").await?;
+
+    let applies = conflicts(world.writes().resource("deployments"));
+    env.set_tag(NAME, "v2").await?;
+    env.wait_process(NAME, "the conflict is explained", SOON, |process| {
+        let (degraded, reason, message) = condition(process, "Degraded");
+        degraded == "True" && reason == "Conflict" && !message.is_empty()
+    })
+    .await?;
+    at_rest(&world, "v2").await?;
+    calm(&applies)?;
+    ensure!(
+        !world.observer.said("Ready", "False", "Conflict"),
+        "v1 serves all the while"
+    );
+
+    let statuses = conflicts(world.writes().subresource("status"));
+    env.set_tag(NAME, "v3").await?;
+    at_rest(&world, "v3").await?;
+    calm(&statuses)?;
+    world.hold().await?;
+
+    let finalizer = conflicts(world.writes().resource("processes").subresource(""));
+    env.api::<Process>()
+        .delete(NAME, &DeleteParams::default())
+        .await?;
+    gone(&world, &process).await?;
+    calm(&finalizer)?;
+    world.finish().await
+}
+
+/// Back-off kept the number of tries small.
+fn calm(rule: &RuleHandle) -> Result<()> {
+    let hits = rule.hits();
+    ensure!((2..=60).contains(&hits), "{hits} conflicts in a while");
+    Ok(())
+}

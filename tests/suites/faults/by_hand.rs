@@ -1,0 +1,105 @@
+//! F26: a person ends the lifecycle in the Temporal UI in the middle of a roll.
+
+use anyhow::{Context as _, Result, ensure};
+use kube::ResourceExt as _;
+use kube::api::DeleteParams;
+use process_operator_crds::Process;
+use process_operator_harness::{Env, lifecycle_id, manifest, until};
+use serde_json::json;
+
+use crate::scenario::{at_rest, gone};
+use crate::world::{NAME, SOON, World};
+
+async fn ended(name: &str, end: impl AsyncFn(&Env, &str) -> Result<()>) -> Result<()> {
+    let world = World::new(name).await?;
+    let env = &world.env;
+    let process = env.apply(&manifest(env, NAME, "v1")).await?;
+    at_rest(&world, "v1").await?;
+    let id = lifecycle_id(&process);
+    let first = run(env, &id).await?;
+    let transitions = transitions(env).await?;
+
+    // v2 takes its time, so that the roll is under way.
+    env.patch(
+        NAME,
+        &json!({ "spec": {
+            "image": "localhost/process-example-worker:v2",
+            "worker": { "env": [{ "name": "START_DELAY_MS", "value": "4000" }] },
+        } }),
+    )
+    .await?;
+    until("v2 is being rolled out", SOON, async || {
+        ensure!(env.deployments(NAME).await?.len() == 2, "one Deployment");
+        Ok(())
+    })
+    .await?;
+    let rollouts = id.replacen("process/", "rollout/", 1);
+    end(env, &id).await?;
+
+    until("another run of the lifecycle", SOON, async || {
+        ensure!(run(env, &id).await? != first, "none yet");
+        Ok(())
+    })
+    .await?;
+    let live = env.api::<Process>().get(NAME).await?;
+    ensure!(
+        live.metadata.deletion_timestamp.is_none() && !live.finalizers().is_empty(),
+        "ending is not deleting"
+    );
+    at_rest(&world, "v2").await?;
+    ensure!(env.deployments(NAME).await?.len() == 1, "v1 is retired");
+    let tried = env.workflows(&format!("{rollouts}/v2-")).await?;
+    ensure!(
+        tried.len() == 1,
+        "the rollout under way was taken over: {tried:?}"
+    );
+    let now = self::transitions(env).await?;
+    ensure!(
+        now.starts_with(&transitions),
+        "status.history was lost: {transitions:?} -> {now:?}"
+    );
+    world.hold().await?;
+    env.api::<Process>()
+        .delete(NAME, &DeleteParams::default())
+        .await?;
+    gone(&world, &process).await?;
+    world.finish().await
+}
+
+/// Run id of the open run, if there is one.
+async fn run(env: &Env, id: &str) -> Result<String> {
+    let query = format!("WorkflowId = '{id}' AND ExecutionStatus = 'Running'");
+    let open = env.temporal.list(&env.control, &query).await?;
+    let open = open.into_iter().find_map(|info| info.execution);
+    Ok(open.context("no open run")?.run_id)
+}
+
+async fn transitions(env: &Env) -> Result<Vec<String>> {
+    let status = env
+        .api::<Process>()
+        .get(NAME)
+        .await?
+        .status
+        .unwrap_or_default();
+    Ok(status
+        .history
+        .into_iter()
+        .map(|entry| format!("{} {:?}", entry.what, entry.build_id))
+        .collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lifecycle_terminated_during_a_roll_is_started_again() -> Result<()> {
+    ended("f26term", async |env, id| {
+        env.temporal.terminate(&env.control, id).await
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lifecycle_cancelled_during_a_roll_is_started_again_and_deletes_nothing() -> Result<()> {
+    ended("f26cancel", async |env, id| {
+        env.temporal.cancel(&env.control, id).await
+    })
+    .await
+}

@@ -1,0 +1,17 @@
+//! The operator among faults: it is killed at every point, lied to, refused, and left alone, and in
+//! the end the world is as if nothing had been.
+//!
+//! Every world has its own namespaces, its own proxies before kube-apiserver and Temporal, and its
+//! own operator. `FAULTS=complete` tries every injection point, `FAULT_POINT=n` a single one.
+
+mod answers;
+mod by_hand;
+mod kill_points;
+mod observer;
+mod picture;
+mod points;
+mod scenario;
+mod signals;
+mod temporal_away;
+mod views;
+mod world;

@@ -1,0 +1,304 @@
+//! The scenario that faults are injected into: a Process is created, gets another image, is deleted.
+//! Each of the three phases ends with a world at rest, so that a fault in one is over before the next.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use kube::api::DeleteParams;
+use process_operator_crds::Process;
+use process_operator_faultproxy::{RuleHandle, WriteReport};
+use process_operator_harness::{is_settled, lifecycle_id, manifest, until};
+use temporalio_common::protos::temporal::api::enums::v1::EventType;
+use tokio::sync::OnceCell;
+
+use crate::picture::Picture;
+use crate::world::{NAME, SOON, World};
+
+/// A part of a Process's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Create,
+    Roll,
+    Delete,
+}
+
+impl Phase {
+    pub(crate) const ALL: [Self; 3] = [Self::Create, Self::Roll, Self::Delete];
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Create => "create",
+            Self::Roll => "roll",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+/// Installs the fault of a run in a phase.
+pub(crate) type Arm = fn(&World, Phase, u64) -> RuleHandle;
+
+/// One way through the scenario.
+pub(crate) struct Passage {
+    pub(crate) world: World,
+    process: Option<Process>,
+}
+
+impl Passage {
+    pub(crate) fn new(world: World) -> Self {
+        Self {
+            world,
+            process: None,
+        }
+    }
+
+    /// What a user does.
+    async fn ask(&mut self, phase: Phase) -> Result<()> {
+        let env = &self.world.env;
+        match phase {
+            Phase::Create => self.process = Some(env.apply(&manifest(env, NAME, "v1")).await?),
+            Phase::Roll => drop(env.set_tag(NAME, "v2").await?),
+            Phase::Delete => {
+                let api = env.api::<Process>();
+                api.delete(NAME, &DeleteParams::default()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn reached(&self, phase: Phase) -> Result<()> {
+        match phase {
+            Phase::Create => at_rest(&self.world, "v1").await,
+            Phase::Roll => at_rest(&self.world, "v2").await,
+            Phase::Delete => gone(&self.world, self.process()?).await,
+        }
+    }
+
+    fn process(&self) -> Result<&Process> {
+        self.process.as_ref().context("created in the first phase")
+    }
+
+    /// A phase without a fault.
+    pub(crate) async fn calm(&mut self, phase: Phase) -> Result<Picture> {
+        self.ask(phase).await?;
+        self.reached(phase).await?;
+        Picture::take(&self.world, self.process()?).await
+    }
+
+    /// Looks at the end of a phase once more.
+    pub(crate) async fn again(&self, phase: Phase) -> Result<Picture> {
+        self.reached(phase).await?;
+        Picture::take(&self.world, self.process()?).await
+    }
+
+    /// A phase in which the operator dies at the armed point, if the phase comes to it, and is
+    /// started again at once. Tells what was hit.
+    pub(crate) async fn killed(
+        &mut self,
+        phase: Phase,
+        n: u64,
+        arm: Arm,
+    ) -> Result<(Option<String>, Picture)> {
+        let rule = arm(&self.world, phase, n);
+        self.ask(phase).await?;
+        let hit = tokio::select! {
+            done = self.reached(phase) => { done?; false }
+            hit = rule.wait_done(1, SOON) => { hit?; true }
+        };
+        rule.remove();
+        let hit = if hit {
+            self.world.start(true).await?;
+            self.reached(phase).await?;
+            Some(what(&self.world, &rule))
+        } else {
+            None
+        };
+        Ok((hit, Picture::take(&self.world, self.process()?).await?))
+    }
+}
+
+/// The request that a rule was applied to.
+fn what(world: &World, rule: &RuleHandle) -> String {
+    let kube = world.kube.records(..);
+    let kube = kube.iter().find(|record| record.rule == Some(rule.id()));
+    let temporal = world.temporal.records(..);
+    let temporal = temporal
+        .iter()
+        .find(|record| record.rule == Some(rule.id()));
+    let kube = kube.map(|record| {
+        let request = &record.request;
+        let sub = if request.subresource.is_empty() {
+            ""
+        } else {
+            "/"
+        };
+        format!(
+            "{} {}{sub}{}",
+            request.verb, request.resource, request.subresource
+        )
+    });
+    kube.or_else(|| temporal.map(|record| record.request.method.clone()))
+        .unwrap_or_default()
+}
+
+/// Settled on a version, and no workflow has a task or child open: nothing more will be written,
+/// Events that follow the status included.
+pub(crate) async fn at_rest(world: &World, version: &str) -> Result<()> {
+    let env = &world.env;
+    until(
+        &format!("settled on {version} and at rest"),
+        SOON,
+        async || {
+            let process = env.api::<Process>().get(NAME).await?;
+            ensure!(
+                is_settled(&process, version),
+                "status: {}",
+                serde_json::to_string(&process.status)?
+            );
+            idle(world).await?;
+            // What the last task wrote may be newer than the first look.
+            let after = env.api::<Process>().get(NAME).await?;
+            ensure!(
+                after.metadata.resource_version == process.metadata.resource_version,
+                "still changing"
+            );
+            Ok(())
+        },
+    )
+    .await
+}
+
+/// Only lifecycles are open, and the last task of each is completed.
+async fn idle(world: &World) -> Result<()> {
+    let env = &world.env;
+    for open in env
+        .temporal
+        .list(&env.control, "ExecutionStatus = 'Running'")
+        .await?
+    {
+        let id = open
+            .execution
+            .map(|execution| execution.workflow_id)
+            .unwrap_or_default();
+        ensure!(id.starts_with("process/"), "{id} is open");
+        let history = env.temporal.history(&env.control, &id).await?;
+        let last = history
+            .iter()
+            .map(temporalio_common::protos::temporal::api::history::v1::HistoryEvent::event_type)
+            .rfind(|kind| kind.as_str_name().contains("WORKFLOW_TASK"));
+        ensure!(
+            last == Some(EventType::WorkflowTaskCompleted),
+            "{id} is at work: {last:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Gone with everything that was made for it: its lifecycle is closed and Temporal has no record.
+pub(crate) async fn gone(world: &World, process: &Process) -> Result<()> {
+    let env = &world.env;
+    until("the Process is gone", SOON, async || {
+        ensure!(
+            env.api::<Process>().get_opt(NAME).await?.is_none(),
+            "still there"
+        );
+        let left = env.deployments(NAME).await?.len();
+        ensure!(left == 0, "{left} Deployments left");
+        Ok(())
+    })
+    .await?;
+    env.temporal
+        .wait_closed(&env.control, &lifecycle_id(process), SOON)
+        .await?;
+    let name = format!("{}/{NAME}", env.namespace);
+    let record = env.temporal.worker_deployment(&env.apps, &name).await?;
+    ensure!(record.is_none(), "records of {name} are left: {record:?}");
+    Ok(())
+}
+
+/// What a run without faults does.
+pub(crate) struct Reference {
+    /// The operator's writes, by phase.
+    pub(crate) writes: Vec<(Phase, WriteReport)>,
+    /// Signals that the watcher sent, by phase.
+    pub(crate) signals: Vec<(Phase, u64)>,
+    pictures: Vec<Picture>,
+}
+
+impl Reference {
+    /// The learning run, once for the whole suite.
+    pub(crate) async fn get() -> Result<&'static Self> {
+        static LEARNED: OnceCell<Reference> = OnceCell::const_new();
+        LEARNED.get_or_try_init(Self::learn).await
+    }
+
+    async fn learn() -> Result<Self> {
+        let started = Instant::now();
+        let mut passage = Passage::new(World::new("learn").await?);
+        let mut learned = Self {
+            writes: Vec::new(),
+            signals: Vec::new(),
+            pictures: Vec::new(),
+        };
+        for phase in Phase::ALL {
+            let world = &passage.world;
+            let (mark, rpcs) = (world.kube.mark(), world.temporal.mark());
+            learned.pictures.push(passage.calm(phase).await?);
+            if phase == Phase::Roll {
+                passage.world.hold().await?;
+            }
+            let world = &passage.world;
+            let mut report = world.kube.writes(mark..);
+            report
+                .writes
+                .retain(|write| write.namespace == world.env.namespace);
+            let signals = world.temporal.count(rpcs.., |record| {
+                record.request.method == "SignalWithStartWorkflowExecution"
+            });
+            learned.writes.push((phase, report));
+            learned.signals.push((phase, signals as u64));
+        }
+        passage.world.finish().await?;
+        learned.print(started.elapsed());
+        Ok(learned)
+    }
+
+    fn print(&self, took: Duration) {
+        let total: usize = self.writes.iter().map(|(_, report)| report.len()).sum();
+        println!(
+            "learning run: {total} writes without faults, {} s",
+            took.as_secs()
+        );
+        for ((phase, report), (_, signals)) in self.writes.iter().zip(&self.signals) {
+            println!("{phase}: {signals} signals, {report}");
+        }
+    }
+
+    /// The most writes of a phase that fulfil a condition.
+    pub(crate) fn most(
+        &self,
+        wanted: impl Fn(&process_operator_faultproxy::WriteRecord) -> bool,
+    ) -> u64 {
+        let count = |report: &WriteReport| {
+            report.writes.iter().filter(|write| wanted(write)).count() as u64
+        };
+        self.writes
+            .iter()
+            .map(|(_, report)| count(report))
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// Compares the end of a phase.
+    pub(crate) fn check(&self, phase: Phase, picture: &Picture) -> Result<()> {
+        let at = Phase::ALL
+            .iter()
+            .position(|one| *one == phase)
+            .unwrap_or_default();
+        picture
+            .same_as(&self.pictures[at])
+            .with_context(|| format!("after {phase}"))
+    }
+}
