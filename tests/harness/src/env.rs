@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
+use process_operator_crds::Process;
 use process_operator_faultproxy::audit::AuditLog;
 use process_operator_tests::testbed::Testbed;
 use tokio::sync::OnceCell;
@@ -130,6 +131,18 @@ impl Env {
     /// Deletes the namespace. Called at the end of a test that passed; one that failed leaves its
     /// world to be looked at.
     pub async fn remove(self) -> Result<()> {
+        // The operator ends with the test: nobody would take the finalizers off, and the namespace
+        // would stay for ever.
+        let processes: Api<Process> = self.api();
+        processes
+            .delete_collection(&DeleteParams::default(), &ListParams::default())
+            .await?;
+        let bare = Patch::Merge(serde_json::json!({ "metadata": { "finalizers": null } }));
+        for process in processes.list(&ListParams::default()).await? {
+            let name = process.metadata.name.unwrap_or_default();
+            // The operator may have been faster.
+            let _ = processes.patch(&name, &PatchParams::default(), &bare).await;
+        }
         let api: Api<Namespace> = Api::all(self.kube.clone());
         api.delete(&self.namespace, &DeleteParams::background())
             .await?;
