@@ -14,6 +14,8 @@ use crate::{Existing, TestArgs};
 const TESTS: &str = "process-operator-tests";
 /// Tells a suite which operator to start.
 const OPERATOR: &str = "PROCESS_OPERATOR_BINARY";
+/// How many tests of one binary run at once.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// Generates the files that are made from the Rust types. Builds only the crate
 /// of the types: the others may not compile before the files are there.
@@ -89,6 +91,11 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
             phases.run("tests", || {
                 let mut command = cargo();
                 command.args(["test", "--workspace"]).args(&args.arguments);
+                // The suites wait more than they work: more of them fit beside each other than
+                // there are cores.
+                if std::env::var_os(THREADS).is_none() {
+                    command.env(THREADS, "4");
+                }
                 command.env(OPERATOR, binary("process-operator", Profile::Dev));
                 if args.faults {
                     command.env("FAULTS", "complete");
