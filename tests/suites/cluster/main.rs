@@ -1,6 +1,11 @@
 //! Suites on a real cluster and a real Temporal server. Every test has its own namespaces and its own
 //! operator, so all run side by side.
 
+#![allow(
+    clippy::large_futures,
+    reason = "each test is one task of its own, on the heap"
+)]
+
 mod admission;
 mod recorded;
 mod rolling;

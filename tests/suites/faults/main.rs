@@ -4,6 +4,11 @@
 //! Every world has its own namespaces, its own proxies before kube-apiserver and Temporal, and its
 //! own operator. `FAULTS=complete` tries every injection point, `FAULT_POINT=n` a single one.
 
+#![allow(
+    clippy::large_futures,
+    reason = "each test is one task of its own, on the heap"
+)]
+
 mod answers;
 mod by_hand;
 mod kill_points;

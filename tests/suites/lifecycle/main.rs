@@ -1,6 +1,11 @@
 //! The life of a Process through crashes, meddling and outages, on a real cluster and a real
 //! Temporal server. Every test has its own namespaces and its own operator.
 
+#![allow(
+    clippy::large_futures,
+    reason = "each test is one task of its own, on the heap"
+)]
+
 mod blocked;
 mod byhand;
 mod crash;
