@@ -1,6 +1,6 @@
 //! Carries out steps on Kubernetes, in order, until one fails.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use process_operator_crds::{ErrorCategory, Process, names};
-use process_operator_workflows::contract::{ActInput, ActOutcome, ProcessKey, Step};
+use process_operator_workflows::contract::{ActInput, ActOutcome, ProcessKey, StatusView, Step};
 use serde_json::json;
 
 use crate::build::{deployment, hash, revision, template};
@@ -27,6 +27,9 @@ struct Scene<'a> {
     context: &'a Context,
     key: &'a ProcessKey,
     process: Arc<Process>,
+    /// The same object after our own writes, or read again after a conflict: what a status write
+    /// is fenced by.
+    latest: Mutex<Arc<Process>>,
     /// One moment for all tries of a step: what is tried again says the same.
     now: jiff::Timestamp,
 }
@@ -48,6 +51,7 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
     let scene = Scene {
         context,
         key: &input.key,
+        latest: Mutex::new(process.clone()),
         process,
         now: jiff::Timestamp::now(),
     };
@@ -145,13 +149,7 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
             delete_version(scene.context, scene.key, name, uid.as_deref()).await
         }
         Step::PublishStatus { status } => {
-            let Scene {
-                context,
-                key,
-                process,
-                now,
-            } = scene;
-            outcome.status = Some(status::publish(context, process, key, status, *now).await?);
+            outcome.status = Some(publish(scene, status).await?);
             Ok(())
         }
         Step::Event {
@@ -174,6 +172,27 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
         }
         Step::RemoveFinalizer => remove_finalizer(scene).await,
     }
+}
+
+/// Publishes status on the object last seen. After a conflict the next try is on a newer one.
+async fn publish(scene: &Scene<'_>, view: &StatusView) -> Result<String> {
+    let latest = {
+        let latest = scene.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.clone()
+    };
+    let published = status::publish(scene.context, &latest, scene.key, view, scene.now).await;
+    let Err(fault) = &published else {
+        return published;
+    };
+    if fault.category == ErrorCategory::Conflict {
+        let found = read(scene.context, scene.key).await?;
+        let Some(found) = found.filter(|found| found.uid().as_ref() == Some(&scene.key.uid)) else {
+            // Nobody is left to read it.
+            return Ok(String::new());
+        };
+        *scene.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
+    }
+    published
 }
 
 /// Untyped, so that answers about an object that does not fit the schema are understood too.
@@ -208,7 +227,11 @@ async fn patch_finalizers(scene: &Scene<'_>, present: &Process, wanted: &[String
         .patch(&scene.key.name, &params, &patch)
         .await
     {
-        Ok(_) => Ok(()),
+        Ok(patched) => {
+            let mut latest = scene.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::make_mut(&mut latest).metadata = patched.metadata;
+            Ok(())
+        }
         Err(error) => {
             let fault = Fault::from(error).about("patching the finalizer");
             match fault.category {

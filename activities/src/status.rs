@@ -34,8 +34,13 @@ pub(crate) async fn publish(
     let patch = json!({
         "apiVersion": "ameide.io/v1",
         "kind": "Process",
-        // The uid fences the write: a successor of the same name answers with a conflict.
-        "metadata": { "name": key.name, "namespace": key.namespace, "uid": key.uid },
+        // The API server ignores a uid in writes of status: only the version keeps them off a
+        // successor of the same name.
+        "metadata": {
+            "name": key.name,
+            "namespace": key.namespace,
+            "resourceVersion": process.metadata.resource_version,
+        },
         "status": mine,
     });
     let resource = kube::api::ApiResource::erase::<Process>(&());

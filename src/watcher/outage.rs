@@ -173,6 +173,8 @@ async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<(
         condition(ConditionType::TemporalReachable, false),
         condition(ConditionType::Degraded, true),
     ];
+    // The uid was looked at a moment ago; the version keeps the write off a successor.
+    let version = live.metadata.resource_version;
     let old = live
         .status
         .map(|status| status.conditions)
@@ -181,7 +183,11 @@ async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<(
     let patch = json!({
         "apiVersion": "ameide.io/v1",
         "kind": "Process",
-        "metadata": { "name": process.name, "namespace": process.namespace, "uid": process.uid },
+        "metadata": {
+            "name": process.name,
+            "namespace": process.namespace,
+            "resourceVersion": version,
+        },
         "status": { "conditions": own },
     });
     let params = PatchParams::apply(names::manager::WATCHER).force();

@@ -37,8 +37,9 @@ pub struct State {
     pub applied: BTreeMap<String, String>,
     /// Children started so far; makes their ids unique.
     pub children: u32,
-    /// Events told so far; makes their ids unique.
-    pub events: u64,
+    /// How often each Event was told by this run; makes their ids unique, together with the run's.
+    #[serde(skip)]
+    pub events: BTreeMap<String, u32>,
     /// Transitions, oldest first, at most [`State::HISTORY`].
     pub history: Vec<Transition>,
     /// The failure that is being retried, and how often it was tried.
@@ -82,11 +83,13 @@ impl State {
         self.drains.retain(|_, drain| drain.id != id);
     }
 
-    /// An id for the next Event. Made of what a repeated workflow task knows too, never of a clock:
-    /// a task that is done again after a crash must record the same Events.
-    pub fn event_id(&mut self, uid: &str, run_id: &str) -> String {
-        self.events += 1;
-        format!("{uid}/{run_id}/{}", self.events)
+    /// An id for the next Event about something. Made of what a repeated workflow task knows too,
+    /// never of a clock, nor of a place among others: a task that is done again after a crash may
+    /// find more to tell, and must tell the same again under the same ids.
+    pub fn event_id(&mut self, uid: &str, run_id: &str, about: &str) -> String {
+        let told = self.events.entry(about.to_owned()).or_default();
+        *told += 1;
+        format!("{uid}/{run_id}/{about}/{told}")
     }
 
     /// Appends to the history, dropping the oldest entry when full.

@@ -222,7 +222,7 @@ async fn turn(
     let run_id = ctx.run_id().to_owned();
     let mut plan = ctx.state_mut(|s| plan(&mut s.state, &key, &run_id, &seen, &reports, now));
     for why in &refused {
-        let id = ctx.state_mut(|s| s.state.event_id(&key.uid, &run_id));
+        let id = ctx.state_mut(|s| s.state.event_id(&key.uid, &run_id, "refused"));
         plan.steps.push(Step::Event {
             id,
             kind: EventType::Warning,

@@ -89,7 +89,7 @@ pub fn plan(
     let mut plan = decide(state, key, run_id, seen, reports, now);
     for step in &mut plan.steps {
         if let Step::Event { id, .. } = step {
-            *id = state.event_id(&key.uid, run_id);
+            *id = state.event_id(&key.uid, run_id, id);
         }
     }
     plan
@@ -367,8 +367,8 @@ pub(crate) fn note(
         format!("{build_id}: {reason}")
     };
     plan.steps.push(Step::Event {
-        // Named when the plan is complete.
-        id: String::new(),
+        // Made unique when the plan is complete.
+        id: format!("{what}/{build_id}"),
         kind: if warning {
             EventType::Warning
         } else {
