@@ -83,6 +83,11 @@ pub(crate) enum LogFormat {
 }
 
 impl Config {
+    /// Identity of this replica towards Temporal.
+    pub(crate) fn identity(&self) -> String {
+        format!("{}@process-operator", self.instance)
+    }
+
     /// Time between sweeps.
     pub(crate) fn sweep(&self) -> Duration {
         Duration::from_secs(self.sweep_seconds)

@@ -29,7 +29,7 @@ pub(crate) fn options(config: &Config) -> anyhow::Result<ConnectionOptions> {
     let (mut connection, _) =
         ClientOptions::load_from_config(LoadClientConfigProfileOptions::default())
             .map_err(|error| anyhow::anyhow!("Temporal's environment configuration: {error}"))?;
-    connection.identity = format!("{}@process-operator", config.instance);
+    connection.identity = config.identity();
     connection.connect_timeout = Some(Duration::from_secs(5));
     Ok(connection)
 }

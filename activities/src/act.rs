@@ -11,7 +11,7 @@ use process_operator_crds::{ErrorCategory, Process, names};
 use process_operator_workflows::contract::{ActInput, ActOutcome, ProcessKey, StatusView, Step};
 use serde_json::json;
 
-use crate::build::{deployment, hash, revision, template};
+use crate::build::{controls, deployment, hash, revision, template};
 use crate::context::Context;
 use crate::error::{Fault, Result};
 use crate::remove::delete_version;
@@ -83,9 +83,7 @@ async fn current(context: &Context, input: &ActInput) -> Result<Option<Arc<Proce
 /// Reads the Process. One that does not fit the present schema is read as far as its metadata goes:
 /// its status can be written and its finalizer removed all the same.
 async fn read(context: &Context, key: &ProcessKey) -> Result<Option<Process>> {
-    let resource = kube::api::ApiResource::erase::<Process>(&());
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(context.kube.clone(), &key.namespace, &resource);
+    let api = context.processes(&key.namespace);
     let Some(object) = api.get_opt(&key.name).await? else {
         return Ok(None);
     };
@@ -195,12 +193,6 @@ async fn publish(scene: &Scene<'_>, view: &StatusView) -> Result<String> {
     published
 }
 
-/// Untyped, so that answers about an object that does not fit the schema are understood too.
-fn processes(scene: &Scene<'_>) -> Api<DynamicObject> {
-    let resource = kube::api::ApiResource::erase::<Process>(&());
-    Api::namespaced_with(scene.context.kube.clone(), &scene.key.namespace, &resource)
-}
-
 /// JSON patch with a test of the uid, so that a successor of the same name is never written to.
 async fn patch_finalizers(scene: &Scene<'_>, present: &Process, wanted: &[String]) -> Result<()> {
     let before = present.finalizers();
@@ -223,7 +215,9 @@ async fn patch_finalizers(scene: &Scene<'_>, present: &Process, wanted: &[String
         field_manager: Some(names::manager::OPERATOR.into()),
         ..PatchParams::default()
     };
-    match processes(scene)
+    match scene
+        .context
+        .processes(&scene.key.namespace)
         .patch(&scene.key.name, &params, &patch)
         .await
     {
@@ -329,11 +323,7 @@ async fn apply_version(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<String
 }
 
 pub(crate) fn claim(found: &Deployment, key: &ProcessKey) -> Result<String> {
-    let ours = found
-        .owner_references()
-        .iter()
-        .any(|owner| owner.controller == Some(true) && owner.uid == key.uid);
-    if ours {
+    if controls(key, found.owner_references()) {
         return Ok(found.uid().unwrap_or_default());
     }
     Err(Fault::new(

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use process_operator_crds::names::ProcessKey;
 use tokio::sync::watch;
 
 /// An owned Deployment as last seen.
@@ -68,6 +69,17 @@ pub struct Neighbour {
     pub outage_shown: bool,
     /// `metadata.resourceVersion`, as an opaque mark of this state.
     pub resource_version: String,
+}
+
+impl Neighbour {
+    /// Its key.
+    pub fn key(&self) -> ProcessKey {
+        ProcessKey {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -214,6 +226,11 @@ impl Cache {
     /// All Processes.
     pub fn processes(&self) -> Vec<Neighbour> {
         self.lock().processes.values().cloned().collect()
+    }
+
+    /// How many Processes there are.
+    pub fn process_count(&self) -> usize {
+        self.lock().processes.len()
     }
 
     /// All Processes on one queue, but for one uid.

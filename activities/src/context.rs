@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kube::Api;
+use kube::api::ApiResource;
+use kube::core::DynamicObject;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{ProcessKey, Settings};
 use temporalio_client::Connection;
@@ -93,6 +96,13 @@ impl Context {
     pub(crate) fn count(&self, fault: Fault) -> Fault {
         (self.faults)(fault.category.metric_label());
         fault
+    }
+
+    /// Processes of a namespace, untyped: one that does not fit the present schema can be read,
+    /// corrected and deleted too.
+    pub(crate) fn processes(&self, namespace: &str) -> Api<DynamicObject> {
+        let resource = ApiResource::erase::<Process>(&());
+        Api::namespaced_with(self.kube.clone(), namespace, &resource)
     }
 
     /// Identity under which routing of a Process is changed.

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use process_operator_crds::Process;
+use process_operator_crds::conditions::truncate;
 use process_operator_workflows::contract::EventType;
 
 use crate::build::hash;
@@ -42,7 +43,7 @@ pub(crate) async fn record(
         reporting_instance: Some(context.instance.clone()),
         action: Some(action.to_owned()),
         reason: Some(reason.to_owned()),
-        note: Some(cut(note).to_owned()),
+        note: Some(truncate(note, NOTE).to_owned()),
         type_: Some(match kind {
             EventType::Normal => "Normal".into(),
             EventType::Warning => "Warning".into(),
@@ -68,8 +69,4 @@ pub(crate) async fn record(
         }
         Err(error) => Err(Fault::from(error).about("recording an Event")),
     }
-}
-
-fn cut(note: &str) -> &str {
-    &note[..note.floor_char_boundary(NOTE.min(note.len()))]
 }

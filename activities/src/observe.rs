@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use kube::api::ListParams;
-use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use process_operator_crds::{ErrorCategory, Process, names};
 use process_operator_workflows::contract::{
     DeploymentView, Observation, ObserveInput, ProcessKey, ProcessView, Routing, VersionView,
 };
 
-use crate::build::{deployment, revision};
+use crate::build::{controls, deployment, revision};
 use crate::cache::Neighbour;
 use crate::context::Context;
 use crate::error::{Fault, Result};
@@ -134,9 +133,7 @@ async fn read_process(
     context: &Context,
     key: &ProcessKey,
 ) -> Result<Option<std::result::Result<Process, Unreadable>>> {
-    let resource = kube::api::ApiResource::erase::<Process>(&());
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(context.kube.clone(), &key.namespace, &resource);
+    let api = context.processes(&key.namespace);
     let Some(object) = api.get_opt(&key.name).await? else {
         return Ok(None);
     };
@@ -166,7 +163,6 @@ async fn read_process(
 
 fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
     let spec = &process.spec;
-    let status = process.status.as_ref();
     let version = names::Version::new(&key.name, spec)
         .map_err(|error| Fault::new(ErrorCategory::InvalidSpec, format!("spec: {error}")))?;
     Ok(ProcessView {
@@ -184,10 +180,6 @@ fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
         deployment_name: version.deployment_name,
         build_id: version.build_id.to_string(),
         progress_deadline_seconds: i64::from(spec.rollout.progress_deadline_seconds),
-        had_lifecycle: status.is_some_and(|status| status.workflow.is_some()),
-        published_current: status
-            .and_then(|status| status.current_version.as_ref())
-            .map(|version| version.build_id.clone()),
     })
 }
 
@@ -206,7 +198,7 @@ fn collect(
         let Some(kept) = revision::kept(&stored) else {
             continue;
         };
-        if !is_owned(stored.metadata.owner_references.as_deref(), key) {
+        if !controls(key, stored.owner_references()) {
             continue;
         }
         let name = stored.name_any();
@@ -239,19 +231,9 @@ fn collect(
     seen.versions = versions;
 }
 
-fn is_owned(
-    owners: Option<&[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference]>,
-    key: &ProcessKey,
-) -> bool {
-    owners
-        .into_iter()
-        .flatten()
-        .any(|owner| owner.controller == Some(true) && owner.uid == key.uid)
-}
-
 fn deployment_view(live: &Deployment, key: &ProcessKey, adopt: bool) -> Option<DeploymentView> {
     let seen = workload(live)?;
-    let owned = is_owned(live.metadata.owner_references.as_deref(), key) || adopt && orphaned(live);
+    let owned = controls(key, live.owner_references()) || adopt && orphaned(live);
     Some(DeploymentView {
         foreign: !owned,
         uid: seen.uid,

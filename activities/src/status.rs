@@ -1,10 +1,8 @@
 //! Publishes status, only when it says something else than before.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::Api;
 use kube::api::{Patch, PatchParams};
-use kube::core::DynamicObject;
-use process_operator_crds::conditions::{merge_conditions, own_conditions};
+use process_operator_crds::conditions::{merge_conditions, own_conditions, truncate};
 use process_operator_crds::status::{
     DrainingVersion, HistoryEntry, ProcessStatus, VersionStatus as Published, WorkflowRef,
 };
@@ -43,11 +41,9 @@ pub(crate) async fn publish(
         },
         "status": mine,
     });
-    let resource = kube::api::ApiResource::erase::<Process>(&());
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(context.kube.clone(), &key.namespace, &resource);
     let params = PatchParams::apply(names::manager::OPERATOR).force();
-    match api
+    match context
+        .processes(&key.namespace)
         .patch_status(&key.name, &params, &Patch::Apply(&patch))
         .await
     {
@@ -114,8 +110,8 @@ fn draining(view: &VersionStatus) -> DrainingVersion {
 
 fn history(transition: &Transition) -> HistoryEntry {
     let some = |text: &str, most: usize| {
-        let cut = &text[..text.floor_char_boundary(most.min(text.len()))];
-        Some(cut.to_owned()).filter(|cut| !cut.is_empty())
+        let cut = truncate(text, most);
+        (!cut.is_empty()).then(|| cut.to_owned())
     };
     HistoryEntry {
         time: Time(transition.time),

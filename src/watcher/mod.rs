@@ -65,6 +65,14 @@ struct Shared {
 }
 
 impl Shared {
+    /// Waits until the first lists of both kinds are complete in all watched namespaces. `false`
+    /// when the watch has ended before.
+    async fn listed(&self) -> bool {
+        let wanted = 2 * self.config.watch_namespaces.len().max(1);
+        let mut lists = self.lists.subscribe();
+        lists.wait_for(|lists| *lists >= wanted).await.is_ok()
+    }
+
     /// Waits for the first connection.
     async fn link(&self) -> Option<Link> {
         let mut connection = self.connection.clone();

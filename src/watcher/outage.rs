@@ -16,7 +16,7 @@ use kube::{Api, ResourceExt as _};
 use process_operator_activities::cache::Neighbour;
 use process_operator_crds::conditions::{NewCondition, own_conditions};
 use process_operator_crds::{ConditionType, Process, Reason, names};
-use process_operator_workflows::contract::{ChangeKind, Changed, ProcessKey};
+use process_operator_workflows::contract::{ChangeKind, Changed};
 use serde_json::json;
 
 use super::Shared;
@@ -207,13 +207,8 @@ fn recovered(shared: &Shared) {
         .filter(|process| process.outage_shown)
     {
         Metrics::count_kind(&shared.metrics.sweep_findings, "outage over");
-        let key = ProcessKey {
-            namespace: process.namespace,
-            name: process.name,
-            uid: process.uid,
-        };
         shared.signaler.send(
-            &key,
+            &process.key(),
             "outage",
             &process.resource_version,
             Changed::new(ChangeKind::Recovered, "Temporal answers again"),

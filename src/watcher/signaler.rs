@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use process_operator_activities::build::hash;
 use process_operator_workflows::contract::{
     Changed, LifecycleInput, ProcessKey, QUEUE_MAIN, SA_NAME, SA_NAMESPACE, SIGNAL_CHANGED,
     TYPE_LIFECYCLE,
 };
-use sha2::{Digest as _, Sha256};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{Code, IntoRequest, Status};
 use temporalio_common::protos::coresdk::AsJsonPayloadExt;
@@ -81,7 +81,7 @@ impl Signaler {
             inner: Arc::new(Inner {
                 connection,
                 namespace: config.temporal_namespace.clone(),
-                identity: format!("{}@process-operator", config.instance),
+                identity: config.identity(),
                 metrics,
                 slots: Semaphore::new(CONCURRENT),
                 queue: Mutex::default(),
@@ -103,16 +103,9 @@ impl Signaler {
             "{}\n{object_uid}\n{resource_version}\n{}",
             key.uid, changed.kind
         );
-        let digest = Sha256::digest(text.as_bytes());
-        let request_id = digest.iter().take(16).fold(String::new(), |mut id, byte| {
-            use std::fmt::Write as _;
-            // Writing to a String cannot fail.
-            let _ = write!(id, "{byte:02x}");
-            id
-        });
         self.enqueue(Delivery {
             key: key.clone(),
-            request_id,
+            request_id: hash::prefix(text.as_bytes(), 16),
             changed,
             start: true,
             seen: Instant::now(),

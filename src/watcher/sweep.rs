@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use process_operator_activities::cache::Neighbour;
 use process_operator_crds::Reason;
-use process_operator_workflows::contract::{
-    ChangeKind, Changed, MEMO_DIGEST, ProcessKey, TYPE_LIFECYCLE,
-};
+use process_operator_workflows::contract::{ChangeKind, Changed, MEMO_DIGEST, TYPE_LIFECYCLE};
 use process_operator_workflows::plan::{DeploymentMark, digest};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{Code, IntoRequest, Status};
@@ -28,9 +26,7 @@ const YOUNG: Duration = Duration::from_secs(10);
 
 /// Sweeps for ever: once when both sides are there, then at the configured interval.
 pub(crate) async fn run(shared: Shared) {
-    let mut lists = shared.lists.subscribe();
-    let wanted = 2 * shared.config.watch_namespaces.len().max(1);
-    if lists.wait_for(|lists| *lists >= wanted).await.is_err() {
+    if !shared.listed().await {
         return;
     }
     let Some(link) = shared.link().await else {
@@ -94,7 +90,7 @@ async fn sweep(shared: &Shared, link: &Link, first: bool, told: &mut Told) -> Re
     let processes = shared.cache.processes();
     told.forget_gone(&processes);
     for process in &processes {
-        let id = key(process).lifecycle().to_string();
+        let id = process.key().lifecycle().to_string();
         let age = jiff::Timestamp::now().duration_since(process.created);
         let young = age.unsigned_abs() < YOUNG && !first;
         match running.get(&id) {
@@ -122,14 +118,6 @@ async fn sweep(shared: &Shared, link: &Link, first: bool, told: &mut Told) -> Re
     Ok(())
 }
 
-fn key(process: &Neighbour) -> ProcessKey {
-    ProcessKey {
-        namespace: process.namespace.clone(),
-        name: process.name.clone(),
-        uid: process.uid.clone(),
-    }
-}
-
 fn report(shared: &Shared, process: &Neighbour, what: &str) {
     Metrics::count_kind(&shared.metrics.sweep_findings, what);
     tracing::info!(
@@ -139,7 +127,7 @@ fn report(shared: &Shared, process: &Neighbour, what: &str) {
     );
     shared
         .signaler
-        .send_again(&key(process), Changed::new(ChangeKind::Sweep, what));
+        .send_again(&process.key(), Changed::new(ChangeKind::Sweep, what));
 }
 
 /// Digest of what the watcher sees now.
@@ -223,7 +211,7 @@ async fn target(
     };
     let elsewhere = Reason::DeploymentOwnedElsewhere.to_string();
     for process in here {
-        let name = key(process).worker_deployment();
+        let name = process.key().worker_deployment();
         let present = routed.get(&name).cloned().flatten();
         let owned_elsewhere = process.stalled.as_ref() == Some(&elsewhere);
         let manager = if owned_elsewhere {

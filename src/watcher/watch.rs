@@ -1,5 +1,6 @@
 //! What Kubernetes says: Processes, and the Deployments made for them.
 
+use std::fmt::Debug;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use process_operator_activities::cache::{Neighbour, Workload};
 use process_operator_activities::watched;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{ChangeKind, Changed, ProcessKey};
+use serde::de::DeserializeOwned;
 
 use super::Shared;
 use crate::health::Part;
@@ -21,7 +23,13 @@ use crate::metrics::Metrics;
 /// Watches for ever. A missing CRD is waited for.
 pub(crate) async fn run(shared: Shared) {
     crd_installed(&shared).await;
-    tokio::join!(processes(&shared), deployments(&shared), listed(&shared));
+    let managed = format!("app.kubernetes.io/managed-by={}", names::manager::OPERATOR);
+    let managed = watcher::Config::default().labels(&managed);
+    tokio::join!(
+        follow::<DeserializeGuard<Process>>(&shared, watcher::Config::default()),
+        follow::<Deployment>(&shared, managed),
+        listed(&shared),
+    );
 }
 
 /// Asks for the resource by listing one object: needs no right beyond the watcher's own.
@@ -69,65 +77,138 @@ where
 
 /// Waits for the first complete lists of both kinds, then tells the sweep.
 async fn listed(shared: &Shared) {
-    let mut done = shared.lists.subscribe();
-    let wanted = 2 * shared.config.watch_namespaces.len().max(1);
-    if done.wait_for(|lists| *lists >= wanted).await.is_ok() {
+    if shared.listed().await {
         shared.readiness.up(Part::Watch);
         tracing::info!(
-            processes = shared.cache.processes().len(),
+            processes = shared.cache.process_count(),
             "first lists are complete"
         );
     }
 }
 
-fn scope(api_namespace: Option<&String>) -> impl Fn(&str) -> bool + '_ {
-    move |namespace| api_namespace.is_none_or(|own| own == namespace)
+/// A kind that is followed.
+trait Followed:
+    kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + 'static
+{
+    /// What tells one object from another.
+    type Id: PartialEq;
+
+    fn id(&self) -> Self::Id;
+
+    /// Everything cached of this kind, with its namespace.
+    fn cached(shared: &Shared) -> Vec<(String, Self::Id)>;
+
+    /// It is there, or has changed. `at_start`: it was there before anybody watched.
+    fn seen(&self, shared: &Shared, at_start: bool);
+
+    /// It is gone. `resource_version` is that of its deletion, empty when a list shows it.
+    fn gone(shared: &Shared, id: &Self::Id, resource_version: &str);
 }
 
-async fn processes(shared: &Shared) {
-    let apis: Vec<Api<DeserializeGuard<Process>>> = apis(shared);
-    let streams = apis.into_iter().enumerate().map(|(n, api)| {
+impl Followed for DeserializeGuard<Process> {
+    /// Its uid: a re-created Process of the same name is another one.
+    type Id = String;
+
+    fn id(&self) -> String {
+        self.uid().unwrap_or_default()
+    }
+
+    fn cached(shared: &Shared) -> Vec<(String, String)> {
+        let processes = shared.cache.processes().into_iter();
+        processes
+            .map(|process| (process.namespace, process.uid))
+            .collect()
+    }
+
+    fn seen(&self, shared: &Shared, at_start: bool) {
+        process_seen(shared, self, at_start);
+        count_processes(shared);
+    }
+
+    fn gone(shared: &Shared, uid: &String, _resource_version: &str) {
+        process_gone(shared, uid);
+        count_processes(shared);
+    }
+}
+
+fn count_processes(shared: &Shared) {
+    let count = i64::try_from(shared.cache.process_count()).unwrap_or(i64::MAX);
+    shared.metrics.processes.set(count);
+}
+
+impl Followed for Deployment {
+    /// Its namespace and name.
+    type Id = (String, String);
+
+    fn id(&self) -> (String, String) {
+        (self.namespace().unwrap_or_default(), self.name_any())
+    }
+
+    fn cached(shared: &Shared) -> Vec<(String, (String, String))> {
+        let workloads = shared.cache.all_workloads().into_iter();
+        workloads
+            .map(|workload| {
+                (
+                    workload.namespace.clone(),
+                    (workload.namespace, workload.name),
+                )
+            })
+            .collect()
+    }
+
+    fn seen(&self, shared: &Shared, at_start: bool) {
+        deployment_seen(shared, self, at_start);
+    }
+
+    fn gone(shared: &Shared, (namespace, name): &(String, String), resource_version: &str) {
+        deployment_gone(shared, namespace, name, resource_version);
+    }
+}
+
+/// Follows one kind in all watched namespaces. What a new list does not show any more is gone.
+async fn follow<K: Followed>(shared: &Shared, config: watcher::Config) {
+    let streams = apis::<K>(shared).into_iter().enumerate().map(|(n, api)| {
         Box::pin(
-            watcher(api, watcher::Config::default())
+            watcher(api, config.clone())
                 .default_backoff()
                 .map(move |event| (n, event)),
         )
     });
     let mut events = pin!(select_all(streams));
-    let mut initial: Vec<Option<Vec<String>>> =
-        vec![None; shared.config.watch_namespaces.len().max(1)];
-    let mut first = vec![true; initial.len()];
+    let scopes = shared.config.watch_namespaces.len().max(1);
+    let mut initial: Vec<Vec<K::Id>> = (0..scopes).map(|_| Vec::new()).collect();
+    let mut first = vec![true; scopes];
     while let Some((n, event)) = events.next().await {
         match event {
-            Ok(watcher::Event::Init) => initial[n] = Some(Vec::new()),
+            Ok(watcher::Event::Init) => initial[n].clear(),
             Ok(watcher::Event::InitApply(object)) => {
-                if let (Some(seen), Some(uid)) = (&mut initial[n], object.uid()) {
-                    seen.push(uid);
-                }
-                process_seen(shared, &object, first[n]);
+                initial[n].push(object.id());
+                object.seen(shared, first[n]);
             }
             Ok(watcher::Event::InitDone) => {
-                let seen = initial[n].take().unwrap_or_default();
-                let within = scope(shared.config.watch_namespaces.get(n));
-                for gone in shared.cache.processes() {
-                    if within(&gone.namespace) && !seen.contains(&gone.uid) {
-                        process_gone(shared, &gone.uid);
+                let listed = std::mem::take(&mut initial[n]);
+                let scope = shared.config.watch_namespaces.get(n);
+                for (namespace, id) in K::cached(shared) {
+                    if scope.is_none_or(|own| *own == namespace) && !listed.contains(&id) {
+                        K::gone(shared, &id, "");
                     }
                 }
                 if std::mem::take(&mut first[n]) {
                     shared.lists.send_modify(|lists| *lists += 1);
                 }
             }
-            Ok(watcher::Event::Apply(object)) => process_seen(shared, &object, false),
+            Ok(watcher::Event::Apply(object)) => object.seen(shared, false),
             Ok(watcher::Event::Delete(object)) => {
-                process_gone(shared, object.uid().as_deref().unwrap_or_default());
+                let version = object.meta().resource_version.clone().unwrap_or_default();
+                K::gone(shared, &object.id(), &version);
             }
-            Err(error) => failed(shared, "Process", &error),
+            Err(error) => failed(shared, &K::kind(&()), &error),
         }
-        shared
-            .metrics
-            .processes
-            .set(i64::try_from(shared.cache.processes().len()).unwrap_or(i64::MAX));
     }
 }
 
@@ -180,14 +261,6 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
     })
 }
 
-fn key_of(process: &Neighbour) -> ProcessKey {
-    ProcessKey {
-        namespace: process.namespace.clone(),
-        name: process.name.clone(),
-        uid: process.uid.clone(),
-    }
-}
-
 fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: bool) {
     Metrics::count_kind(&shared.metrics.watch_events, "Process");
     let Some(now) = neighbour(object) else { return };
@@ -208,7 +281,7 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
             format!("generation {}", now.generation)
         };
         shared.signaler.send(
-            &key_of(&now),
+            &now.key(),
             &now.uid,
             &now.resource_version,
             Changed::new(ChangeKind::Process, detail),
@@ -239,7 +312,7 @@ fn wake_queue(shared: &Shared, about: &Neighbour) {
             about.namespace, about.name, about.task_queue
         );
         shared.signaler.send(
-            &key_of(&other),
+            &other.key(),
             &about.uid,
             &about.resource_version,
             Changed::new(ChangeKind::TaskQueue, detail),
@@ -254,56 +327,8 @@ fn process_gone(shared: &Shared, uid: &str) {
     };
     shared
         .signaler
-        .send_if_running(&key_of(&gone), Changed::new(ChangeKind::Process, "deleted"));
+        .send_if_running(&gone.key(), Changed::new(ChangeKind::Process, "deleted"));
     wake_queue(shared, &gone);
-}
-
-async fn deployments(shared: &Shared) {
-    let selector = format!("app.kubernetes.io/managed-by={}", names::manager::OPERATOR);
-    let apis: Vec<Api<Deployment>> = apis(shared);
-    let streams = apis.into_iter().enumerate().map(|(n, api)| {
-        Box::pin(
-            watcher(api, watcher::Config::default().labels(&selector))
-                .default_backoff()
-                .map(move |event| (n, event)),
-        )
-    });
-    let mut events = pin!(select_all(streams));
-    let mut initial: Vec<Option<Vec<(String, String)>>> =
-        vec![None; shared.config.watch_namespaces.len().max(1)];
-    let mut first = vec![true; initial.len()];
-    while let Some((n, event)) = events.next().await {
-        match event {
-            Ok(watcher::Event::Init) => initial[n] = Some(Vec::new()),
-            Ok(watcher::Event::InitApply(object)) => {
-                if let Some(seen) = &mut initial[n] {
-                    seen.push((object.namespace().unwrap_or_default(), object.name_any()));
-                }
-                deployment_seen(shared, &object, first[n]);
-            }
-            Ok(watcher::Event::InitDone) => {
-                let seen = initial[n].take().unwrap_or_default();
-                let within = scope(shared.config.watch_namespaces.get(n));
-                for gone in shared.cache.all_workloads() {
-                    let name = (gone.namespace.clone(), gone.name.clone());
-                    if within(&gone.namespace) && !seen.contains(&name) {
-                        deployment_gone(shared, &gone.namespace, &gone.name, "");
-                    }
-                }
-                if std::mem::take(&mut first[n]) {
-                    shared.lists.send_modify(|lists| *lists += 1);
-                }
-            }
-            Ok(watcher::Event::Apply(object)) => deployment_seen(shared, &object, false),
-            Ok(watcher::Event::Delete(object)) => deployment_gone(
-                shared,
-                &object.namespace().unwrap_or_default(),
-                &object.name_any(),
-                &object.resource_version().unwrap_or_default(),
-            ),
-            Err(error) => failed(shared, "Deployment", &error),
-        }
-    }
 }
 
 /// Which Process a Deployment belongs to. By its label, not by its owner: the successor of a
@@ -315,7 +340,7 @@ fn process_of(shared: &Shared, workload: &Workload) -> Option<ProcessKey> {
             .cache
             .process_named(&workload.namespace, &workload.process)
     };
-    owner.or_else(named).map(|process| key_of(&process))
+    owner.or_else(named).map(|process| process.key())
 }
 
 fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {

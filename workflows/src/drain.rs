@@ -12,14 +12,13 @@ use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
     SyncWorkflowContext, TimerOptions, TimerResult, WorkflowContext, WorkflowContextView,
-    WorkflowResult, WorkflowTermination,
+    WorkflowResult,
 };
 
 use crate::contract::{
-    ChildFinished, ChildKind, ChildOutcome, ProcessKey, RetireInput, RetireVersion, StepFailure,
-    WaitDrained, WaitDrainedInput,
+    ChildKind, ProcessKey, RetireInput, RetireVersion, StepFailure, WaitDrained, WaitDrainedInput,
 };
-use crate::support::{self, report};
+use crate::support;
 
 /// Input of [`ProcessDrain`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -60,34 +59,9 @@ impl ProcessDrain {
     pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<String> {
         let input = ctx.state(|s| s.input.clone());
         let result = retire(ctx, &input).await;
-        let (outcome, failure) = match &result {
-            Ok(_) => (ChildOutcome::Completed, None),
-            Err(None) => (ChildOutcome::Canceled, None),
-            Err(Some(failure)) => (ChildOutcome::Failed, Some(failure)),
-        };
-        let finished = ChildFinished {
-            id: ctx.workflow_id().to_owned(),
-            kind: ChildKind::Drain,
-            build_id: input.build_id.clone(),
-            outcome,
-            category: failure
-                .map(|failure| failure.category.metric_label().to_owned())
-                .unwrap_or_default(),
-            message: match &result {
-                Ok(message) => message.clone(),
-                Err(_) => failure
-                    .map(|failure| failure.message.clone())
-                    .unwrap_or_default(),
-            },
-        };
-        if ctx.state(|s| s.asked) {
-            report(ctx, &input.key, finished).await;
-        }
-        match result {
-            Ok(message) => Ok(message),
-            Err(None) => Err(WorkflowTermination::cancelled()),
-            Err(Some(failure)) => Err(support::failed(failure)),
-        }
+        let asked = ctx.state(|s| s.asked);
+        let (key, build_id) = (&input.key, &input.build_id);
+        support::conclude(ctx, key, ChildKind::Drain, build_id, asked, result).await
     }
 
     /// Asks for a report by signal at the end. Any payload is taken.

@@ -14,14 +14,13 @@ use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
     ActivityOptions, SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult,
-    WorkflowTermination,
 };
 
 use crate::contract::{
-    ChildFinished, ChildKind, ChildOutcome, ProcessKey, QUEUE_ROUTING, SetCurrent, SetCurrentInput,
-    StepFailure, WaitServing, WaitServingInput,
+    ChildKind, ProcessKey, QUEUE_ROUTING, SetCurrent, SetCurrentInput, StepFailure, WaitServing,
+    WaitServingInput,
 };
-use crate::support::{self, report};
+use crate::support;
 
 /// Input of [`ProcessRollout`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -64,31 +63,9 @@ impl ProcessRollout {
     pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<String> {
         let input = ctx.state(|s| s.input.clone());
         let result = roll_out(ctx, &input).await;
-        let (outcome, failure) = match &result {
-            Ok(()) => (ChildOutcome::Completed, None),
-            Err(None) => (ChildOutcome::Canceled, None),
-            Err(Some(failure)) => (ChildOutcome::Failed, Some(failure)),
-        };
-        let finished = ChildFinished {
-            id: ctx.workflow_id().to_owned(),
-            kind: ChildKind::Rollout,
-            build_id: input.build_id.clone(),
-            outcome,
-            category: failure
-                .map(|failure| failure.category.metric_label().to_owned())
-                .unwrap_or_default(),
-            message: failure
-                .map(|failure| failure.message.clone())
-                .unwrap_or_default(),
-        };
-        if ctx.state(|s| s.asked) {
-            report(ctx, &input.key, finished).await;
-        }
-        match result {
-            Ok(()) => Ok(format!("{} is current", input.build_id)),
-            Err(None) => Err(WorkflowTermination::cancelled()),
-            Err(Some(failure)) => Err(support::failed(failure)),
-        }
+        let asked = ctx.state(|s| s.asked);
+        let (key, build_id) = (&input.key, &input.build_id);
+        support::conclude(ctx, key, ChildKind::Rollout, build_id, asked, result).await
     }
 
     /// Asks for a report by signal at the end. Any payload is taken.
@@ -102,7 +79,7 @@ impl ProcessRollout {
 async fn roll_out(
     ctx: &WorkflowContext<ProcessRollout>,
     input: &RolloutInput,
-) -> Result<(), Option<StepFailure>> {
+) -> Result<String, Option<StepFailure>> {
     ctx.set_current_details(format!(
         "Waiting until the pods of `{}` are ready and poll `{}`. It fails if that is not so at {:.0}.",
         input.deployment_name, input.task_queue, input.deadline
@@ -155,5 +132,5 @@ async fn roll_out(
     .await
     .map_err(support::unless_cancelled)?;
     ctx.set_current_details(format!("New workflows go to `{}`.", input.build_id));
-    Ok(())
+    Ok(format!("{} is current", input.build_id))
 }

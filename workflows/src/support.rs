@@ -10,12 +10,13 @@ use temporalio_common::protos::temporal::api::common::v1::Payload;
 use temporalio_common::search_attributes::{SearchAttributeKey, SearchAttributeUpdate};
 use temporalio_workflow::{
     ActivityExecutionError, ActivityOptions, LocalActivityOptions, RetryPolicy,
-    SignalWorkflowOptions, WorkflowCancellationToken, WorkflowContext, WorkflowTermination,
+    SignalWorkflowOptions, WorkflowCancellationToken, WorkflowContext, WorkflowResult,
+    WorkflowTermination,
 };
 
 use crate::contract::{
-    ChildFinished, ProcessKey, QUEUE_WAITS, SA_BUILD_ID, SA_NAME, SA_NAMESPACE, SA_PHASE,
-    StepFailure,
+    ChildFinished, ChildKind, ChildOutcome, ProcessKey, QUEUE_WAITS, SA_BUILD_ID, SA_NAME,
+    SA_NAMESPACE, SA_PHASE, StepFailure,
 };
 use crate::lifecycle::ProcessLifecycle;
 
@@ -116,7 +117,7 @@ pub(crate) fn unless_cancelled(error: ActivityExecutionError) -> Option<StepFail
 }
 
 /// Ends the execution as Failed, with the category as type.
-pub(crate) fn failed(failure: StepFailure) -> WorkflowTermination {
+fn failed(failure: StepFailure) -> WorkflowTermination {
     ApplicationFailure::builder(failure.message)
         .type_name(failure.category.metric_label().to_owned())
         .non_retryable(true)
@@ -124,9 +125,45 @@ pub(crate) fn failed(failure: StepFailure) -> WorkflowTermination {
         .into()
 }
 
+/// Ends a child: reports to the lifecycle when it was asked to, and gives the execution the status
+/// that fits. `Err(None)` is a child that was told to stop.
+pub(crate) async fn conclude<W>(
+    ctx: &WorkflowContext<W>,
+    key: &ProcessKey,
+    kind: ChildKind,
+    build_id: &str,
+    asked: bool,
+    result: Result<String, Option<StepFailure>>,
+) -> WorkflowResult<String> {
+    if asked {
+        let (outcome, category, message) = match &result {
+            Ok(message) => (ChildOutcome::Completed, "", message.as_str()),
+            Err(None) => (ChildOutcome::Canceled, "", ""),
+            Err(Some(failure)) => (
+                ChildOutcome::Failed,
+                failure.category.metric_label(),
+                failure.message.as_str(),
+            ),
+        };
+        let finished = ChildFinished {
+            id: ctx.workflow_id().to_owned(),
+            kind,
+            build_id: build_id.to_owned(),
+            outcome,
+            category: category.to_owned(),
+            message: message.to_owned(),
+        };
+        report(ctx, key, finished).await;
+    }
+    result.map_err(|stopped| match stopped {
+        None => WorkflowTermination::cancelled(),
+        Some(failure) => failed(failure),
+    })
+}
+
 /// Tells the lifecycle how a child ended. Detached from cancellation, since a cancelled child
 /// reports too. A lifecycle that is gone needs no report: its successor looks for itself.
-pub(crate) async fn report<W>(ctx: &WorkflowContext<W>, key: &ProcessKey, finished: ChildFinished) {
+async fn report<W>(ctx: &WorkflowContext<W>, key: &ProcessKey, finished: ChildFinished) {
     let payload = match serde_json::to_vec(&finished) {
         Ok(data) => Payload {
             metadata: [("encoding".to_owned(), b"json/plain".to_vec())].into(),

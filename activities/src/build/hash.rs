@@ -6,13 +6,21 @@ use sha2::{Digest as _, Sha256};
 
 /// First 16 hex digits of SHA-256.
 pub fn short(bytes: &[u8]) -> String {
+    prefix(bytes, 8)
+}
+
+/// First `length` bytes of SHA-256, in hex.
+pub fn prefix(bytes: &[u8], length: usize) -> String {
     let digest = Sha256::digest(bytes);
-    digest.iter().take(8).fold(String::new(), |mut text, byte| {
-        use std::fmt::Write as _;
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    digest
+        .iter()
+        .take(length)
+        .fold(String::new(), |mut text, byte| {
+            use std::fmt::Write as _;
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// Hash over the set of fields that our server-side apply owns. A field that somebody else writes

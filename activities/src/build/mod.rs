@@ -20,3 +20,10 @@ pub fn owner(key: &ProcessKey) -> OwnerReference {
         block_owner_deletion: Some(false),
     }
 }
+
+/// Whether the Process is the controller of what has these owners.
+pub fn controls(key: &ProcessKey, owners: &[OwnerReference]) -> bool {
+    owners
+        .iter()
+        .any(|owner| owner.controller == Some(true) && owner.uid == key.uid)
+}

@@ -92,12 +92,7 @@ pub(crate) async fn delete(
         WorkflowService::delete_worker_deployment_version(&mut connection, request.into_request()),
     )
     .await;
-    match answer {
-        Ok(_) => Ok(true),
-        Err(fault) if fault.category == ErrorCategory::NotFound => Ok(true),
-        Err(fault) if fault.category == ErrorCategory::Conflict => Ok(false),
-        Err(fault) => Err(fault),
-    }
+    deleted(answer)
 }
 
 /// Deletes the Worker Deployment once it has no versions. `Ok(false)` while the server refuses.
@@ -118,6 +113,11 @@ pub(crate) async fn delete_deployment(
         WorkflowService::delete_worker_deployment(&mut connection, request.into_request()),
     )
     .await;
+    deleted(answer)
+}
+
+/// Gone already is as good as deleted; a failed precondition is a refusal for now.
+fn deleted<T>(answer: Result<T>) -> Result<bool> {
     match answer {
         Ok(_) => Ok(true),
         Err(fault) if fault.category == ErrorCategory::NotFound => Ok(true),

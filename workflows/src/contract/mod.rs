@@ -29,15 +29,9 @@ pub use process_operator_crds::names::queue::{
 
 /// Workflow type of the lifecycle of one Process.
 pub const TYPE_LIFECYCLE: &str = "ProcessLifecycle";
-/// Workflow type of one change of version.
-pub const TYPE_ROLLOUT: &str = "ProcessRollout";
-/// Workflow type of the retirement of one version.
-pub const TYPE_DRAIN: &str = "ProcessDrain";
 
 /// Signal that tells a lifecycle that something it looks at may have changed.
 pub const SIGNAL_CHANGED: &str = "changed";
-/// Signal by which a child reports how it ended.
-pub const SIGNAL_CHILD_FINISHED: &str = "child-finished";
 
 /// Memo key of the digest that the sweep compares; see [`crate::plan::digest`].
 pub const MEMO_DIGEST: &str = "processOperatorDigest";

@@ -63,10 +63,6 @@ pub struct ProcessView {
     pub deployment_name: String,
     /// `spec.rollout.progressDeadlineSeconds`.
     pub progress_deadline_seconds: i64,
-    /// A lifecycle has written status before: this one is a successor of a closed one.
-    pub had_lifecycle: bool,
-    /// `status.currentVersion.buildId` as last published.
-    pub published_current: Option<String>,
 }
 
 /// One version as Kubernetes knows it.
