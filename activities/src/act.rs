@@ -146,6 +146,7 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
         Step::DeleteVersion { name, uid } => {
             delete_version(scene.context, scene.key, name, uid.as_deref()).await
         }
+        Step::RestartVersion { name, uid, at } => restart(scene, name, uid, *at).await,
         Step::PublishStatus { status } => {
             outcome.status = Some(publish(scene, status).await?);
             Ok(())
@@ -320,6 +321,28 @@ async fn apply_version(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<String
         &fields,
     );
     Ok(fields)
+}
+
+/// Restarts pods as `kubectl rollout restart` does, and like that under another name: our own applies
+/// do not know the annotation and leave it alone.
+async fn restart(scene: &Scene<'_>, name: &str, uid: &str, at: jiff::Timestamp) -> Result<()> {
+    let api: Api<Deployment> = Api::namespaced(scene.context.kube.clone(), &scene.key.namespace);
+    let patch = json!({
+        "metadata": { "uid": uid },
+        "spec": { "template": { "metadata": { "annotations": {
+            "kubectl.kubernetes.io/restartedAt": at.to_string(),
+        }}}},
+    });
+    let params = PatchParams {
+        field_manager: Some(names::manager::RESTART.into()),
+        ..PatchParams::default()
+    };
+    match api.patch(name, &params, &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        // Gone or another one by now: its pods are new anyway.
+        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
+        Err(error) => Err(Fault::from(error).about(&format!("restarting {name}"))),
+    }
 }
 
 pub(crate) fn claim(found: &Deployment, key: &ProcessKey) -> Result<String> {

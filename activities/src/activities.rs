@@ -8,9 +8,10 @@
 use std::sync::Arc;
 
 use process_operator_workflows::contract::{
-    ActInput, ActOutcome, CleanRecordsInput, CleanRecordsOutcome, Observation, ObserveInput,
-    RetireInput, RetireOutcome, SetCurrentInput, WaitDrainedInput, WaitDrainedOutcome,
-    WaitServingInput, WaitServingOutcome,
+    ActInput, ActOutcome, CleanRecordsInput, CleanRecordsOutcome, EvidenceInput, EvidenceOutcome,
+    GateInput, GateOutcome, Observation, ObserveInput, RetireInput, RetireOutcome, SetCurrentInput,
+    SetWeightInput, SetWeightOutcome, WaitDrainedInput, WaitDrainedOutcome, WaitServingInput,
+    WaitServingOutcome,
 };
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
@@ -76,7 +77,51 @@ impl OperatorActivities {
         input: SetCurrentInput,
     ) -> Result<(), ActivityError> {
         let set = temporal::routing::set_current(&self.context, &input);
-        wait::beating(&self.context, &ctx, set).await
+        wait::beating(&self.context, &ctx, Box::pin(set)).await
+    }
+
+    /// Sets the share of a version.
+    #[activity(name = "set-weight")]
+    pub async fn set_weight(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: SetWeightInput,
+    ) -> Result<SetWeightOutcome, ActivityError> {
+        let set = temporal::routing::set_weight(&self.context, &input);
+        wait::beating(&self.context, &ctx, Box::pin(set)).await
+    }
+
+    /// Runs a gate workflow.
+    #[activity(name = "run-gate")]
+    pub async fn run_gate(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: GateInput,
+    ) -> Result<GateOutcome, ActivityError> {
+        let run = wait::gate::run(&self.context, &input);
+        wait::beating(&self.context, &ctx, Box::pin(run)).await
+    }
+
+    /// Watches executions and pods of a version.
+    #[activity(name = "watch-evidence")]
+    pub async fn watch_evidence(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: EvidenceInput,
+    ) -> Result<EvidenceOutcome, ActivityError> {
+        let watch = wait::evidence::watch(&self.context, &input);
+        wait::beating(&self.context, &ctx, Box::pin(watch)).await
+    }
+
+    /// Waits until there is evidence enough.
+    #[activity(name = "judge")]
+    pub async fn judge(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: EvidenceInput,
+    ) -> Result<EvidenceOutcome, ActivityError> {
+        let judge = wait::evidence::judge(&self.context, &input);
+        wait::beating(&self.context, &ctx, Box::pin(judge)).await
     }
 
     /// Waits until a version is drained.

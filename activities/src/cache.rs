@@ -67,6 +67,8 @@ pub struct Neighbour {
     pub stalled: Option<String>,
     /// The condition `TemporalReachable` is False.
     pub outage_shown: bool,
+    /// Fingerprint of the annotation `ameide.io/request`; empty without one.
+    pub request: String,
     /// `metadata.resourceVersion`, as an opaque mark of this state.
     pub resource_version: String,
 }

@@ -8,8 +8,10 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use process_operator_crds::{ErrorCategory, Process, names};
 use process_operator_workflows::contract::{
-    DeploymentView, Observation, ObserveInput, ProcessKey, ProcessView, Routing, VersionView,
+    Annotation, DeploymentView, Observation, ObserveInput, ProcessKey, ProcessView, RolloutPolicy,
+    Routing, VersionView,
 };
+use process_operator_workflows::plan::fingerprint;
 
 use crate::build::{controls, deployment, revision};
 use crate::cache::Neighbour;
@@ -90,6 +92,10 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
             .as_ref()
             .map(crate::status::published)
             .unwrap_or_default();
+        seen.last_request = process
+            .status
+            .as_ref()
+            .and_then(crate::status::last_request);
     }
     seen.queue_holder = queue_holder(context, &process, key);
     seen.routing = routing(context, key, &view).await;
@@ -165,6 +171,7 @@ fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
     let spec = &process.spec;
     let version = names::Version::new(&key.name, spec)
         .map_err(|error| Fault::new(ErrorCategory::InvalidSpec, format!("spec: {error}")))?;
+    let request = process.annotations().get(names::annotation::REQUEST);
     Ok(ProcessView {
         generation: process.metadata.generation.unwrap_or(0),
         deleting: process.metadata.deletion_timestamp.is_some(),
@@ -180,6 +187,11 @@ fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
         deployment_name: version.deployment_name,
         build_id: version.build_id.to_string(),
         progress_deadline_seconds: i64::from(spec.rollout.progress_deadline_seconds),
+        policy: RolloutPolicy::of(&spec.rollout),
+        paused: spec.rollout.paused,
+        revision_history_limit: Some(spec.rollout.revision_history_limit),
+        request: request.map(|text| Annotation::read(text)),
+        request_mark: request.map(|text| fingerprint(text)).unwrap_or_default(),
     })
 }
 
@@ -214,6 +226,7 @@ fn collect(
                 name,
                 revision: true,
                 desired,
+                retired: crate::remove::retired(&stored),
                 deployment: None,
             },
         );

@@ -23,6 +23,69 @@ pub(crate) async fn trouble(
     pods.items.iter().find_map(pod_trouble).unwrap_or_default()
 }
 
+/// A container that ended so often since its pod was created does not end by accident.
+const RESTARTS: i32 = 2;
+
+/// Why pods of a version that has been ready do not run any more, if they do not: they end again and
+/// again, run out of memory, or their image cannot be pulled. A pod that is merely not ready, or on
+/// its way to another node, says nothing about the version.
+pub(crate) async fn failing(
+    context: &Context,
+    namespace: &str,
+    process: &str,
+    build_id: &str,
+) -> Option<String> {
+    let api: Api<Pod> = Api::namespaced(context.kube.clone(), namespace);
+    let selector = names::selector(process, &names::BuildId::from_observed(build_id));
+    let pods = api
+        .list(&ListParams::default().labels(&selector))
+        .await
+        .ok()?;
+    pods.items.iter().find_map(pod_failure)
+}
+
+fn pod_failure(pod: &Pod) -> Option<String> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let containers = pod.status.as_ref()?.container_statuses.iter().flatten();
+    let failure = containers.into_iter().find_map(|container| {
+        let waiting = container
+            .state
+            .as_ref()
+            .and_then(|state| state.waiting.as_ref());
+        let reason = waiting
+            .and_then(|waiting| waiting.reason.as_deref())
+            .unwrap_or_default();
+        let pulls = matches!(
+            reason,
+            "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName"
+        );
+        let last = container
+            .last_state
+            .as_ref()
+            .and_then(|last| last.terminated.as_ref());
+        let memory = last.is_some_and(|last| last.reason.as_deref() == Some("OOMKilled"));
+        if pulls {
+            return container_trouble(container);
+        }
+        let ends = container.restart_count >= RESTARTS;
+        if !(ends || memory && container.restart_count > 0) {
+            return None;
+        }
+        let how = last.map_or_else(String::new, |last| {
+            format!(
+                ", the last time with exit code {} ({})",
+                last.exit_code,
+                last.reason.as_deref().unwrap_or("no reason given")
+            )
+        });
+        Some(format!("restarted {} times{how}", container.restart_count))
+    })?;
+    Some(format!(": pod {name} {failure}"))
+}
+
 fn pod_trouble(pod: &Pod) -> Option<String> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;

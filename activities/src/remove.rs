@@ -3,18 +3,31 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
-use kube::api::{DeleteParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
-use process_operator_crds::ErrorCategory;
+use process_operator_crds::{ErrorCategory, names};
 use process_operator_workflows::contract::ProcessKey;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use crate::act::claim;
+use crate::build::controls;
 use crate::context::Context;
 use crate::error::{Fault, Result};
 
 /// Deletes a version's Deployment, then its ControllerRevision, if they are this Process's.
 pub(crate) async fn delete_version(
+    context: &Context,
+    key: &ProcessKey,
+    name: &str,
+    uid: Option<&str>,
+) -> Result<()> {
+    delete_deployment(context, key, name, uid).await?;
+    delete_revision(context, key, name).await
+}
+
+/// Deletes a version's Deployment, if it is this Process's.
+pub(crate) async fn delete_deployment(
     context: &Context,
     key: &ProcessKey,
     name: &str,
@@ -32,6 +45,10 @@ pub(crate) async fn delete_version(
         context.cache.expect_gone(&uid);
         remove(&deployments, name, uid).await?;
     }
+    Ok(())
+}
+
+async fn delete_revision(context: &Context, key: &ProcessKey, name: &str) -> Result<()> {
     let revisions: Api<ControllerRevision> = Api::namespaced(context.kube.clone(), &key.namespace);
     let Some(stored) = revisions.get_opt(name).await? else {
         return Ok(());
@@ -44,6 +61,67 @@ pub(crate) async fn delete_version(
         return Ok(());
     }
     remove(&revisions, name, stored.uid().unwrap_or_default()).await
+}
+
+/// Marks a version's ControllerRevision as kept for a rollback, and deletes the oldest of those kept
+/// so far that are too many.
+pub(crate) async fn keep_revision(
+    context: &Context,
+    key: &ProcessKey,
+    name: &str,
+    limit: i32,
+) -> Result<()> {
+    let limit = usize::try_from(limit).unwrap_or_default();
+    if limit == 0 {
+        return delete_revision(context, key, name).await;
+    }
+    let revisions: Api<ControllerRevision> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let Some(stored) = revisions.get_opt(name).await? else {
+        return Ok(());
+    };
+    if !controls(key, stored.owner_references()) {
+        return Ok(());
+    }
+    let mark = json!({ "metadata": {
+        "uid": stored.uid(),
+        "annotations": { names::annotation::RETIRED: jiff::Timestamp::now().to_string() },
+    }});
+    let params = PatchParams {
+        field_manager: Some(names::manager::OPERATOR.into()),
+        ..PatchParams::default()
+    };
+    match revisions.patch(name, &params, &Patch::Merge(&mark)).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    let selector = ListParams::default().labels(&format!("{}={}", names::label::PROCESS, key.name));
+    let mut kept: Vec<(jiff::Timestamp, String)> = revisions
+        .list(&selector)
+        .await?
+        .into_iter()
+        .filter(|revision| controls(key, revision.owner_references()))
+        .filter_map(|revision| Some((retired(&revision)?, revision.name_any())))
+        .collect();
+    kept.sort();
+    let excess = kept.len().saturating_sub(limit);
+    for (_, name) in kept.into_iter().take(excess) {
+        // One that serves again keeps its mark until it is retired the next time.
+        let serves = context.cache.workload(&key.namespace, &name).is_some();
+        if !serves {
+            delete_revision(context, key, &name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// When a version was retired, if it is kept for a rollback.
+pub(crate) fn retired(revision: &ControllerRevision) -> Option<jiff::Timestamp> {
+    revision
+        .annotations()
+        .get(names::annotation::RETIRED)?
+        .parse()
+        .ok()
 }
 
 /// Deletes the object with this uid. Gone already, or re-created by somebody else under another uid:

@@ -4,10 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use process_operator_crds::conditions::{merge_conditions, own_conditions, truncate};
 use process_operator_crds::status::{
-    DrainingVersion, HistoryEntry, ProcessStatus, VersionStatus as Published, WorkflowRef,
+    DrainingVersion, HistoryEntry, ProcessStatus, RequestStatus, RolloutStatus,
+    VersionStatus as Published, WorkflowRef,
 };
 use process_operator_crds::{Process, names};
-use process_operator_workflows::contract::{ProcessKey, StatusView, Transition, VersionStatus};
+use process_operator_workflows::contract::{
+    LastRequest, ProcessKey, RolloutView, StatusView, Transition, VersionStatus,
+};
 use serde_json::json;
 
 use crate::build::hash;
@@ -72,6 +75,8 @@ fn render(old: &ProcessStatus, view: &StatusView, now: jiff::Timestamp) -> Proce
             id: view.workflow[1].clone(),
             run_id: Some(view.workflow[2].clone()).filter(|run_id| !run_id.is_empty()),
         }),
+        rollout: view.rollout.as_ref().map(rollout),
+        last_request: view.last_request.as_ref().map(request),
         history: view.history.iter().map(history).collect(),
         replicas: Some(view.replicas),
         selector: Some(view.selector.clone()).filter(|selector| !selector.is_empty()),
@@ -98,6 +103,45 @@ fn version(view: &VersionStatus) -> Published {
         ready_replicas: view.ready_replicas,
         since: view.since.map(Time),
     }
+}
+
+fn rollout(view: &RolloutView) -> RolloutStatus {
+    RolloutStatus {
+        stage: view.stage.clone(),
+        step: view.step,
+        steps: view.steps,
+        weight: view.weight,
+        next_step_time: view.next_step_time.map(Time),
+        started_time: view.started_time.map(Time),
+        deadline: view.deadline.map(Time),
+        message: truncate(&view.message, 1024).to_owned(),
+    }
+}
+
+/// The two results of a request.
+const ACCEPTED: &str = "Accepted";
+const REFUSED: &str = "Refused";
+
+fn request(view: &LastRequest) -> RequestStatus {
+    RequestStatus {
+        id: truncate(&view.id, 128).to_owned(),
+        verb: truncate(&view.verb, 64).to_owned(),
+        result: if view.accepted { ACCEPTED } else { REFUSED }.to_owned(),
+        message: truncate(&view.message, 1024).to_owned(),
+        time: Time(view.time),
+    }
+}
+
+/// The last request of a published status.
+pub(crate) fn last_request(status: &ProcessStatus) -> Option<LastRequest> {
+    let published = status.last_request.as_ref()?;
+    Some(LastRequest {
+        id: published.id.clone(),
+        verb: published.verb.clone(),
+        accepted: published.result == ACCEPTED,
+        message: published.message.clone(),
+        time: published.time.0,
+    })
 }
 
 fn draining(view: &VersionStatus) -> DrainingVersion {

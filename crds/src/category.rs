@@ -54,6 +54,14 @@ pub enum ErrorCategory {
     TemporalUnavailable,
     /// A version did not become ready in time.
     ProgressDeadlineExceeded,
+    /// A gate workflow did not complete on a new version.
+    GateFailed,
+    /// The evidence speaks against a new version.
+    AnalysisFailed,
+    /// Somebody else changed the routing during a rollout.
+    RoutingChanged,
+    /// A person aborted a rollout.
+    RolloutAborted,
     /// Anything else: a bug, or an answer that was not understood. Also stands for a category of
     /// a newer operator, so that two versions of the operator can share a task queue.
     #[serde(other)]
@@ -77,7 +85,11 @@ impl ErrorCategory {
             | Self::TaskQueueConflict
             | Self::DeploymentOwnedElsewhere
             | Self::WorkerNotVersioned
-            | Self::ProgressDeadlineExceeded => false,
+            | Self::ProgressDeadlineExceeded
+            | Self::GateFailed
+            | Self::AnalysisFailed
+            | Self::RoutingChanged
+            | Self::RolloutAborted => false,
             Self::NamespaceNotFound
             | Self::QuotaExceeded
             | Self::Forbidden
@@ -102,7 +114,11 @@ impl ErrorCategory {
             | Self::QuotaExceeded
             | Self::Forbidden
             | Self::NotFound
-            | Self::ProgressDeadlineExceeded => true,
+            | Self::ProgressDeadlineExceeded
+            | Self::GateFailed
+            | Self::AnalysisFailed
+            | Self::RoutingChanged
+            | Self::RolloutAborted => true,
             Self::Conflict
             | Self::RateLimited
             | Self::Unavailable
@@ -127,6 +143,10 @@ impl ErrorCategory {
             Self::Unavailable => Reason::Unavailable,
             Self::TemporalUnavailable => Reason::TemporalUnavailable,
             Self::ProgressDeadlineExceeded => Reason::ProgressDeadlineExceeded,
+            Self::GateFailed => Reason::GateFailed,
+            Self::AnalysisFailed => Reason::AnalysisFailed,
+            Self::RoutingChanged => Reason::RoutingChanged,
+            Self::RolloutAborted => Reason::RolloutAborted,
             Self::Internal => Reason::InternalError,
         }
     }
@@ -153,6 +173,10 @@ impl ErrorCategory {
             Self::Unavailable => "unavailable",
             Self::TemporalUnavailable => "temporal_unavailable",
             Self::ProgressDeadlineExceeded => "progress_deadline_exceeded",
+            Self::GateFailed => "gate_failed",
+            Self::AnalysisFailed => "analysis_failed",
+            Self::RoutingChanged => "routing_changed",
+            Self::RolloutAborted => "rollout_aborted",
             Self::Internal => "internal",
         }
     }
@@ -201,7 +225,7 @@ mod tests {
                 category
             );
         }
-        let newer: ErrorCategory = serde_json::from_str(r#""GateFailed""#).expect("any string");
+        let newer: ErrorCategory = serde_json::from_str(r#""NotInventedYet""#).expect("any string");
         assert_eq!(newer, ErrorCategory::Internal);
     }
 }

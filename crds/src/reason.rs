@@ -58,6 +58,26 @@ pub enum Reason {
     /// The workers poll the task queue without their build id: the image ignores
     /// `TEMPORAL_DEPLOYMENT_NAME` and `TEMPORAL_WORKER_BUILD_ID`.
     WorkerNotVersioned,
+    /// The rollout waits until somebody promotes it.
+    WaitingForPromotion,
+    /// The rollout is paused, by `spec.rollout.paused` or by a request.
+    Paused,
+    /// Too few executions of the new version have closed to judge it; the rollout waits for more.
+    Inconclusive,
+    /// A gate workflow runs on the new version.
+    GateRunning,
+    /// The rollout was aborted by a request. The version that served before takes all new
+    /// workflows.
+    RolloutAborted,
+    /// A gate workflow did not complete on the new version.
+    GateFailed,
+    /// The executions, workflow tasks or pods of the new version speak against it.
+    AnalysisFailed,
+    /// Somebody else changed the routing of the Worker Deployment while it was being rolled out.
+    RoutingChanged,
+    /// A request brought an earlier version back. It serves until the spec changes or a request
+    /// asks for the spec's version again.
+    Undone,
     /// The spec cannot be carried out as it stands; the message says which field is wrong.
     InvalidSpec,
     /// A quota of the namespace, or a limit of Temporal, does not admit what is needed.

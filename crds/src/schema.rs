@@ -18,6 +18,8 @@ pub(crate) const OPAQUE_ID: &str = r"^[A-Za-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])
 pub(crate) const TEMPORAL_NAME: &str = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$";
 /// Names of task queues. Temporal accepts more, but a name with spaces or quotes is a typo.
 pub(crate) const TASK_QUEUE: &str = r"^[A-Za-z0-9]([A-Za-z0-9._:/-]*[A-Za-z0-9])?$";
+/// Workflow types. Temporal accepts more, but a type with spaces or quotes is a typo.
+pub(crate) const WORKFLOW_TYPE: &str = r"^[A-Za-z0-9_$]([A-Za-z0-9._:/$@<>-]*[A-Za-z0-9_$>])?$";
 /// Names of environment variables, as Kubernetes has them.
 pub(crate) const ENV_NAME: &str = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$";
 /// Keys of Secrets and ConfigMaps.
@@ -66,6 +68,14 @@ pub(crate) fn command(_: &mut SchemaGenerator) -> Schema {
         "maxItems": 64,
         "items": {"type": "string", "maxLength": 4096},
         "x-kubernetes-list-type": "atomic",
+    })
+}
+
+/// Argument of a workflow: an object of any form.
+pub(crate) fn gate_input(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
     })
 }
 

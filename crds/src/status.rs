@@ -42,6 +42,10 @@ pub struct ProcessStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_version: Option<VersionStatus>,
 
+    /// The rollout of the target version. Absent when none is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+
     /// Versions that take no new workflows and are kept until those pinned to them have ended, the
     /// oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -63,6 +67,10 @@ pub struct ProcessStatus {
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub history: Vec<HistoryEntry>,
+
+    /// What became of the last request made through annotation `ameide.io/request`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_request: Option<RequestStatus>,
 
     /// Worker pods of the current version, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +119,74 @@ pub struct VersionStatus {
     /// When the version became current, or target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+}
+
+/// How far a rollout has come.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// What is under way, for example `Starting`, `Pausing` or `Analyzing`; see the conditions for
+    /// why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub stage: String,
+
+    /// The step that is under way, counted from 1; 0 before the first.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub step: i32,
+
+    /// How many steps there are.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub steps: i32,
+
+    /// Percentage of new workflows that the target version takes.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
+    pub weight: i32,
+
+    /// When the present pause ends. Absent when nothing but a person or an event ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_step_time: Option<Time>,
+
+    /// When the rollout began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_time: Option<Time>,
+
+    /// When the workers of the target version must be ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
+
+    /// Who or what holds the rollout, and how it goes on; the last gate and its result.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+/// What became of a request.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestStatus {
+    /// `id` of the request.
+    #[schemars(length(max = 128))]
+    pub id: String,
+
+    /// `verb` of the request.
+    #[schemars(length(max = 64))]
+    pub verb: String,
+
+    /// `Accepted` or `Refused`.
+    #[schemars(length(max = 64))]
+    pub result: String,
+
+    /// What follows from it, or why it was refused.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub message: String,
+
+    /// When it was handled.
+    pub time: Time,
 }
 
 /// A version that takes no new workflows.

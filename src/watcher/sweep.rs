@@ -144,7 +144,12 @@ fn present(shared: &Shared, process: &Neighbour) -> String {
             any_ready: workload.ready_replicas > 0,
         })
         .collect();
-    digest(process.generation, process.deleting, marks)
+    digest(
+        process.generation,
+        process.deleting,
+        &process.request,
+        marks,
+    )
 }
 
 /// Ids of open lifecycles, with the digest of what they last saw.

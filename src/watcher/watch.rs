@@ -14,6 +14,7 @@ use process_operator_activities::cache::{Neighbour, Workload};
 use process_operator_activities::watched;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{ChangeKind, Changed, ProcessKey};
+use process_operator_workflows::plan::fingerprint;
 use serde::de::DeserializeOwned;
 
 use super::Shared;
@@ -252,6 +253,11 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
             .and_then(|status| status.current_version.as_ref())
             .map(|version| version.build_id.clone()),
         stalled,
+        request: object
+            .annotations()
+            .get(names::annotation::REQUEST)
+            .map(|text| fingerprint(text))
+            .unwrap_or_default(),
         outage_shown: status.is_some_and(|status| {
             status.conditions.iter().any(|condition| {
                 condition.type_ == "TemporalReachable" && condition.status == "False"
@@ -285,6 +291,17 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
             &now.uid,
             &now.resource_version,
             Changed::new(ChangeKind::Process, detail),
+        );
+    }
+    let asked = before
+        .as_ref()
+        .is_none_or(|before| before.request != now.request);
+    if asked && !now.request.is_empty() && !changed {
+        shared.signaler.send(
+            &now.key(),
+            &now.uid,
+            &now.resource_version,
+            Changed::new(ChangeKind::Request, "annotation ameide.io/request"),
         );
     }
     let moved = before.as_ref().is_none_or(|before| {

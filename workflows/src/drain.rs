@@ -34,6 +34,9 @@ pub struct DrainInput {
     pub temporal_namespace: String,
     /// How long the pods stay after the last workflow ended, so that activities in flight end.
     pub scale_down_delay_seconds: i64,
+    /// How many versions that were current are kept for a rollback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<i32>,
 }
 
 /// The retirement of one version.
@@ -89,10 +92,13 @@ async fn retire(
                     temporal_namespace: input.temporal_namespace.clone(),
                     build_id: input.build_id.clone(),
                 },
-                support::wait(format!(
-                    "wait until no running workflow is pinned to {}",
-                    input.build_id
-                )),
+                support::wait(
+                    format!(
+                        "wait until no running workflow is pinned to {}",
+                        input.build_id
+                    ),
+                    None,
+                ),
             )
             .await
             .map_err(support::unless_cancelled)?;
@@ -128,8 +134,12 @@ async fn retire(
                     temporal_namespace: input.temporal_namespace.clone(),
                     build_id: input.build_id.clone(),
                     name: input.deployment_name.clone(),
+                    keep: input.keep,
                 },
-                support::wait(format!("remove workers and record of {}", input.build_id)),
+                support::wait(
+                    format!("remove workers and record of {}", input.build_id),
+                    None,
+                ),
             )
             .await
             .map_err(support::unless_cancelled)?;

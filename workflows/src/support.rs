@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use temporalio_common::SignalDefinition;
 use temporalio_common::data_converters::RawValue;
 use temporalio_common::error::{ApplicationFailure, IncomingError};
 use temporalio_common::protos::temporal::api::common::v1::Payload;
@@ -60,13 +63,33 @@ pub(crate) fn local(summary: String) -> LocalActivityOptions {
 }
 
 /// Options of a heartbeating wait. It may take weeks; a worker that dies is noticed by its heartbeat.
-pub(crate) fn wait(summary: String) -> ActivityOptions {
+/// Without a token of its own it ends with the workflow's cancellation.
+pub(crate) fn wait(summary: String, token: Option<WorkflowCancellationToken>) -> ActivityOptions {
     ActivityOptions::with_start_to_close_timeout(Duration::from_secs(400 * 24 * 3600))
         .task_queue(QUEUE_WAITS)
         .heartbeat_timeout(Duration::from_secs(5))
         .retry_policy(retry())
+        .maybe_cancellation_token(token)
         .summary(summary)
         .build()
+}
+
+/// Decodes exactly one JSON payload. The message is for people and repeats nothing of the input,
+/// which may hold anything.
+pub(crate) fn decode<T: DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
+    let [payload] = raw.payloads.as_slice() else {
+        return Err(format!(
+            "one JSON object is expected, {} payloads were sent",
+            raw.payloads.len()
+        ));
+    };
+    match serde_json::from_slice::<serde_json::Value>(&payload.data) {
+        Ok(value @ serde_json::Value::Object(_)) => {
+            serde_json::from_value(value).map_err(|_| "its fields have the wrong type".to_owned())
+        }
+        Ok(_) => Err("the JSON is not an object".to_owned()),
+        Err(_) => Err("the payload is not JSON".to_owned()),
+    }
 }
 
 /// Retry for ever, quickly at first: what must not be retried says so itself.
@@ -161,27 +184,41 @@ pub(crate) async fn conclude<W>(
     })
 }
 
-/// Tells the lifecycle how a child ended. Detached from cancellation, since a cancelled child
-/// reports too. A lifecycle that is gone needs no report: its successor looks for itself.
+/// Tells the lifecycle how a child ended.
 async fn report<W>(ctx: &WorkflowContext<W>, key: &ProcessKey, finished: ChildFinished) {
-    let payload = match serde_json::to_vec(&finished) {
-        Ok(data) => Payload {
-            metadata: [("encoding".to_owned(), b"json/plain".to_vec())].into(),
-            data,
-            ..Payload::default()
-        },
-        Err(_) => return,
+    let finish = ProcessLifecycle::child_finished;
+    signal_lifecycle(ctx, key, finish, &finished, "report to the lifecycle").await;
+}
+
+/// Signals the lifecycle. Detached from cancellation, since a cancelled child reports too. A
+/// lifecycle that is gone needs no report: its successor looks for itself.
+pub(crate) async fn signal_lifecycle<W, S>(
+    ctx: &WorkflowContext<W>,
+    key: &ProcessKey,
+    signal: S,
+    message: &impl Serialize,
+    summary: &str,
+) where
+    S: SignalDefinition<Input = RawValue> + 'static,
+{
+    let Ok(payload) = payload(message) else {
+        return;
     };
     let options = SignalWorkflowOptions::builder()
         .cancellation_token(WorkflowCancellationToken::new())
-        .summary("report to the lifecycle".to_owned())
+        .summary(summary.to_owned())
         .build();
     let _ = ctx
         .external_workflow(key.lifecycle().to_string(), None)
-        .signal(
-            ProcessLifecycle::child_finished,
-            RawValue::new(vec![payload]),
-            options,
-        )
+        .signal(signal, RawValue::new(vec![payload]), options)
         .await;
+}
+
+/// A message as one JSON payload.
+pub(crate) fn payload(message: &impl Serialize) -> Result<Payload, serde_json::Error> {
+    Ok(Payload {
+        metadata: [("encoding".to_owned(), b"json/plain".to_vec())].into(),
+        data: serde_json::to_vec(message)?,
+        ..Payload::default()
+    })
 }

@@ -1,5 +1,7 @@
 //! Calls to Temporal: Worker Deployments, task queues, visibility.
 
+pub(crate) mod executions;
+pub(crate) mod lifecycle;
 pub mod routing;
 pub mod versions;
 
@@ -85,6 +87,16 @@ pub(crate) async fn routing(
                 .as_ref()
                 .and_then(|routing| routing.ramping_deployment_version.as_ref())
                 .map(|version| version.build_id.clone()),
+            percent: percent(&info),
+            served: info
+                .version_summaries
+                .iter()
+                .filter_map(|summary| {
+                    let version = summary.deployment_version.as_ref()?;
+                    let at = summary.last_current_time.as_ref()?;
+                    Some((version.build_id.clone(), timestamp(at)))
+                })
+                .collect(),
             versions: info
                 .version_summaries
                 .iter()
@@ -105,6 +117,16 @@ pub(crate) async fn routing(
             ..Routing::default()
         },
     }
+}
+
+/// Percentages are whole numbers wherever the operator sets them.
+#[allow(clippy::cast_possible_truncation, reason = "0 to 100")]
+fn percent(info: &WorkerDeploymentInfo) -> i32 {
+    routing::shares(info).percent.round() as i32
+}
+
+fn timestamp(at: &prost_wkt_types::Timestamp) -> jiff::Timestamp {
+    jiff::Timestamp::new(at.seconds, at.nanos).unwrap_or_default()
 }
 
 /// Somebody who is neither us nor a predecessor of the same name in this cluster.

@@ -1,56 +1,211 @@
 //! Changes of routing. They run on a task queue of their own: the server allows about one a second
 //! per Temporal namespace.
 
+use std::time::Duration;
+
 use process_operator_crds::ErrorCategory;
-use process_operator_workflows::contract::{ProcessKey, SetCurrentInput};
+use process_operator_workflows::contract::{
+    Expected, ProcessKey, SetCurrentInput, SetWeightInput, SetWeightOutcome,
+};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
+use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentInfo;
+use temporalio_common::protos::temporal::api::enums::v1::RoutingConfigUpdateState;
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
     SetWorkerDeploymentCurrentVersionRequest, SetWorkerDeploymentManagerRequest,
+    SetWorkerDeploymentRampingVersionRequest,
     set_worker_deployment_manager_request::NewManagerIdentity,
 };
 
-use super::{call, describe, foreign_manager};
+use super::{call, describe, foreign_manager, lifecycle};
 use crate::context::Context;
 use crate::error::{Fault, Result};
+use crate::wait::Pace;
+
+/// Who gets which share of new executions.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Shares {
+    /// Build id of the Current version; empty when there is none.
+    pub(crate) current: String,
+    /// Build id of the Ramping version; empty when there is none.
+    pub(crate) ramping: String,
+    /// Its percentage.
+    pub(crate) percent: f32,
+}
+
+/// The shares as the server has them.
+pub(crate) fn shares(info: &WorkerDeploymentInfo) -> Shares {
+    let Some(routing) = &info.routing_config else {
+        return Shares::default();
+    };
+    let build_id = |version: &Option<
+        temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentVersion,
+    >| {
+        version
+            .as_ref()
+            .map(|version| version.build_id.clone())
+            .unwrap_or_default()
+    };
+    Shares {
+        current: build_id(&routing.current_deployment_version),
+        ramping: build_id(&routing.ramping_deployment_version),
+        percent: routing.ramping_version_percentage,
+    }
+}
+
+/// What somebody else has made of the routing, if a rollout of `build_id` does not find it as it has
+/// left it. A ramp that is there before the rollout's first is not looked at: it is replaced.
+pub(crate) fn disturbed(
+    context: &Context,
+    info: &WorkerDeploymentInfo,
+    build_id: &str,
+    expected: &Expected,
+) -> Option<Fault> {
+    let found = shares(info);
+    let manager = foreign_manager(context, &info.manager_identity);
+    let ramp_kept = expected.weight == 0
+        || found.ramping == build_id && percent(expected.weight) == found.percent;
+    if manager.is_none() && found.current == expected.current && ramp_kept {
+        return None;
+    }
+    let by = manager.unwrap_or_else(|| info.last_modifier_identity.clone());
+    let ramp = if found.ramping.is_empty() {
+        "none ramping".to_owned()
+    } else {
+        format!("{} ramping at {} %", found.ramping, found.percent)
+    };
+    Some(Fault::new(
+        ErrorCategory::RoutingChanged,
+        format!(
+            "routing of Worker Deployment {} was changed by {by:?}: {} current, {ramp}; `resume` takes it back, \
+             `abort` gives the rollout up",
+            info.name,
+            if found.current.is_empty() {
+                "none"
+            } else {
+                &found.current
+            },
+        ),
+    ))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a percentage is exact")]
+fn percent(weight: i32) -> f32 {
+    weight as f32
+}
+
+async fn described(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+) -> Result<(WorkerDeploymentInfo, Vec<u8>)> {
+    let deployment = key.worker_deployment();
+    describe(context, namespace, &deployment)
+        .await?
+        .ok_or_else(|| {
+            Fault::new(
+                ErrorCategory::Unavailable,
+                format!("the server has no record of Worker Deployment {deployment} yet"),
+            )
+        })
+}
+
+/// Makes sure that we manage the Worker Deployment; the token for the next change.
+async fn managed(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    take_over: bool,
+    (info, token): (&WorkerDeploymentInfo, Vec<u8>),
+) -> Result<Vec<u8>> {
+    if info.manager_identity == context.manager_identity(&key.uid) {
+        return Ok(token);
+    }
+    if let Some(manager) = foreign_manager(context, &info.manager_identity)
+        && !take_over
+    {
+        return Err(Fault::new(
+            ErrorCategory::DeploymentOwnedElsewhere,
+            format!(
+                "Worker Deployment {} is managed by {manager:?}",
+                key.worker_deployment()
+            ),
+        ));
+    }
+    claim(context, namespace, key, token).await
+}
 
 /// Claims the Worker Deployment and makes a version Current. Repeating it changes nothing.
 pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> Result<()> {
-    let deployment = input.key.worker_deployment();
-    let Some((info, token)) = describe(context, &input.temporal_namespace, &deployment).await?
-    else {
-        return Err(Fault::new(
-            ErrorCategory::Unavailable,
-            format!("the server has no record of Worker Deployment {deployment} yet"),
-        ));
-    };
-    let identity = context.manager_identity(&input.key.uid);
-    if let Some(manager) = foreign_manager(context, &info.manager_identity) {
-        return Err(Fault::new(
-            ErrorCategory::DeploymentOwnedElsewhere,
-            format!("Worker Deployment {deployment} is managed by {manager:?}"),
-        ));
+    let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
+    let (info, token) = described(context, namespace, key).await?;
+    let current = shares(&info).current;
+    if let Some(expected) = &input.expected
+        && current != input.build_id
+        && let Some(fault) = disturbed(context, &info, &input.build_id, expected)
+    {
+        return Err(fault);
     }
-    let token = if info.manager_identity == identity {
-        token
+    let token = managed(context, namespace, key, input.take_over, (&info, token)).await?;
+    if current != input.build_id {
+        set(context, namespace, key, &input.build_id, token).await?;
+    }
+    propagated(context, namespace, key).await
+}
+
+/// Sets the share of a version, or takes it back, and waits until all task queues know it. Repeating
+/// it changes nothing.
+pub(crate) async fn set_weight(
+    context: &Context,
+    input: &SetWeightInput,
+) -> Result<SetWeightOutcome> {
+    let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
+    let (info, token) = described(context, namespace, key).await?;
+    let found = shares(&info);
+    let wanted = percent(input.percent);
+    let ours = found.ramping == input.build_id;
+    if input.percent == 0 {
+        // Somebody else's routing is not ours to take back.
+        if ours && foreign_manager(context, &info.manager_identity).is_none() {
+            let token = managed(context, namespace, key, false, (&info, token)).await?;
+            ramp(context, namespace, key, ("", 0.0), token).await?;
+            propagated(context, namespace, key).await?;
+        }
     } else {
-        claim(context, &input.temporal_namespace, &input.key, token).await?
-    };
-    let current = info
-        .routing_config
-        .and_then(|routing| routing.current_deployment_version)
-        .map(|version| version.build_id);
-    if current.as_deref() == Some(input.build_id.as_str()) {
-        return Ok(());
+        let done = ours && found.percent == wanted;
+        if let Some(expected) = &input.expected
+            && !done
+            && let Some(fault) = disturbed(context, &info, &input.build_id, expected)
+        {
+            return Err(fault);
+        }
+        let token = managed(context, namespace, key, input.take_over, (&info, token)).await?;
+        if !done {
+            ramp(context, namespace, key, (&input.build_id, wanted), token).await?;
+        }
+        propagated(context, namespace, key).await?;
     }
-    set(
-        context,
-        &input.temporal_namespace,
-        &input.key,
-        &input.build_id,
-        token,
-    )
-    .await
+    let at = jiff::Timestamp::now();
+    if let Some(mut announce) = input.announce.clone() {
+        announce.progress.due = input.pause_seconds.and_then(|seconds| {
+            at.checked_add(jiff::SignedDuration::from_secs(seconds))
+                .ok()
+        });
+        lifecycle::announce(context, key, &announce).await;
+    }
+    Ok(SetWeightOutcome { at })
+}
+
+/// Waits until the task queues know the routing: the server answers a change before that.
+async fn propagated(context: &Context, namespace: &str, key: &ProcessKey) -> Result<()> {
+    let mut pace = Pace::new(Duration::from_millis(20), Duration::from_secs(1));
+    loop {
+        let (info, _) = described(context, namespace, key).await?;
+        if info.routing_config_update_state() != RoutingConfigUpdateState::InProgress {
+            return Ok(());
+        }
+        pace.rest().await;
+    }
 }
 
 /// Takes the Worker Deployment over from nobody or from a predecessor.
@@ -97,6 +252,35 @@ pub(crate) async fn set(
     call(
         "set current version",
         WorkflowService::set_worker_deployment_current_version(
+            &mut connection,
+            request.into_request(),
+        ),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Routes a share to a build id; an empty one takes any share back.
+async fn ramp(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    (build_id, percentage): (&str, f32),
+    token: Vec<u8>,
+) -> Result<()> {
+    let request = SetWorkerDeploymentRampingVersionRequest {
+        namespace: namespace.to_owned(),
+        deployment_name: key.worker_deployment(),
+        build_id: build_id.to_owned(),
+        percentage,
+        conflict_token: token,
+        identity: context.manager_identity(&key.uid),
+        ..Default::default()
+    };
+    let mut connection = context.connection.clone();
+    call(
+        "set ramping version",
+        WorkflowService::set_worker_deployment_ramping_version(
             &mut connection,
             request.into_request(),
         ),

@@ -23,6 +23,8 @@ pub(crate) struct Record {
     pub(crate) state: VersionState,
     /// It was routed to at some time.
     pub(crate) served: bool,
+    /// It was Current at some time.
+    pub(crate) was_current: bool,
     /// Workflow task queues it polls or polled.
     pub(crate) queues: Vec<String>,
 }
@@ -60,6 +62,7 @@ pub(crate) async fn record(
         Ok(response) => Ok(response.worker_deployment_version_info.map(|info| Record {
             state: version_state(info.status()),
             served: info.first_activation_time.is_some(),
+            was_current: info.last_current_time.is_some(),
             queues: info
                 .task_queue_infos
                 .iter()

@@ -1,6 +1,8 @@
 //! Waits. Each is one heartbeating activity, however long it takes; none is a loop of activities.
 
 pub(crate) mod drained;
+pub(crate) mod evidence;
+pub(crate) mod gate;
 pub(crate) mod records;
 pub(crate) mod retire;
 pub(crate) mod serving;

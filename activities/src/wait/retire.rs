@@ -7,7 +7,7 @@ use process_operator_workflows::contract::{RetireInput, RetireOutcome, VersionSt
 use super::{Pace, passing};
 use crate::context::Context;
 use crate::error::{Fault, within};
-use crate::remove::delete_version;
+use crate::remove::{delete_deployment, keep_revision};
 use crate::temporal::versions;
 
 pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<RetireOutcome, Fault> {
@@ -19,6 +19,7 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
         &input.build_id,
     )
     .await?;
+    let was_current = record.as_ref().is_some_and(|record| record.was_current);
     let needed = record.is_some_and(|record| {
         matches!(
             record.state,
@@ -35,7 +36,12 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
         });
     }
     if !input.name.is_empty() {
-        within(delete_version(context, &input.key, &input.name, None)).await?;
+        let keep = input.keep.filter(|_| was_current).unwrap_or_default();
+        within(async {
+            delete_deployment(context, &input.key, &input.name, None).await?;
+            keep_revision(context, &input.key, &input.name, keep).await
+        })
+        .await?;
     }
     // The server keeps a record until it has not seen a poller for a while (5 min by default).
     let mut pace = Pace::new(Duration::from_secs(1), Duration::from_secs(30));

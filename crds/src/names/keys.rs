@@ -37,6 +37,10 @@ pub mod label {
 pub mod annotation {
     /// On the CustomResourceDefinition: version of the operator that it was generated with.
     pub const OPERATOR_VERSION: &str = "ameide.io/process-operator-version";
+    /// On a Process: a request to the operator, as JSON.
+    pub const REQUEST: &str = "ameide.io/request";
+    /// On the ControllerRevision of a version that has been current: when it was retired.
+    pub const RETIRED: &str = "ameide.io/retired";
     /// On owned objects: hash of what makes the version.
     pub const VERSION_HASH: &str = "ameide.io/version-hash";
 }
@@ -51,6 +55,8 @@ pub mod finalizer {
 pub mod manager {
     /// Owned objects and the status of a Process.
     pub const OPERATOR: &str = "process-operator";
+    /// The annotation by which pods are restarted on request.
+    pub const RESTART: &str = "process-operator-restart";
     /// What the watcher writes while Temporal is away.
     pub const WATCHER: &str = "process-operator-watcher";
 }

@@ -5,6 +5,7 @@
     reason = "the KubeSchema derive copies each struct, `pub` included, into a function body"
 )]
 
+mod canary;
 mod env;
 mod observability;
 mod rollout;
@@ -12,11 +13,12 @@ mod temporal;
 mod volumes;
 mod worker;
 
+pub use canary::{Analysis, Gate, Pause, RolloutStep};
 pub use env::{
     ConfigMapSource, EnvFromSource, EnvVar, EnvVarSource, FieldRef, KeyRef, SecretSource,
 };
 pub use observability::Observability;
-pub use rollout::{Rollout, RolloutStrategy, Versioning};
+pub use rollout::{OnFailure, Rollout, RolloutStrategy, Versioning};
 pub use temporal::{Temporal, connection_keys};
 pub use volumes::{
     ConfigMapVolume, EmptyDirMedium, EmptyDirVolume, KeyToPath, SecretVolume, Volume, VolumeMount,
@@ -74,6 +76,12 @@ use crate::{schema, status::ProcessStatus};
         type_ = "string",
         json_path = ".status.targetVersion.buildId",
         description = "Build id of the version that spec asks for."
+    ),
+    printcolumn(
+        name = "Weight",
+        type_ = "integer",
+        json_path = ".status.rollout.weight",
+        description = "Percentage of new workflows that the target version takes while it is rolled out."
     ),
     printcolumn(
         name = "Draining",

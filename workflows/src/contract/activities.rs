@@ -6,7 +6,9 @@ use process_operator_crds::ErrorCategory;
 use serde::{Deserialize, Serialize};
 use temporalio_workflow::common::ActivityDefinition;
 
-use super::{ActOutcome, Observation, ProcessKey, Step};
+use process_operator_crds::spec::Analysis;
+
+use super::{ActOutcome, Observation, ProcessKey, RolloutProgress, Step, StepFailure};
 
 macro_rules! activity {
     ($(#[$doc:meta])* $marker:ident, $name:literal, $input:ty => $output:ty) => {
@@ -40,6 +42,23 @@ activity!(
 activity!(
     /// Makes a version Current.
     SetCurrent, "set-current", SetCurrentInput => ()
+);
+activity!(
+    /// Sets or takes back the share of new executions that a version takes, and waits until all
+    /// task queues know it. Heartbeats.
+    SetWeight, "set-weight", SetWeightInput => SetWeightOutcome
+);
+activity!(
+    /// Runs a gate workflow to its end. Heartbeats.
+    RunGate, "run-gate", GateInput => GateOutcome
+);
+activity!(
+    /// Watches the executions and pods of a version until something speaks against it. Heartbeats.
+    WatchEvidence, "watch-evidence", EvidenceInput => EvidenceOutcome
+);
+activity!(
+    /// Waits until enough executions of a version have closed. Heartbeats.
+    Judge, "judge", EvidenceInput => EvidenceOutcome
 );
 activity!(
     /// Waits until the server reports a version drained. Heartbeats.
@@ -116,6 +135,123 @@ pub struct SetCurrentInput {
     pub temporal_namespace: String,
     /// The version to route to.
     pub build_id: String,
+    /// What the routing must be; otherwise somebody else has changed it. `None`: whatever it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+    /// Take the Worker Deployment over, whoever manages it: somebody has decided so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub take_over: bool,
+}
+
+/// The routing as a rollout left it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Expected {
+    /// Build id of the Current version; empty when there is none.
+    pub current: String,
+    /// Percentage that the version of the rollout takes.
+    pub weight: i32,
+}
+
+/// Input of [`SetWeight`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SetWeightInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// Temporal namespace of the workers.
+    pub temporal_namespace: String,
+    /// The version.
+    pub build_id: String,
+    /// Percentage of new executions; 0 takes it back, when the version still has some.
+    pub percent: i32,
+    /// See [`SetCurrentInput::expected`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+    /// Take the Worker Deployment over, whoever manages it: somebody has decided so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub take_over: bool,
+    /// Told to the lifecycle when it is done, with the time filled in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub announce: Option<RolloutProgress>,
+    /// Seconds of the pause that begins then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause_seconds: Option<i64>,
+}
+
+/// Outcome of [`SetWeight`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SetWeightOutcome {
+    /// When all task queues knew it.
+    pub at: Timestamp,
+}
+
+/// Input of [`RunGate`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GateInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// Temporal namespace of the workers.
+    pub temporal_namespace: String,
+    /// Their task queue.
+    pub task_queue: String,
+    /// The version that the workflow is pinned to.
+    pub build_id: String,
+    /// Workflow id of the gate.
+    pub workflow_id: String,
+    /// Workflow type.
+    pub workflow_type: String,
+    /// Seconds it may take.
+    pub timeout_seconds: i64,
+    /// Whose `input` it is given: 0 for `rollout.gate`, otherwise the step.
+    pub step: u32,
+}
+
+/// Outcome of [`RunGate`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GateOutcome {
+    /// It completed.
+    pub passed: bool,
+    /// How it ended, for people.
+    pub message: String,
+}
+
+/// Input of [`WatchEvidence`] and [`Judge`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EvidenceInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// Temporal namespace of the workers.
+    pub temporal_namespace: String,
+    /// The version.
+    pub build_id: String,
+    /// Its Deployment.
+    pub deployment_name: String,
+    /// Its task queue.
+    pub task_queue: String,
+    /// Since when the version takes executions.
+    pub since: Timestamp,
+    /// What is asked of them.
+    pub analysis: Analysis,
+    /// The routing while they are watched.
+    pub expected: Expected,
+    /// Told to the lifecycle with what is missing, while the evidence is inconclusive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub announce: Option<RolloutProgress>,
+}
+
+/// Outcome of [`WatchEvidence`] and [`Judge`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EvidenceOutcome {
+    /// What speaks against the version, or against going on.
+    pub against: Option<StepFailure>,
+    /// The evidence in words.
+    pub message: String,
 }
 
 /// Input of [`WaitDrained`].
@@ -154,6 +290,10 @@ pub struct RetireInput {
     pub build_id: String,
     /// Its Deployment and ControllerRevision.
     pub name: String,
+    /// How many versions that were current are kept for a rollback. `None`, from an operator that
+    /// kept none, means 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<i32>,
 }
 
 /// Outcome of [`RetireVersion`].

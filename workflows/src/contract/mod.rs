@@ -5,22 +5,31 @@
 
 mod activities;
 mod observation;
+mod requests;
+mod rollout;
 mod signals;
 mod state;
 mod steps;
 
 pub use activities::{
-    Act, ActInput, CleanRecords, CleanRecordsInput, CleanRecordsOutcome, Observe, ObserveInput,
-    RetireInput, RetireOutcome, RetireVersion, SetCurrent, SetCurrentInput, WaitDrained,
-    WaitDrainedInput, WaitDrainedOutcome, WaitServing, WaitServingInput, WaitServingOutcome,
+    Act, ActInput, CleanRecords, CleanRecordsInput, CleanRecordsOutcome, EvidenceInput,
+    EvidenceOutcome, Expected, GateInput, GateOutcome, Judge, Observe, ObserveInput, RetireInput,
+    RetireOutcome, RetireVersion, RunGate, SetCurrent, SetCurrentInput, SetWeight, SetWeightInput,
+    SetWeightOutcome, WaitDrained, WaitDrainedInput, WaitDrainedOutcome, WaitServing,
+    WaitServingInput, WaitServingOutcome, WatchEvidence,
 };
 pub use observation::{
     DeploymentView, Observation, ProcessView, Routing, RoutingState, Settings, VersionState,
     VersionView,
 };
+pub use requests::{Annotation, Answer, LastRequest, Request, Verb, VerbArgs};
+pub use rollout::{Order, Progress, RolloutOrder, RolloutPolicy, RolloutProgress, Stage};
 pub use signals::{ChangeKind, Changed, ChildFinished, ChildKind, ChildOutcome};
-pub use state::{CurrentVersion, Drain, FailedVersion, LifecycleInput, Rollout, State, Transition};
-pub use steps::{ActOutcome, EventType, StatusView, Step, StepFailure, VersionStatus};
+pub use state::{
+    CurrentVersion, Drain, FailedVersion, LifecycleInput, Rollout, Standing, State, Transition,
+    Undone,
+};
+pub use steps::{ActOutcome, EventType, RolloutView, StatusView, Step, StepFailure, VersionStatus};
 
 pub use process_operator_crds::names::ProcessKey;
 pub use process_operator_crds::names::queue::{
@@ -32,6 +41,9 @@ pub const TYPE_LIFECYCLE: &str = "ProcessLifecycle";
 
 /// Signal that tells a lifecycle that something it looks at may have changed.
 pub const SIGNAL_CHANGED: &str = "changed";
+
+/// Signal by which a rollout tells its lifecycle how far it has come.
+pub const SIGNAL_PROGRESS: &str = "progress";
 
 /// Memo key of the digest that the sweep compares; see [`crate::plan::digest`].
 pub const MEMO_DIGEST: &str = "processOperatorDigest";

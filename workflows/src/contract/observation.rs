@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::StepFailure;
@@ -29,6 +30,9 @@ pub struct Observation {
     /// `status.history` as published, and by which run; read only when a lifecycle starts with an
     /// empty memory.
     pub history: (String, Vec<super::Transition>),
+    /// `status.lastRequest` as published; read only when a lifecycle starts with an empty memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_request: Option<super::LastRequest>,
     /// The look failed; nothing else in here can be relied on.
     pub failure: Option<StepFailure>,
 }
@@ -63,6 +67,18 @@ pub struct ProcessView {
     pub deployment_name: String,
     /// `spec.rollout.progressDeadlineSeconds`.
     pub progress_deadline_seconds: i64,
+    /// The rest of `spec.rollout`.
+    pub policy: super::RolloutPolicy,
+    /// `spec.rollout.paused`.
+    pub paused: bool,
+    /// `spec.rollout.revisionHistoryLimit`.
+    pub revision_history_limit: Option<i32>,
+    /// The annotation `ameide.io/request`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<super::Annotation>,
+    /// Fingerprint of that annotation; empty without one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub request_mark: String,
 }
 
 /// One version as Kubernetes knows it.
@@ -77,6 +93,9 @@ pub struct VersionView {
     pub revision: bool,
     /// Hash of the Deployment that should be there; compared with [`DeploymentView::applied`].
     pub desired: String,
+    /// When it was retired, if it is kept for a rollback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Timestamp>,
     /// Its Deployment, if there is one.
     pub deployment: Option<DeploymentView>,
 }
@@ -115,6 +134,11 @@ pub struct Routing {
     pub current: Option<String>,
     /// Build id of the Ramping version.
     pub ramping: Option<String>,
+    /// Percentage of new executions that it takes.
+    pub percent: i32,
+    /// When each version was last current, for those that ever were.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub served: BTreeMap<String, Timestamp>,
     /// Who holds the Worker Deployment, when it is not us, not a predecessor and not nobody.
     pub foreign_manager: Option<String>,
     /// All versions the server has a record of.

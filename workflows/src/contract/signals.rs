@@ -32,6 +32,8 @@ pub enum ChangeKind {
     Sweep,
     /// Temporal can be reached again after an outage.
     Recovered,
+    /// The annotation `ameide.io/request` was written.
+    Request,
 }
 
 impl Changed {

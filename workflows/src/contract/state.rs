@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
 use serde::{Deserialize, Serialize};
 
-use super::{Changed, ChildKind, ProcessKey, StepFailure};
+use super::{Changed, ChildKind, LastRequest, ProcessKey, Progress, StepFailure};
 
 /// Input of [`crate::lifecycle::ProcessLifecycle`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,52 @@ pub struct State {
     pub published: Option<(String, String)>,
     /// Temporal namespace and Worker Deployment were used, so records may need cleaning.
     pub temporal_namespace: String,
+    /// An earlier version is back by request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
+    /// The last request by annotation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_request: Option<LastRequest>,
+    /// Ids of requests by annotation that were handled, oldest first, at most [`State::REQUESTS`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub handled: Vec<String>,
+    /// What stands above all verbs, as last seen; verbs are judged by it.
+    #[serde(skip_serializing_if = "Standing::is_plain")]
+    pub standing: Standing,
+    /// Routing is to be taken back from somebody else, by request.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub take_over: bool,
+}
+
+/// What of the Process stands above verbs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Standing {
+    /// `spec.suspend`.
+    pub suspended: bool,
+    /// `spec.rollout.paused`.
+    pub paused: bool,
+    /// Who else manages the Worker Deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manager: Option<String>,
+}
+
+impl Standing {
+    fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// An earlier version that serves in place of the spec's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Undone {
+    /// The spec's version, which is not wanted.
+    pub from: String,
+    /// The version in its place.
+    pub to: String,
+    /// On whose behalf and why.
+    pub why: String,
 }
 
 impl State {
@@ -63,6 +109,8 @@ impl State {
     pub const HISTORY: usize = 10;
     /// How many undecodable or unknown signals are kept.
     pub const UNKNOWN: usize = 20;
+    /// How many ids of handled requests are kept.
+    pub const REQUESTS: usize = 20;
 
     /// Ids of the children in flight.
     pub fn children(&self) -> impl Iterator<Item = (String, ChildKind)> + '_ {
@@ -110,10 +158,33 @@ pub struct Rollout {
     pub build_id: String,
     /// When it began.
     pub since: Timestamp,
-    /// When it must have succeeded.
+    /// When its workers must serve.
     pub deadline: Timestamp,
     /// It was told to stop.
     pub cancelled: bool,
+    /// How many steps it has.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub steps: u32,
+    /// How far it has come, as far as it has told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Who paused it and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// It was told to pause.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub told_paused: bool,
+    /// The progress that history and Events have told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noted: Option<Progress>,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde wants"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A retirement in flight.

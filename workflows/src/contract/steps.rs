@@ -31,6 +31,15 @@ pub enum Step {
         /// uid of the Deployment as observed.
         uid: Option<String>,
     },
+    /// Restart the pods of a version, as `kubectl rollout restart` does.
+    RestartVersion {
+        /// Name of its Deployment.
+        name: String,
+        /// uid of the Deployment as observed.
+        uid: String,
+        /// Mark of the restart; the same one restarts nothing.
+        at: Timestamp,
+    },
     /// Publish status, when it differs from what is there.
     PublishStatus {
         /// The complete status.
@@ -113,6 +122,34 @@ pub struct StatusView {
     pub selector: String,
     /// Versions that exist in Kubernetes.
     pub version_count: i32,
+    /// The rollout under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutView>,
+    /// The last request by annotation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_request: Option<super::LastRequest>,
+}
+
+/// A rollout in status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RolloutView {
+    /// What is under way.
+    pub stage: String,
+    /// The step under way, from 1.
+    pub step: i32,
+    /// Number of steps.
+    pub steps: i32,
+    /// Percentage of new executions.
+    pub weight: i32,
+    /// When the present pause ends.
+    pub next_step_time: Option<Timestamp>,
+    /// When it began.
+    pub started_time: Option<Timestamp>,
+    /// When the workers must serve.
+    pub deadline: Option<Timestamp>,
+    /// For people.
+    pub message: String,
 }
 
 /// One version in status.

@@ -112,6 +112,9 @@ pub(super) async fn start(
             build_id,
             deployment_name,
             deadline,
+            stable,
+            at_once,
+            take_over,
         } => {
             let input = RolloutInput {
                 key: key.clone(),
@@ -120,6 +123,11 @@ pub(super) async fn start(
                 temporal_namespace: process.temporal_namespace,
                 task_queue: process.task_queue,
                 deadline: *deadline,
+                policy: process.policy.clone(),
+                stable: stable.clone(),
+                at_once: *at_once,
+                paused: process.paused,
+                take_over: *take_over,
             };
             let summary = format!("bring {} {build_id} live", key.name);
             let attributes =
@@ -139,6 +147,7 @@ pub(super) async fn start(
                 deployment_name: deployment_name.clone(),
                 temporal_namespace: process.temporal_namespace,
                 scale_down_delay_seconds: seen.settings.scale_down_delay_seconds,
+                keep: process.revision_history_limit,
             };
             let summary = format!("retire {} {build_id}", key.name);
             let attributes = indexed.then(|| support::search_attributes(key, "Draining", build_id));

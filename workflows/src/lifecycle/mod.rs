@@ -12,27 +12,26 @@
 )]
 
 mod children;
+mod requests;
+mod turn;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use process_operator_crds::ErrorCategory;
-use serde::de::DeserializeOwned;
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
-    ContinueAsNewOptions, MemoValue, SyncWorkflowContext, TimerOptions, WorkflowCancellationToken,
+    ContinueAsNewOptions, SyncWorkflowContext, TimerOptions, WorkflowCancellationToken,
     WorkflowContext, WorkflowContextView, WorkflowResult, WorkflowTermination,
 };
 
 use self::children::Children;
+use self::requests::Refusal;
 use crate::contract::{
-    Act, ActInput, ActOutcome, ChangeKind, Changed, ChildFinished, CleanRecords, CleanRecordsInput,
-    EventType, LifecycleInput, MEMO_DIGEST, Observation, Observe, ObserveInput, ProcessKey, State,
-    Step, StepFailure,
+    Answer, ChangeKind, Changed, ChildFinished, LifecycleInput, ProcessKey, Request,
+    RolloutProgress, State, StepFailure, Verb,
 };
-use crate::plan::{Plan, failing_status, plan};
 use crate::support;
 
 /// Above this many events the run continues as new: replays stay short, far from the server's
@@ -49,6 +48,12 @@ pub struct ProcessLifecycle {
     refused: Vec<String>,
     /// Children of earlier runs that were asked to report by signal.
     asked: BTreeSet<String>,
+    /// Verbs that wait for their turn.
+    requests: Vec<Request>,
+    /// What became of those asked for by update, until the update takes it.
+    answers: BTreeMap<String, Answer>,
+    /// Verbs so far; tells them apart.
+    verbs: u32,
 }
 
 /// How a lifecycle ended.
@@ -71,6 +76,9 @@ impl ProcessLifecycle {
             reports: Vec::new(),
             refused: Vec::new(),
             asked: BTreeSet::new(),
+            requests: Vec::new(),
+            answers: BTreeMap::new(),
+            verbs: 0,
         }
     }
 
@@ -80,7 +88,8 @@ impl ProcessLifecycle {
         let mut children = Children::default();
         loop {
             wait(ctx, &mut children).await?;
-            let done = ctx.state(|s| !s.dirty && s.state.trouble.is_none());
+            let done =
+                ctx.state(|s| !s.dirty && s.state.trouble.is_none()) && ctx.all_handlers_finished();
             if done && (ctx.continue_as_new_suggested() || ctx.history_length() > HISTORY_LIMIT) {
                 let input = ctx.state(|s| LifecycleInput {
                     key: s.key.clone(),
@@ -88,7 +97,7 @@ impl ProcessLifecycle {
                 });
                 ctx.continue_as_new(input, ContinueAsNewOptions::default())?;
             }
-            if let Some(result) = turn(ctx, &mut children).await? {
+            if let Some(result) = turn::turn(ctx, &mut children).await? {
                 return Ok(result);
             }
         }
@@ -97,7 +106,7 @@ impl ProcessLifecycle {
     /// Something may have changed. Takes anything; see [`Changed`].
     #[signal(name = "changed")]
     pub fn changed(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
-        match decode::<Changed>(&raw) {
+        match support::decode::<Changed>(&raw) {
             Ok(changed) => {
                 let known = changed.kind.parse::<ChangeKind>().is_ok();
                 if !known && self.state.unknown.len() < State::UNKNOWN {
@@ -109,34 +118,167 @@ impl ProcessLifecycle {
         self.dirty = true;
     }
 
+    /// How far a rollout has come. Takes anything; see [`RolloutProgress`].
+    #[signal(name = "progress")]
+    pub fn progress(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
+        match support::decode::<RolloutProgress>(&raw) {
+            Ok(report) => {
+                if let Some(rollout) = &mut self.state.rollout
+                    && rollout.id == report.id
+                {
+                    rollout.progress = Some(report.progress);
+                    self.dirty = true;
+                }
+            }
+            Err(why) => {
+                self.refused.push(format!("signal progress ignored: {why}"));
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// Hold the rollout where it is. Answers what follows.
+    #[update(name = "pause")]
+    pub async fn pause(ctx: &mut WorkflowContext<Self>, raw: RawValue) -> Result<Answer, Refusal> {
+        requests::ask(ctx, Verb::Pause, &raw).await
+    }
+
+    /// Refuses at once what cannot be done.
+    #[update_validator(pause)]
+    fn check_pause(&self, _ctx: &WorkflowContextView, raw: &RawValue) -> Result<(), Refusal> {
+        requests::check(&self.state, Verb::Pause, raw)
+    }
+
+    /// The same as the update, for people in the Temporal UI.
+    #[signal(name = "pause")]
+    pub fn signal_pause(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
+        requests::take(self, Verb::Pause, &raw);
+    }
+
+    /// Let a paused or held rollout go on. Answers what follows.
+    #[update(name = "resume")]
+    pub async fn resume(ctx: &mut WorkflowContext<Self>, raw: RawValue) -> Result<Answer, Refusal> {
+        requests::ask(ctx, Verb::Resume, &raw).await
+    }
+
+    /// Refuses at once what cannot be done.
+    #[update_validator(resume)]
+    fn check_resume(&self, _ctx: &WorkflowContextView, raw: &RawValue) -> Result<(), Refusal> {
+        requests::check(&self.state, Verb::Resume, raw)
+    }
+
+    /// The same as the update, for people in the Temporal UI.
+    #[signal(name = "resume")]
+    pub fn signal_resume(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
+        requests::take(self, Verb::Resume, &raw);
+    }
+
+    /// Take the next step now, or all with `full`. Answers what follows.
+    #[update(name = "promote")]
+    pub async fn promote(
+        ctx: &mut WorkflowContext<Self>,
+        raw: RawValue,
+    ) -> Result<Answer, Refusal> {
+        requests::ask(ctx, Verb::Promote, &raw).await
+    }
+
+    /// Refuses at once what cannot be done.
+    #[update_validator(promote)]
+    fn check_promote(&self, _ctx: &WorkflowContextView, raw: &RawValue) -> Result<(), Refusal> {
+        requests::check(&self.state, Verb::Promote, raw)
+    }
+
+    /// The same as the update, for people in the Temporal UI.
+    #[signal(name = "promote")]
+    pub fn signal_promote(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
+        requests::take(self, Verb::Promote, &raw);
+    }
+
+    /// Back to the version that served before. Answers what follows.
+    #[update(name = "abort")]
+    pub async fn abort(ctx: &mut WorkflowContext<Self>, raw: RawValue) -> Result<Answer, Refusal> {
+        requests::ask(ctx, Verb::Abort, &raw).await
+    }
+
+    /// Refuses at once what cannot be done.
+    #[update_validator(abort)]
+    fn check_abort(&self, _ctx: &WorkflowContextView, raw: &RawValue) -> Result<(), Refusal> {
+        requests::check(&self.state, Verb::Abort, raw)
+    }
+
+    /// The same as the update, for people in the Temporal UI.
+    #[signal(name = "abort")]
+    pub fn signal_abort(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
+        requests::take(self, Verb::Abort, &raw);
+    }
+
+    /// Do again what failed. Answers what follows.
+    #[update(name = "retry")]
+    pub async fn retry(ctx: &mut WorkflowContext<Self>, raw: RawValue) -> Result<Answer, Refusal> {
+        requests::ask(ctx, Verb::Retry, &raw).await
+    }
+
+    /// Refuses at once what cannot be done.
+    #[update_validator(retry)]
+    fn check_retry(&self, _ctx: &WorkflowContextView, raw: &RawValue) -> Result<(), Refusal> {
+        requests::check(&self.state, Verb::Retry, raw)
+    }
+
+    /// The same as the update, for people in the Temporal UI.
+    #[signal(name = "retry")]
+    pub fn signal_retry(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
+        requests::take(self, Verb::Retry, &raw);
+    }
+
+    /// Bring an earlier version back. Answers what follows.
+    #[update(name = "undo")]
+    pub async fn undo(ctx: &mut WorkflowContext<Self>, raw: RawValue) -> Result<Answer, Refusal> {
+        requests::ask(ctx, Verb::Undo, &raw).await
+    }
+
+    /// Refuses at once what cannot be done.
+    #[update_validator(undo)]
+    fn check_undo(&self, _ctx: &WorkflowContextView, raw: &RawValue) -> Result<(), Refusal> {
+        requests::check(&self.state, Verb::Undo, raw)
+    }
+
+    /// The same as the update, for people in the Temporal UI.
+    #[signal(name = "undo")]
+    pub fn signal_undo(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
+        requests::take(self, Verb::Undo, &raw);
+    }
+
+    /// Restart the pods of the current version. Answers what follows.
+    #[update(name = "restart")]
+    pub async fn restart(
+        ctx: &mut WorkflowContext<Self>,
+        raw: RawValue,
+    ) -> Result<Answer, Refusal> {
+        requests::ask(ctx, Verb::Restart, &raw).await
+    }
+
+    /// Refuses at once what cannot be done.
+    #[update_validator(restart)]
+    fn check_restart(&self, _ctx: &WorkflowContextView, raw: &RawValue) -> Result<(), Refusal> {
+        requests::check(&self.state, Verb::Restart, raw)
+    }
+
+    /// The same as the update, for people in the Temporal UI.
+    #[signal(name = "restart")]
+    pub fn signal_restart(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
+        requests::take(self, Verb::Restart, &raw);
+    }
+
     /// A child ended. Takes anything; see [`ChildFinished`].
     #[signal(name = "child-finished")]
     pub fn child_finished(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
-        match decode::<ChildFinished>(&raw) {
+        match support::decode::<ChildFinished>(&raw) {
             Ok(report) => self.reports.push(report),
             Err(why) => self
                 .refused
                 .push(format!("signal child-finished ignored: {why}")),
         }
         self.dirty = true;
-    }
-}
-
-/// Decodes exactly one JSON payload. The message is for people and repeats nothing of the input,
-/// which may hold anything.
-fn decode<T: DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
-    let [payload] = raw.payloads.as_slice() else {
-        return Err(format!(
-            "one JSON object is expected, {} payloads were sent",
-            raw.payloads.len()
-        ));
-    };
-    match serde_json::from_slice::<serde_json::Value>(&payload.data) {
-        Ok(value @ serde_json::Value::Object(_)) => {
-            serde_json::from_value(value).map_err(|_| "its fields have the wrong type".to_owned())
-        }
-        Ok(_) => Err("the JSON is not an object".to_owned()),
-        Err(_) => Err("the payload is not JSON".to_owned()),
     }
 }
 
@@ -189,237 +331,4 @@ fn back_off(failure: &StepFailure, tries: u32) -> Duration {
         (10_000, 300_000)
     };
     Duration::from_millis((first << tries.saturating_sub(1).min(10)).min(most))
-}
-
-/// One look, one decision, its effects.
-async fn turn(
-    ctx: &WorkflowContext<ProcessLifecycle>,
-    children: &mut Children,
-) -> Result<Option<LifecycleResult>, WorkflowTermination> {
-    let (key, adopt, reports, refused, trouble) = ctx.state_mut(|s| {
-        s.dirty = false;
-        (
-            s.key.clone(),
-            !s.state.adopted,
-            std::mem::take(&mut s.reports),
-            std::mem::take(&mut s.refused),
-            s.state.trouble.take(),
-        )
-    });
-    let tries = trouble.map_or(0, |(_, tries)| tries);
-    let seen = observe(ctx, &key, adopt).await?;
-    if let Some(failure) = seen.failure {
-        ctx.set_current_details(format!("**Cannot look**: {}", failure.message));
-        ctx.state_mut(|s| {
-            // What the children said is not lost: it is read with the next look.
-            s.reports.splice(0..0, reports);
-            s.refused.splice(0..0, refused);
-            s.state.trouble = Some((failure, tries + 1));
-        });
-        return Ok(None);
-    }
-    let now = support::timestamp(ctx.workflow_time());
-    let run_id = ctx.run_id().to_owned();
-    let mut plan = ctx.state_mut(|s| plan(&mut s.state, &key, &run_id, &seen, &reports, now));
-    for why in &refused {
-        let id = ctx.state_mut(|s| s.state.event_id(&key.uid, &run_id, "refused"));
-        plan.steps.push(Step::Event {
-            id,
-            kind: EventType::Warning,
-            reason: "SignalRefused".into(),
-            action: "Signal".into(),
-            note: why.clone(),
-        });
-    }
-    ctx.set_current_details(plan.details.clone());
-    for id in &plan.cancel {
-        // A child that has ended meanwhile needs no cancelling.
-        let _ = ctx
-            .external_workflow(id.clone(), None)
-            .cancel(Some("superseded".into()))
-            .await;
-    }
-    if !act(ctx, &key, &run_id, &seen, &plan, tries).await? && !plan.finish {
-        return Ok(None);
-    }
-    for child in &plan.start {
-        children::start(ctx, children, &key, &seen, child).await;
-    }
-    children::ask(ctx, children).await;
-    publish_visibility(ctx, &key, &seen, &plan);
-    if plan.finish && ctx.state(|s| s.state.trouble.is_none() && !s.dirty) {
-        return finish(ctx, &key).await.map(Some);
-    }
-    Ok(None)
-}
-
-async fn observe(
-    ctx: &WorkflowContext<ProcessLifecycle>,
-    key: &ProcessKey,
-    adopt: bool,
-) -> Result<Observation, WorkflowTermination> {
-    let input = ObserveInput {
-        key: key.clone(),
-        adopt,
-    };
-    let options = support::local(format!("look at {}", key.worker_deployment()));
-    match ctx.execute_local_activity(Observe, input, options).await {
-        Ok(seen) => Ok(seen),
-        Err(error) if error.as_cancelled().is_some() => Err(WorkflowTermination::cancelled()),
-        Err(error) => Ok(Observation {
-            failure: Some(support::failure(&error)),
-            ..Observation::default()
-        }),
-    }
-}
-
-/// Carries out the steps. A failure is remembered, shown in status, and retried after a back-off.
-async fn act(
-    ctx: &WorkflowContext<ProcessLifecycle>,
-    key: &ProcessKey,
-    run_id: &str,
-    seen: &Observation,
-    plan: &Plan,
-    tries: u32,
-) -> Result<bool, WorkflowTermination> {
-    if plan.steps.is_empty() {
-        return Ok(true);
-    }
-    let outcome = run_steps(ctx, key, seen, plan.steps.clone()).await?;
-    let failed = outcome.failure.clone();
-    ctx.state_mut(|s| {
-        if let (Some(view), Some(mark)) = (&plan.status, outcome.status) {
-            s.state.published = Some((view.clone(), mark));
-        }
-        s.state.applied.extend(outcome.applied);
-        s.dirty |= outcome.superseded;
-        if let Some(failure) = failed.clone() {
-            s.state.trouble = Some((failure, tries + 1));
-        }
-    });
-    let Some(failure) = failed else {
-        return Ok(!outcome.superseded);
-    };
-    // With the API server away a status cannot be written either.
-    if failure.category != ErrorCategory::Unavailable {
-        let status = ctx.state(|s| failing_status(&s.state, key, run_id, seen));
-        if let Some(step) = status {
-            run_steps(ctx, key, seen, vec![step]).await?;
-        }
-    }
-    Ok(false)
-}
-
-async fn run_steps(
-    ctx: &WorkflowContext<ProcessLifecycle>,
-    key: &ProcessKey,
-    seen: &Observation,
-    steps: Vec<Step>,
-) -> Result<ActOutcome, WorkflowTermination> {
-    let summary = summary(&steps);
-    let input = ActInput {
-        key: key.clone(),
-        generation: seen
-            .process
-            .as_ref()
-            .map_or(0, |process| process.generation),
-        steps,
-    };
-    match ctx
-        .execute_local_activity(Act, input, support::local(summary))
-        .await
-    {
-        Ok(outcome) => Ok(outcome),
-        Err(error) if error.as_cancelled().is_some() => Err(WorkflowTermination::cancelled()),
-        Err(error) => Ok(ActOutcome {
-            failure: Some(support::failure(&error)),
-            ..ActOutcome::default()
-        }),
-    }
-}
-
-/// The steps in words, for the Temporal UI.
-fn summary(steps: &[Step]) -> String {
-    let words: Vec<String> = steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::EnsureFinalizer => Some("add finalizer".to_owned()),
-            Step::ApplyVersion { name, .. } => Some(format!("apply Deployment {name}")),
-            Step::DeleteVersion { name, .. } => Some(format!("delete Deployment {name}")),
-            Step::PublishStatus { .. } => Some("publish status".to_owned()),
-            Step::RemoveFinalizer => Some("remove finalizer".to_owned()),
-            Step::Event { .. } => None,
-        })
-        .collect();
-    words.join(", ")
-}
-
-/// Search attributes and memo, written when they change.
-fn publish_visibility(
-    ctx: &WorkflowContext<ProcessLifecycle>,
-    key: &ProcessKey,
-    seen: &Observation,
-    plan: &Plan,
-) {
-    let build_id = seen
-        .process
-        .as_ref()
-        .map(|process| process.build_id.clone())
-        .unwrap_or_default();
-    let indexed = (plan.phase.clone(), build_id);
-    if seen.settings.search_attributes && ctx.state(|s| s.state.indexed != indexed) {
-        ctx.upsert_search_attributes(support::search_attributes(key, &indexed.0, &indexed.1));
-        ctx.state_mut(|s| s.state.indexed = indexed);
-    }
-    let Some(digest) = &plan.settled else { return };
-    if ctx.state(|s| s.state.digest != *digest)
-        && ctx
-            .upsert_memo([(MEMO_DIGEST, Some(MemoValue::new(digest.clone())))])
-            .is_ok()
-    {
-        ctx.state_mut(|s| s.state.digest.clone_from(digest));
-    }
-}
-
-/// The Process is gone: what is left are the server's records.
-async fn finish(
-    ctx: &WorkflowContext<ProcessLifecycle>,
-    key: &ProcessKey,
-) -> Result<LifecycleResult, WorkflowTermination> {
-    let temporal_namespace = ctx.state(|s| s.state.temporal_namespace.clone());
-    if temporal_namespace.is_empty() {
-        return Ok(LifecycleResult {
-            message: "the Process was gone before anything was done for it".into(),
-        });
-    }
-    let input = CleanRecordsInput {
-        key: key.clone(),
-        temporal_namespace,
-    };
-    let options = support::wait(format!("clean the records of {}", key.worker_deployment()));
-    let outcome = match ctx.execute_activity(CleanRecords, input, options).await {
-        Ok(outcome) => outcome,
-        Err(error) if error.as_cancelled().is_some() => {
-            return Err(WorkflowTermination::cancelled());
-        }
-        Err(error) => {
-            return Ok(LifecycleResult {
-                message: format!("records were left: {}", support::failure(&error).message),
-            });
-        }
-    };
-    let left: Vec<String> = outcome
-        .left
-        .iter()
-        .map(|(build, why)| format!("{build} ({why})"))
-        .collect();
-    Ok(LifecycleResult {
-        message: if outcome.claimed {
-            "a successor has claimed the Worker Deployment".into()
-        } else if left.is_empty() {
-            "all records are gone".into()
-        } else {
-            format!("records left: {}", left.join(", "))
-        },
-    })
 }

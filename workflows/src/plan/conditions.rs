@@ -5,9 +5,10 @@ use process_operator_crds::names::{self, BuildId};
 use process_operator_crds::{ConditionType, ErrorCategory, Reason};
 
 use super::Block;
+use super::verbs::given_up;
 use crate::contract::{
-    DeploymentView, Drain, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State,
-    StatusView, VersionStatus,
+    DeploymentView, Drain, Observation, ProcessKey, ProcessView, Rollout, RolloutView,
+    RoutingState, Stage, State, StatusView, StepFailure, VersionStatus,
 };
 
 /// All conditions, and one word for them.
@@ -75,8 +76,15 @@ fn fault(state: &State, block: Option<&Block>) -> Option<(Reason, String)> {
     if let Some((failure, _)) = &state.trouble {
         return Some((failure.category.reason(), failure.message.clone()));
     }
-    let failed = state.failed.as_ref()?;
-    Some((failed.category.reason(), failed.message.clone()))
+    if let Some(failed) = &state.failed {
+        return Some((failed.category.reason(), failed.message.clone()));
+    }
+    let undone = state.undone.as_ref()?;
+    let message = format!(
+        "{} serves in place of the spec's {}, {}; change the spec, or request `retry`",
+        undone.to, undone.from, undone.why
+    );
+    Some((Reason::Undone, message))
 }
 
 pub(super) fn deployment_of<'a>(
@@ -199,14 +207,27 @@ impl<'a> Facts<'a> {
         condition(ConditionType::Ready, status, reason, message)
     }
 
+    /// What speaks against the rollout, while it is held for somebody to decide.
+    fn hold(&self) -> Option<&StepFailure> {
+        self.rolling?.progress.as_ref()?.hold.as_ref()
+    }
+
+    fn given_up(&self) -> bool {
+        let target = self.state.failed.as_ref().map(|failed| &failed.build_id);
+        target.is_some_and(|target| given_up(self.state, target))
+    }
+
     fn progressing(&self) -> NewCondition {
         let (status, reason, message) = match (self.rolling, &self.fault) {
+            (Some(_), _) if self.suspended => {
+                (false, Reason::Suspended, "spec.suspend is true".to_owned())
+            }
             (Some(rollout), _) => {
-                let message = format!(
-                    "bringing {} live before {:.0}",
-                    rollout.build_id, rollout.deadline
-                );
-                (true, Reason::RollingOut, message)
+                let (reason, message) = under_way(rollout);
+                (true, reason, message)
+            }
+            (None, Some((_, message))) if self.given_up() => {
+                (false, Reason::RolloutAborted, message.clone())
             }
             (None, Some((reason, message))) => (self.retryable, *reason, message.clone()),
             (None, None) if self.suspended => {
@@ -227,7 +248,10 @@ impl<'a> Facts<'a> {
     }
 
     fn degraded(&self) -> NewCondition {
-        match &self.fault {
+        let hold = self
+            .hold()
+            .map(|hold| (hold.category.reason(), hold.message.clone()));
+        match self.fault.as_ref().or(hold.as_ref()) {
             Some((reason, message)) => {
                 condition(ConditionType::Degraded, true, *reason, message.clone())
             }
@@ -286,6 +310,79 @@ impl<'a> Facts<'a> {
             "Draining"
         }
     }
+}
+
+/// Where a rollout stands, and what it waits for.
+fn under_way(rollout: &Rollout) -> (Reason, String) {
+    let build_id = &rollout.build_id;
+    if let Some(why) = &rollout.paused {
+        return (Reason::Paused, format!("{build_id} is paused {why}"));
+    }
+    if rollout.told_paused {
+        return (Reason::Paused, "spec.rollout.paused is true".to_owned());
+    }
+    let starting = || format!("bringing {build_id} live before {:.0}", rollout.deadline);
+    let Some(progress) = &rollout.progress else {
+        return (Reason::RollingOut, starting());
+    };
+    if let Some(hold) = &progress.hold {
+        return (hold.category.reason(), hold.message.clone());
+    }
+    let at = format!(
+        "{build_id} takes {} % of new workflows, step {} of {}",
+        progress.weight, progress.step, rollout.steps
+    );
+    match progress.stage {
+        _ if progress.waits_for_promotion() => (
+            Reason::WaitingForPromotion,
+            format!("{at}: waiting until it is promoted"),
+        ),
+        Stage::Gate | Stage::StepGate => (
+            Reason::GateRunning,
+            format!("{at}: a gate workflow must complete on it"),
+        ),
+        Stage::Analyzing => (Reason::Inconclusive, format!("{at}: {}", progress.message)),
+        Stage::Pausing => {
+            let due = progress.due.map(|due| format!(" until {due:.0}"));
+            (
+                Reason::RollingOut,
+                format!("{at}{}", due.unwrap_or_default()),
+            )
+        }
+        Stage::Starting if progress.step == 0 => (Reason::RollingOut, starting()),
+        _ => (Reason::RollingOut, at),
+    }
+}
+
+/// The rollout in status.
+fn rollout(state: &State) -> Option<RolloutView> {
+    let rollout = state
+        .rollout
+        .as_ref()
+        .filter(|rollout| !rollout.cancelled)?;
+    let progress = rollout.progress.clone().unwrap_or_default();
+    let hold = progress.hold.as_ref().map(|hold| hold.message.clone());
+    let message = [
+        rollout.paused.as_ref().map(|why| format!("paused {why}")),
+        hold,
+        Some(progress.message.clone()),
+        Some(progress.gate.clone()),
+    ];
+    let message: Vec<String> = message
+        .into_iter()
+        .flatten()
+        .filter(|part| !part.is_empty())
+        .collect();
+    Some(RolloutView {
+        stage: progress.stage.to_string(),
+        step: i32::try_from(progress.step).unwrap_or(i32::MAX),
+        steps: i32::try_from(rollout.steps).unwrap_or(i32::MAX),
+        weight: progress.weight,
+        next_step_time: progress.due,
+        started_time: Some(rollout.since),
+        deadline: Some(rollout.deadline),
+        message: message.join("; "),
+    })
 }
 
 fn temporal(seen: &Observation) -> NewCondition {
@@ -429,6 +526,8 @@ pub(super) fn status(
         ],
         history: state.history.clone(),
         version_count: i32::try_from(seen.versions.len()).unwrap_or(i32::MAX),
+        rollout: rollout(state),
+        last_request: state.last_request.clone(),
     }
 }
 

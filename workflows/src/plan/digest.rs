@@ -23,9 +23,19 @@ pub struct DeploymentMark {
 }
 
 /// Digest of a Process and its Deployments. Deterministic across releases.
-pub fn digest(generation: i64, deleting: bool, mut deployments: Vec<DeploymentMark>) -> String {
+///
+/// `request` is the fingerprint of the annotation `ameide.io/request`, empty without one.
+pub fn digest(
+    generation: i64,
+    deleting: bool,
+    request: &str,
+    mut deployments: Vec<DeploymentMark>,
+) -> String {
     deployments.sort();
     let mut text = format!("v1 {generation} {deleting}");
+    if !request.is_empty() {
+        text = format!("{text} request {request}");
+    }
     for mark in deployments {
         // Writing to a String cannot fail.
         let _ = write!(
@@ -35,6 +45,11 @@ pub fn digest(generation: i64, deleting: bool, mut deployments: Vec<DeploymentMa
         );
     }
     fnv1a(&text)
+}
+
+/// A short mark of a text: another text has another one.
+pub fn fingerprint(text: &str) -> String {
+    fnv1a(text)
 }
 
 /// FNV-1a, 64 bits: a change detector that needs no dependency and never changes.
@@ -63,5 +78,10 @@ pub(super) fn of(process: &ProcessView, seen: &Observation) -> String {
             })
         })
         .collect();
-    digest(process.generation, process.deleting, marks)
+    digest(
+        process.generation,
+        process.deleting,
+        &process.request_mark,
+        marks,
+    )
 }

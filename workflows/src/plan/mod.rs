@@ -4,23 +4,35 @@
 mod conditions;
 mod details;
 mod digest;
+pub mod machine;
 mod reports;
+mod rollouts;
 #[cfg(test)]
 mod tests;
+mod verbs;
 mod versions;
 
-use jiff::{SignedDuration, Timestamp};
-use process_operator_crds::names::BuildId;
-use process_operator_crds::{ErrorCategory, Reason};
+use jiff::Timestamp;
+use process_operator_crds::Reason;
 
 use crate::contract::{
-    ChildFinished, EventType, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State,
-    Step, Transition,
+    Answer, ChildFinished, EventType, Observation, ProcessKey, ProcessView, Request, RolloutOrder,
+    RoutingState, Standing, State, Step, Transition,
 };
 pub use conditions::Verdict;
 pub(crate) use conditions::category_of;
-pub use digest::{DeploymentMark, digest};
+pub use digest::{DeploymentMark, digest, fingerprint};
+pub use verbs::check;
 pub use versions::Role;
+
+/// What has arrived since the last decision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inbox {
+    /// Of children that ended.
+    pub reports: Vec<ChildFinished>,
+    /// Of people, by update or signal.
+    pub requests: Vec<Request>,
+}
 
 /// What to do after one look at the world.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +43,10 @@ pub struct Plan {
     pub start: Vec<Child>,
     /// Workflow ids of children to cancel.
     pub cancel: Vec<String>,
+    /// Orders to rollouts, by workflow id.
+    pub orders: Vec<(String, RolloutOrder)>,
+    /// What became of the requests, in their order.
+    pub answers: Vec<(String, Answer)>,
     /// The Process is gone or about to be: clean the server's records and finish.
     pub finish: bool,
     /// Nothing is under way or wrong: the digest may be written to the memo.
@@ -56,6 +72,12 @@ pub enum Child {
         deployment_name: String,
         /// When to give up.
         deadline: Timestamp,
+        /// The version that serves; empty when none does.
+        stable: String,
+        /// Without steps and gates.
+        at_once: bool,
+        /// Routing is taken back from whoever manages it.
+        take_over: bool,
     },
     /// Retire a version.
     Drain {
@@ -83,10 +105,10 @@ pub fn plan(
     key: &ProcessKey,
     run_id: &str,
     seen: &Observation,
-    reports: &[ChildFinished],
+    inbox: &Inbox,
     now: Timestamp,
 ) -> Plan {
-    let mut plan = decide(state, key, run_id, seen, reports, now);
+    let mut plan = decide(state, key, run_id, seen, inbox, now);
     for step in &mut plan.steps {
         if let Step::Event { id, .. } = step {
             *id = state.event_id(&key.uid, run_id, id);
@@ -100,7 +122,7 @@ fn decide(
     key: &ProcessKey,
     run_id: &str,
     seen: &Observation,
-    reports: &[ChildFinished],
+    inbox: &Inbox,
     now: Timestamp,
 ) -> Plan {
     let Some(process) = &seen.process else {
@@ -124,12 +146,36 @@ fn decide(
     // What this run has published itself, in a task that is now repeated, it will tell again.
     if !state.adopted && seen.history.0 != run_id {
         state.history.clone_from(&seen.history.1);
+        state.last_request.clone_from(&seen.last_request);
+        state.handled = seen
+            .last_request
+            .iter()
+            .map(|last| last.id.clone())
+            .collect();
     }
     versions::adopt(state, key, seen, now);
     versions::follow_routing(state, seen, now);
-    for report in reports {
+    for report in &inbox.reports {
         reports::absorb(state, seen, report, now, &mut plan);
     }
+    rollouts::progressed(state, now, &mut plan);
+    state.standing = Standing {
+        suspended: process.suspend,
+        paused: process.paused,
+        manager: seen.routing.foreign_manager.clone(),
+    };
+    let scene = verbs::Scene {
+        key,
+        process,
+        seen,
+        now,
+    };
+    for request in &inbox.requests {
+        let answer = verbs::handle(state, &scene, request, &mut plan);
+        plan.answers.push((request.id.clone(), answer));
+    }
+    verbs::annotation(state, &scene, &mut plan);
+    let process = &in_place(state, process, seen);
     let block = block(process, seen);
     if state
         .target
@@ -143,11 +189,31 @@ fn decide(
     if !process.suspend && seen.invalid.is_none() {
         versions::restore(state, process, seen, &roles, &mut plan);
     }
-    roll_out(state, key, process, seen, block.as_ref(), now, &mut plan);
+    rollouts::roll_out(state, key, process, seen, block.as_ref(), now, &mut plan);
     versions::retire(state, key, process, seen, &roles, now, &mut plan);
     let verdict = conditions::verdict(state, process, seen, block.as_ref());
     finish_plan(state, key, run_id, seen, process, &verdict, &mut plan);
     plan
+}
+
+/// The Process with an earlier version in place of the spec's, as long as a request keeps it there.
+fn in_place(state: &mut State, process: &ProcessView, seen: &Observation) -> ProcessView {
+    let mut view = process.clone();
+    let Some(undone) = &state.undone else {
+        return view;
+    };
+    let kept = seen
+        .versions
+        .get(&undone.to)
+        .filter(|version| version.revision && undone.from == process.build_id);
+    if let Some(version) = kept {
+        view.build_id.clone_from(&undone.to);
+        view.deployment_name.clone_from(&version.name);
+        view.image.clone_from(&version.image);
+    } else {
+        state.undone = None;
+    }
+    view
 }
 
 /// What keeps the spec from being acted on, worst first.
@@ -199,84 +265,6 @@ fn block(process: &ProcessView, seen: &Observation) -> Option<Block> {
         reason: found.0,
         message: found.1,
     })
-}
-
-/// Starts, keeps or stops the rollout of the target version.
-fn roll_out(
-    state: &mut State,
-    key: &ProcessKey,
-    process: &ProcessView,
-    seen: &Observation,
-    block: Option<&Block>,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    let target = &process.build_id;
-    if let Some(rollout) = &mut state.rollout {
-        if block.is_none() && rollout.build_id == *target {
-            return;
-        }
-        if !rollout.cancelled {
-            rollout.cancelled = true;
-            plan.cancel.push(rollout.id.clone());
-        }
-        if block.is_some() {
-            return;
-        }
-        state.rollout = None;
-    }
-    if state
-        .failed
-        .as_ref()
-        .is_some_and(|failed| failed.build_id != *target)
-    {
-        state.failed = None;
-    }
-    let is_current =
-        seen.routing.state == RoutingState::Known && seen.routing.current.as_ref() == Some(target);
-    if block.is_some() || is_current || seen.routing.state != RoutingState::Known {
-        return;
-    }
-    if let Some(failed) = &state.failed {
-        let available = seen
-            .versions
-            .get(target)
-            .and_then(|version| version.deployment.as_ref())
-            .is_some_and(|deployment| deployment.available);
-        let handed_over = failed.category == ErrorCategory::DeploymentOwnedElsewhere;
-        if !(handed_over || available && !failed.available) {
-            return;
-        }
-        state.failed = None;
-    }
-    state.children += 1;
-    let deadline = now
-        .checked_add(SignedDuration::from_secs(process.progress_deadline_seconds))
-        .unwrap_or(Timestamp::MAX);
-    let id = key
-        .rollout(&BuildId::from_observed(target), state.children)
-        .to_string();
-    state.rollout = Some(Rollout {
-        id: id.clone(),
-        build_id: target.clone(),
-        since: now,
-        deadline,
-        cancelled: false,
-    });
-    note(
-        state,
-        plan,
-        now,
-        "RolloutStarted",
-        target,
-        &format!("image {}", process.image),
-    );
-    plan.start.push(Child::Rollout {
-        id,
-        build_id: target.clone(),
-        deployment_name: process.deployment_name.clone(),
-        deadline,
-    });
 }
 
 /// Deletion leaves running workflows alone: owned objects go, the finalizer goes, records on the
@@ -344,7 +332,7 @@ fn cancel_all(state: &mut State) -> Vec<String> {
         .collect()
 }
 
-/// Writes a transition to the history and as an Event.
+/// Writes a transition of our own to the history and as an Event.
 pub(crate) fn note(
     state: &mut State,
     plan: &mut Plan,
@@ -353,19 +341,35 @@ pub(crate) fn note(
     build_id: &str,
     reason: &str,
 ) {
-    let warning = matches!(what, "RolloutFailed" | "RoutingChanged");
+    note_by(state, plan, now, what, build_id, reason, "process-operator");
+}
+
+/// Writes a transition to the history and as an Event.
+pub(crate) fn note_by(
+    state: &mut State,
+    plan: &mut Plan,
+    now: Timestamp,
+    what: &str,
+    build_id: &str,
+    reason: &str,
+    actor: &str,
+) {
+    let warning = matches!(what, "RolloutFailed" | "RolloutHeld" | "RoutingChanged");
     state.record(Transition {
         time: now,
         what: what.into(),
         build_id: build_id.into(),
         reason: reason.into(),
-        actor: "process-operator".into(),
+        actor: actor.into(),
     });
-    let about = if build_id.is_empty() {
+    let mut about = if build_id.is_empty() {
         reason.to_owned()
     } else {
         format!("{build_id}: {reason}")
     };
+    if actor != "process-operator" {
+        about = format!("{about}, by {actor}");
+    }
     plan.steps.push(Step::Event {
         // Made unique when the plan is complete.
         id: format!("{what}/{build_id}"),
@@ -382,10 +386,11 @@ pub(crate) fn note(
 
 fn action_of(what: &str) -> &'static str {
     match what {
-        "RolloutStarted" => "RollOut",
+        "RolloutStarted" | "RollbackStarted" | "WeightChanged" | "RolloutHeld" => "RollOut",
         "RolloutFailed" | "VersionCurrent" => "Route",
         "DrainStarted" | "VersionRetired" => "Retire",
         "Deleting" => "Delete",
+        what if what.ends_with("Requested") => "Request",
         _ => "Observe",
     }
 }

@@ -52,6 +52,7 @@ pub(super) fn absorb(
                     });
                     note(state, plan, now, "RolloutFailed", build_id, &report.message);
                 }
+                // Ended by somebody's hand: it was not superseded, since then it would be forgotten.
                 ChildOutcome::Canceled | ChildOutcome::Unknown => {}
             }
         }

@@ -3,10 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 use process_operator_crds::{ConditionType, ErrorCategory, Reason};
 
-use super::{Child, Plan, plan};
+use super::{Child, Inbox, Plan, plan};
 use crate::contract::{
     ChildFinished, ChildKind, ChildOutcome, CurrentVersion, DeploymentView, Drain, FailedVersion,
-    Observation, ProcessKey, ProcessView, Rollout, Routing, RoutingState, Settings, State,
+    Observation, Order, ProcessKey, ProcessView, Rollout, Routing, RoutingState, Settings, State,
     StatusView, Step, VersionState, VersionView,
 };
 
@@ -37,6 +37,20 @@ fn process(build_id: &str) -> ProcessView {
         deployment_name: format!("l2o-{build_id}"),
         progress_deadline_seconds: 600,
         ..ProcessView::default()
+    }
+}
+
+fn orders(plan: &Plan) -> Vec<(&str, Order)> {
+    let given = plan.orders.iter();
+    given
+        .map(|(id, order)| (id.as_str(), order.order))
+        .collect()
+}
+
+fn told(report: ChildFinished) -> Inbox {
+    Inbox {
+        reports: vec![report],
+        ..Inbox::default()
     }
 }
 
@@ -86,6 +100,7 @@ impl World for Observation {
                 revision: true,
                 desired: "want".into(),
                 deployment,
+                retired: None,
             },
         );
         self
@@ -130,7 +145,7 @@ fn settled() -> State {
 }
 
 fn decide(state: &mut State, seen: &Observation) -> Plan {
-    plan(state, &key(), "run", seen, &[], now())
+    plan(state, &key(), "run", seen, &Inbox::default(), now())
 }
 
 fn applies(plan: &Plan) -> Vec<&str> {
@@ -347,6 +362,7 @@ fn a_further_change_supersedes_the_rollout_and_the_half_made_version_goes() {
         since: now(),
         deadline: now(),
         cancelled: false,
+        ..Rollout::default()
     });
     let seen = world("v3-00000003")
         .with(V1, Some(deployment(2)))
@@ -510,7 +526,7 @@ fn a_failed_rollout_stalls_and_leaves_the_running_version_alone() {
             .into(),
         message: "0/2 pods ready".into(),
     };
-    let failed = plan(&mut state, &key(), "run", &seen, &[report], now());
+    let failed = plan(&mut state, &key(), "run", &seen, &told(report), now());
     assert!(condition(&failed, ConditionType::Ready).0);
     assert_eq!(
         condition(&failed, ConditionType::Stalled),
@@ -554,14 +570,14 @@ fn late_and_doubled_reports_are_ignored() {
         };
         let mut state = settled();
         let before = state.clone();
-        plan(&mut state, &key(), "run", &seen, &[report], now());
+        plan(&mut state, &key(), "run", &seen, &told(report), now());
         assert_eq!(state.history, before.history, "{kind:?} {outcome:?}");
         assert_eq!(state.failed, None);
     }
 }
 
 #[test]
-fn suspend_calls_everything_off_and_resuming_starts_again() {
+fn suspend_holds_a_rollout_where_it_is_and_lets_it_go_on() {
     let mut state = settled();
     state.rollout = Some(Rollout {
         id: "r".into(),
@@ -572,27 +588,22 @@ fn suspend_calls_everything_off_and_resuming_starts_again() {
         .with(V1, Some(deployment(2)))
         .with(V2, Some(deployment(0)))
         .routed(V1, VersionState::Current);
-    let paused = decide(
-        &mut state,
-        &seen.clone().change(|process| process.suspend = true),
-    );
-    assert_eq!(paused.cancel, ["r"]);
-    assert!(paused.start.is_empty() && applies(&paused).is_empty());
+    let suspended = seen.clone().change(|process| process.suspend = true);
+    let paused = decide(&mut state, &suspended);
+    assert_eq!(orders(&paused), [("r", Order::Pause)]);
+    assert!(paused.cancel.is_empty() && applies(&paused).is_empty());
     assert!(condition(&paused, ConditionType::Ready).0);
-    let early = decide(&mut state, &seen);
-    assert!(
-        early.start.is_empty(),
-        "the cancelled rollout has not ended yet"
+    assert_eq!(
+        condition(&paused, ConditionType::Progressing).1,
+        Reason::Suspended
     );
-    let report = ChildFinished {
-        id: "r".into(),
-        kind: ChildKind::Rollout,
-        build_id: V2.into(),
-        outcome: ChildOutcome::Canceled,
-        ..ChildFinished::default()
-    };
-    let resumed = plan(&mut state, &key(), "run", &seen, &[report], now());
-    assert_eq!(starts(&resumed), [format!("rollout {V2}")]);
+    assert!(
+        orders(&decide(&mut state, &suspended)).is_empty(),
+        "told once"
+    );
+    let resumed = decide(&mut state, &seen);
+    assert_eq!(orders(&resumed), [("r", Order::Resume)]);
+    assert!(resumed.start.is_empty());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use process_operator_crds::names::{BuildId, WorkflowId};
 
+use super::verbs::given_up;
 use super::{Child, Plan, note};
 use crate::contract::{
     CurrentVersion, Drain, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State,
@@ -43,7 +44,7 @@ pub(super) fn adopt(state: &mut State, key: &ProcessKey, seen: &Observation, now
                     build_id: build_id.to_string(),
                     since: now,
                     deadline: now,
-                    cancelled: false,
+                    ..Rollout::default()
                 });
             }
             Ok(WorkflowId::Drain {
@@ -114,7 +115,7 @@ pub(super) fn roles(
             let role =
                 if current == Some(build_id) || seen.routing.ramping.as_ref() == Some(build_id) {
                     Role::Current
-                } else if *build_id == process.build_id {
+                } else if *build_id == process.build_id && !given_up(state, build_id) {
                     Role::Target
                 } else if held(seen, build_id) {
                     Role::Held
@@ -218,6 +219,12 @@ pub(super) fn retire(
         if version.is_some_and(|version| version.deployment.as_ref().is_some_and(|d| d.foreign)) {
             continue;
         }
+        let recorded = seen.routing.versions.contains_key(build_id);
+        let kept = version.is_some_and(|it| it.retired.is_some() && it.deployment.is_none());
+        if !recorded && (version.is_none() || kept) {
+            // Retired already; what is kept of it costs nothing.
+            continue;
+        }
         state.children += 1;
         let id = key
             .drain(&BuildId::from_observed(build_id), state.children)
@@ -225,6 +232,11 @@ pub(super) fn retire(
         let deployment_name = version
             .map(|version| version.name.clone())
             .unwrap_or_default();
+        let why = if given_up(state, build_id) {
+            "given up"
+        } else {
+            "superseded"
+        };
         state.drains.insert(
             build_id.clone(),
             Drain {
@@ -237,7 +249,7 @@ pub(super) fn retire(
                 cancelled: false,
             },
         );
-        note(state, plan, now, "DrainStarted", build_id, "superseded");
+        note(state, plan, now, "DrainStarted", build_id, why);
         plan.start.push(Child::Drain {
             id,
             build_id: build_id.clone(),

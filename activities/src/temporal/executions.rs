@@ -1,0 +1,194 @@
+//! The executions of a version: how they end, and whether their workflow tasks do.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use process_operator_workflows::contract::ProcessKey;
+use temporalio_client::grpc::WorkflowService;
+use temporalio_client::tonic::IntoRequest;
+use temporalio_common::protos::coresdk::FromJsonPayloadExt;
+use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
+use temporalio_common::protos::temporal::api::workflowservice::v1::{
+    CountWorkflowExecutionsRequest, DescribeWorkflowExecutionRequest,
+    DescribeWorkflowExecutionResponse, ListWorkflowExecutionsRequest,
+};
+
+use super::call;
+use crate::context::Context;
+use crate::error::Result;
+
+/// A workflow task that was tried so often fails for more than a restart of its worker.
+const ATTEMPTS: i32 = 3;
+/// Executions looked at one by one for each question.
+const SAMPLE: i32 = 20;
+/// Looked at side by side.
+const AT_ONCE: usize = 4;
+
+/// How executions of a version have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Closed {
+    /// With a result, or continued as new.
+    pub(crate) completed: i64,
+    /// With a failure, or by running out of time.
+    pub(crate) failed: i64,
+}
+
+/// The version in the server's search attributes.
+fn version(key: &ProcessKey, build_id: &str) -> String {
+    format!("{}:{build_id}", key.worker_deployment())
+}
+
+/// Counts what has closed since a moment. Cancelled and terminated executions were ended by
+/// somebody and say nothing about the version.
+pub(crate) async fn closed(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    build_id: &str,
+    since: Timestamp,
+) -> Result<Closed> {
+    let query = format!(
+        "TemporalWorkerDeploymentVersion = '{}' AND ExecutionStatus != 'Running' AND CloseTime >= '{since}' \
+         GROUP BY ExecutionStatus",
+        version(key, build_id)
+    );
+    context.read_turn(namespace).await;
+    let request = CountWorkflowExecutionsRequest {
+        namespace: namespace.to_owned(),
+        query,
+        ..Default::default()
+    };
+    let mut connection = context.connection.clone();
+    let response = call(
+        "count executions",
+        WorkflowService::count_workflow_executions(&mut connection, request.into_request()),
+    )
+    .await?;
+    let mut by_status: BTreeMap<String, i64> = BTreeMap::new();
+    for group in response.groups {
+        let status = group.group_values.first();
+        if let Some(Ok(status)) = status.map(String::from_json_payload) {
+            by_status.insert(status, group.count);
+        }
+    }
+    let of = |status: &str| by_status.get(status).copied().unwrap_or_default();
+    Ok(Closed {
+        completed: of("Completed") + of("ContinuedAsNew"),
+        failed: of("Failed") + of("TimedOut"),
+    })
+}
+
+/// Running executions whose workflow tasks fail again and again on this version, such as for
+/// non-determinism or an unknown workflow type; their ids.
+pub(crate) async fn troubled(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    build_id: &str,
+    task_queue: &str,
+    since: Timestamp,
+) -> Result<Vec<String>> {
+    let deployment = key.worker_deployment();
+    let queries = [
+        // On the version already.
+        format!(
+            "ExecutionStatus = 'Running' AND TemporalWorkerDeploymentVersion = '{}'",
+            version(key, build_id)
+        ),
+        // On their way to it: the server writes the version with the first task that succeeds.
+        format!(
+            "ExecutionStatus = 'Running' AND TemporalWorkerDeployment = '{deployment}' \
+             AND TemporalReportedProblems IS NOT NULL"
+        ),
+        format!(
+            "ExecutionStatus = 'Running' AND TaskQueue = '{task_queue}' AND StartTime >= '{since}' \
+             AND TemporalWorkerDeploymentVersion IS NULL"
+        ),
+    ];
+    let mut ids = std::collections::BTreeSet::new();
+    for query in queries {
+        ids.extend(list(context, namespace, query).await?);
+    }
+    let looked = futures::stream::iter(ids)
+        .map(|(workflow_id, run_id)| async move {
+            let seen = describe(context, namespace, &workflow_id, &run_id).await?;
+            let troubled = seen.is_some_and(|seen| fails_on(&seen, build_id));
+            Ok(troubled.then_some(workflow_id))
+        })
+        .buffered(AT_ONCE)
+        .collect::<Vec<Result<Option<String>>>>()
+        .await;
+    let found: Vec<Option<String>> = looked.into_iter().collect::<Result<_>>()?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn list(context: &Context, namespace: &str, query: String) -> Result<Vec<(String, String)>> {
+    context.read_turn(namespace).await;
+    let request = ListWorkflowExecutionsRequest {
+        namespace: namespace.to_owned(),
+        page_size: SAMPLE,
+        query,
+        ..Default::default()
+    };
+    let mut connection = context.connection.clone();
+    let response = call(
+        "list executions",
+        WorkflowService::list_workflow_executions(&mut connection, request.into_request()),
+    )
+    .await?;
+    Ok(response
+        .executions
+        .into_iter()
+        .filter_map(|info| info.execution)
+        .map(|execution| (execution.workflow_id, execution.run_id))
+        .collect())
+}
+
+/// `None` when it is gone.
+pub(crate) async fn describe(
+    context: &Context,
+    namespace: &str,
+    workflow_id: &str,
+    run_id: &str,
+) -> Result<Option<DescribeWorkflowExecutionResponse>> {
+    let request = DescribeWorkflowExecutionRequest {
+        namespace: namespace.to_owned(),
+        execution: Some(WorkflowExecution {
+            workflow_id: workflow_id.to_owned(),
+            run_id: run_id.to_owned(),
+        }),
+    };
+    let mut connection = context.connection.clone();
+    let answer = call(
+        "look at an execution",
+        WorkflowService::describe_workflow_execution(&mut connection, request.into_request()),
+    )
+    .await;
+    match answer {
+        Ok(response) => Ok(Some(response)),
+        Err(fault) if fault.category == process_operator_crds::ErrorCategory::NotFound => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Its workflow task has failed several times, on this version.
+fn fails_on(seen: &DescribeWorkflowExecutionResponse, build_id: &str) -> bool {
+    let attempts = seen
+        .pending_workflow_task
+        .as_ref()
+        .map_or(0, |task| task.attempt);
+    let versioning = seen
+        .workflow_execution_info
+        .as_ref()
+        .and_then(|info| info.versioning_info.as_ref());
+    // On its way to another version it is that version's code that fails.
+    let on = versioning.and_then(|versioning| {
+        versioning
+            .version_transition
+            .as_ref()
+            .and_then(|transition| transition.deployment_version.as_ref())
+            .or(versioning.deployment_version.as_ref())
+    });
+    attempts >= ATTEMPTS && on.is_some_and(|on| on.build_id == build_id)
+}

@@ -1,0 +1,43 @@
+//! What activities tell a lifecycle by themselves, so that its workflow code need not.
+
+use process_operator_workflows::contract::{ProcessKey, RolloutProgress, SIGNAL_PROGRESS};
+use temporalio_client::grpc::WorkflowService;
+use temporalio_client::tonic::IntoRequest;
+use temporalio_common::protos::coresdk::AsJsonPayloadExt;
+use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
+use temporalio_common::protos::temporal::api::workflowservice::v1::SignalWorkflowExecutionRequest;
+
+use super::call;
+use crate::build::hash;
+use crate::context::Context;
+
+/// Tells a lifecycle how far its rollout has come. A lifecycle that cannot be told asks by itself.
+pub(crate) async fn announce(context: &Context, key: &ProcessKey, progress: &RolloutProgress) {
+    let Ok(payload) = progress.as_json_payload() else {
+        return;
+    };
+    let request = SignalWorkflowExecutionRequest {
+        namespace: context.control_namespace.clone(),
+        workflow_execution: Some(WorkflowExecution {
+            workflow_id: key.lifecycle().to_string(),
+            run_id: String::new(),
+        }),
+        signal_name: SIGNAL_PROGRESS.to_owned(),
+        // The same news counts once, also when the activity is repeated.
+        request_id: hash::prefix(&payload.data, 16),
+        input: Some(Payloads {
+            payloads: vec![payload],
+        }),
+        identity: context.instance.clone(),
+        ..Default::default()
+    };
+    let mut connection = context.connection.clone();
+    let told = call(
+        "tell the lifecycle",
+        WorkflowService::signal_workflow_execution(&mut connection, request.into_request()),
+    )
+    .await;
+    if let Err(fault) = told {
+        tracing::info!(rollout = progress.id, "{fault}");
+    }
+}

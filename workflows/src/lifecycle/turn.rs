@@ -1,0 +1,282 @@
+//! One look, one decision, its effects.
+
+use process_operator_crds::ErrorCategory;
+use temporalio_common::data_converters::RawValue;
+use temporalio_workflow::{
+    MemoValue, SignalWorkflowOptions, WorkflowCancellationToken, WorkflowContext,
+    WorkflowTermination,
+};
+
+use super::children::{self, Children};
+use super::{LifecycleResult, ProcessLifecycle};
+use crate::contract::{
+    Act, ActInput, ActOutcome, CleanRecords, CleanRecordsInput, EventType, MEMO_DIGEST,
+    Observation, Observe, ObserveInput, ProcessKey, RolloutOrder, Step,
+};
+use crate::plan::{Inbox, Plan, failing_status, plan};
+use crate::rollout::ProcessRollout;
+use crate::support;
+
+/// One look, one decision, its effects.
+pub(super) async fn turn(
+    ctx: &WorkflowContext<ProcessLifecycle>,
+    children: &mut Children,
+) -> Result<Option<LifecycleResult>, WorkflowTermination> {
+    let (key, adopt, inbox, refused, trouble) = ctx.state_mut(|s| {
+        s.dirty = false;
+        let inbox = Inbox {
+            reports: std::mem::take(&mut s.reports),
+            requests: std::mem::take(&mut s.requests),
+        };
+        (
+            s.key.clone(),
+            !s.state.adopted,
+            inbox,
+            std::mem::take(&mut s.refused),
+            s.state.trouble.take(),
+        )
+    });
+    let tries = trouble.map_or(0, |(_, tries)| tries);
+    let seen = observe(ctx, &key, adopt).await?;
+    if let Some(failure) = seen.failure {
+        ctx.set_current_details(format!("**Cannot look**: {}", failure.message));
+        ctx.state_mut(|s| {
+            // What children and people said is not lost: it is read with the next look.
+            s.reports.splice(0..0, inbox.reports);
+            s.requests.splice(0..0, inbox.requests);
+            s.refused.splice(0..0, refused);
+            s.state.trouble = Some((failure, tries + 1));
+        });
+        return Ok(None);
+    }
+    let now = support::timestamp(ctx.workflow_time());
+    let run_id = ctx.run_id().to_owned();
+    let mut plan = ctx.state_mut(|s| plan(&mut s.state, &key, &run_id, &seen, &inbox, now));
+    for why in &refused {
+        let id = ctx.state_mut(|s| s.state.event_id(&key.uid, &run_id, "refused"));
+        plan.steps.push(Step::Event {
+            id,
+            kind: EventType::Warning,
+            reason: "SignalRefused".into(),
+            action: "Signal".into(),
+            note: why.clone(),
+        });
+    }
+    ctx.set_current_details(plan.details.clone());
+    ctx.state_mut(|s| {
+        let by_update = plan.answers.iter().cloned();
+        s.answers.extend(by_update);
+    });
+    for (id, order) in &plan.orders {
+        tell(ctx, id, order).await;
+    }
+    for id in &plan.cancel {
+        // A child that has ended meanwhile needs no cancelling.
+        let _ = ctx
+            .external_workflow(id.clone(), None)
+            .cancel(Some("superseded".into()))
+            .await;
+    }
+    if !act(ctx, &key, &run_id, &seen, &plan, tries).await? && !plan.finish {
+        return Ok(None);
+    }
+    for child in &plan.start {
+        children::start(ctx, children, &key, &seen, child).await;
+    }
+    children::ask(ctx, children).await;
+    publish_visibility(ctx, &key, &seen, &plan);
+    if plan.finish && ctx.state(|s| s.state.trouble.is_none() && !s.dirty) {
+        return finish(ctx, &key).await.map(Some);
+    }
+    Ok(None)
+}
+
+/// Gives an order to a rollout. One that has ended meanwhile needs none.
+async fn tell(ctx: &WorkflowContext<ProcessLifecycle>, id: &str, order: &RolloutOrder) {
+    let Ok(payload) = support::payload(order) else {
+        return;
+    };
+    let options = SignalWorkflowOptions::builder()
+        .cancellation_token(WorkflowCancellationToken::new())
+        .summary(format!("tell the rollout: {}", order.order))
+        .build();
+    let _ = ctx
+        .external_workflow(id.to_owned(), None)
+        .signal(ProcessRollout::order, RawValue::new(vec![payload]), options)
+        .await;
+}
+
+async fn observe(
+    ctx: &WorkflowContext<ProcessLifecycle>,
+    key: &ProcessKey,
+    adopt: bool,
+) -> Result<Observation, WorkflowTermination> {
+    let input = ObserveInput {
+        key: key.clone(),
+        adopt,
+    };
+    let options = support::local(format!("look at {}", key.worker_deployment()));
+    match ctx.execute_local_activity(Observe, input, options).await {
+        Ok(seen) => Ok(seen),
+        Err(error) if error.as_cancelled().is_some() => Err(WorkflowTermination::cancelled()),
+        Err(error) => Ok(Observation {
+            failure: Some(support::failure(&error)),
+            ..Observation::default()
+        }),
+    }
+}
+
+/// Carries out the steps. A failure is remembered, shown in status, and retried after a back-off.
+async fn act(
+    ctx: &WorkflowContext<ProcessLifecycle>,
+    key: &ProcessKey,
+    run_id: &str,
+    seen: &Observation,
+    plan: &Plan,
+    tries: u32,
+) -> Result<bool, WorkflowTermination> {
+    if plan.steps.is_empty() {
+        return Ok(true);
+    }
+    let outcome = run_steps(ctx, key, seen, plan.steps.clone()).await?;
+    let failed = outcome.failure.clone();
+    ctx.state_mut(|s| {
+        if let (Some(view), Some(mark)) = (&plan.status, outcome.status) {
+            s.state.published = Some((view.clone(), mark));
+        }
+        s.state.applied.extend(outcome.applied);
+        s.dirty |= outcome.superseded;
+        if let Some(failure) = failed.clone() {
+            s.state.trouble = Some((failure, tries + 1));
+        }
+    });
+    let Some(failure) = failed else {
+        return Ok(!outcome.superseded);
+    };
+    // With the API server away a status cannot be written either.
+    if failure.category != ErrorCategory::Unavailable {
+        let status = ctx.state(|s| failing_status(&s.state, key, run_id, seen));
+        if let Some(step) = status {
+            run_steps(ctx, key, seen, vec![step]).await?;
+        }
+    }
+    Ok(false)
+}
+
+async fn run_steps(
+    ctx: &WorkflowContext<ProcessLifecycle>,
+    key: &ProcessKey,
+    seen: &Observation,
+    steps: Vec<Step>,
+) -> Result<ActOutcome, WorkflowTermination> {
+    let summary = summary(&steps);
+    let input = ActInput {
+        key: key.clone(),
+        generation: seen
+            .process
+            .as_ref()
+            .map_or(0, |process| process.generation),
+        steps,
+    };
+    match ctx
+        .execute_local_activity(Act, input, support::local(summary))
+        .await
+    {
+        Ok(outcome) => Ok(outcome),
+        Err(error) if error.as_cancelled().is_some() => Err(WorkflowTermination::cancelled()),
+        Err(error) => Ok(ActOutcome {
+            failure: Some(support::failure(&error)),
+            ..ActOutcome::default()
+        }),
+    }
+}
+
+/// The steps in words, for the Temporal UI.
+fn summary(steps: &[Step]) -> String {
+    let words: Vec<String> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::EnsureFinalizer => Some("add finalizer".to_owned()),
+            Step::ApplyVersion { name, .. } => Some(format!("apply Deployment {name}")),
+            Step::DeleteVersion { name, .. } => Some(format!("delete Deployment {name}")),
+            Step::PublishStatus { .. } => Some("publish status".to_owned()),
+            Step::RestartVersion { name, .. } => Some(format!("restart pods of {name}")),
+            Step::RemoveFinalizer => Some("remove finalizer".to_owned()),
+            Step::Event { .. } => None,
+        })
+        .collect();
+    words.join(", ")
+}
+
+/// Search attributes and memo, written when they change.
+fn publish_visibility(
+    ctx: &WorkflowContext<ProcessLifecycle>,
+    key: &ProcessKey,
+    seen: &Observation,
+    plan: &Plan,
+) {
+    let build_id = seen
+        .process
+        .as_ref()
+        .map(|process| process.build_id.clone())
+        .unwrap_or_default();
+    let indexed = (plan.phase.clone(), build_id);
+    if seen.settings.search_attributes && ctx.state(|s| s.state.indexed != indexed) {
+        ctx.upsert_search_attributes(support::search_attributes(key, &indexed.0, &indexed.1));
+        ctx.state_mut(|s| s.state.indexed = indexed);
+    }
+    let Some(digest) = &plan.settled else { return };
+    if ctx.state(|s| s.state.digest != *digest)
+        && ctx
+            .upsert_memo([(MEMO_DIGEST, Some(MemoValue::new(digest.clone())))])
+            .is_ok()
+    {
+        ctx.state_mut(|s| s.state.digest.clone_from(digest));
+    }
+}
+
+/// The Process is gone: what is left are the server's records.
+async fn finish(
+    ctx: &WorkflowContext<ProcessLifecycle>,
+    key: &ProcessKey,
+) -> Result<LifecycleResult, WorkflowTermination> {
+    let temporal_namespace = ctx.state(|s| s.state.temporal_namespace.clone());
+    if temporal_namespace.is_empty() {
+        return Ok(LifecycleResult {
+            message: "the Process was gone before anything was done for it".into(),
+        });
+    }
+    let input = CleanRecordsInput {
+        key: key.clone(),
+        temporal_namespace,
+    };
+    let options = support::wait(
+        format!("clean the records of {}", key.worker_deployment()),
+        None,
+    );
+    let outcome = match ctx.execute_activity(CleanRecords, input, options).await {
+        Ok(outcome) => outcome,
+        Err(error) if error.as_cancelled().is_some() => {
+            return Err(WorkflowTermination::cancelled());
+        }
+        Err(error) => {
+            return Ok(LifecycleResult {
+                message: format!("records were left: {}", support::failure(&error).message),
+            });
+        }
+    };
+    let left: Vec<String> = outcome
+        .left
+        .iter()
+        .map(|(build, why)| format!("{build} ({why})"))
+        .collect();
+    Ok(LifecycleResult {
+        message: if outcome.claimed {
+            "a successor has claimed the Worker Deployment".into()
+        } else if left.is_empty() {
+            "all records are gone".into()
+        } else {
+            format!("records left: {}", left.join(", "))
+        },
+    })
+}

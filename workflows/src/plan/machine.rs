@@ -1,0 +1,420 @@
+//! The course of one rollout, as a state machine without a clock: an event goes in, what to do next
+//! comes out. `ProcessRollout` only carries it out.
+
+use jiff::{SignedDuration, Timestamp};
+use process_operator_crds::ErrorCategory;
+use process_operator_crds::spec::{Analysis, Gate, OnFailure, RolloutStep, RolloutStrategy};
+
+use crate::contract::{Order, Progress, RolloutPolicy, Stage, StepFailure};
+
+/// What is to be done now. As long as it stays the same, what runs goes on running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Wait until pods are ready and poll.
+    Serve,
+    /// Run a gate; `step` 0 is the one before any traffic.
+    Gate {
+        /// Which gate.
+        step: u32,
+        /// Which try, from 1, over all retries of this rollout.
+        attempt: u32,
+        /// What the gate is.
+        gate: Gate,
+    },
+    /// Set the weight.
+    Weigh {
+        /// Percentage of new executions.
+        percent: i32,
+        /// Whatever the routing is now: somebody decided to take it back.
+        force: bool,
+    },
+    /// Let time pass.
+    Pause {
+        /// Until when.
+        due: Timestamp,
+    },
+    /// Wait until there is evidence enough.
+    Judge {
+        /// By what.
+        analysis: Analysis,
+    },
+    /// Make the version Current.
+    Promote {
+        /// See [`Work::Weigh`].
+        force: bool,
+    },
+    /// Take the weight back.
+    Unwind,
+    /// Nothing but a person or an event leads on.
+    Wait,
+    /// Over.
+    End,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
+pub enum Event {
+    /// Pods are ready and poll.
+    Served,
+    /// A gate workflow completed; with what, for people.
+    GatePassed(String),
+    /// The weight is set, and all task queues know it.
+    Weighted(Timestamp),
+    /// The pause is over.
+    Due,
+    /// The evidence is enough; what it is, for people.
+    Conclusive(String),
+    /// All new executions go to the version.
+    Promoted,
+    /// The weight is taken back.
+    Unwound,
+    /// What was under way cannot be done, or the evidence speaks against the version.
+    Failed(StepFailure),
+    /// Somebody asks for something, on behalf of somebody.
+    Ordered(Order, String),
+    /// The rollout is superseded, or the Process goes.
+    Cancelled,
+}
+
+/// A rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    policy: RolloutPolicy,
+    /// No steps and no gate: a first version, or one that has served before.
+    at_once: bool,
+    progress: Progress,
+    paused: bool,
+    /// Routing may have been changed by this rollout.
+    touched: bool,
+    force: bool,
+    /// Gate workflows started so far, and those of the present gate.
+    gates: u32,
+    tries: i32,
+    since: Option<Timestamp>,
+    failure: Option<StepFailure>,
+    cancelled: bool,
+}
+
+impl Machine {
+    /// At its beginning.
+    pub fn new(policy: RolloutPolicy, at_once: bool, paused: bool) -> Self {
+        Self {
+            policy,
+            at_once,
+            paused,
+            progress: Progress::default(),
+            touched: false,
+            force: false,
+            gates: 1,
+            tries: 1,
+            since: None,
+            failure: None,
+            cancelled: false,
+        }
+    }
+
+    /// For the lifecycle.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Changes of routing are held back.
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// How it ended: `Err(None)` when it was cancelled.
+    pub fn outcome(&self) -> Result<(), Option<StepFailure>> {
+        match &self.failure {
+            _ if self.cancelled => Err(None),
+            Some(failure) => Err(Some(failure.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// What to do now.
+    pub fn work(&self) -> Work {
+        let held = self.progress.hold.is_some();
+        match self.progress.stage {
+            Stage::Ended => Work::End,
+            Stage::Unwinding => Work::Unwind,
+            _ if held => Work::Wait,
+            Stage::Starting => Work::Serve,
+            Stage::Gate | Stage::StepGate => self.gate().map_or(Work::Wait, |gate| Work::Gate {
+                step: self.progress.step,
+                attempt: self.gates,
+                gate,
+            }),
+            Stage::Weighting | Stage::Promoting if self.paused => Work::Wait,
+            Stage::Weighting => Work::Weigh {
+                percent: self.step().map_or(0, |step| step.weight),
+                force: self.force,
+            },
+            Stage::Pausing => self
+                .progress
+                .due
+                .map_or(Work::Wait, |due| Work::Pause { due }),
+            Stage::Analyzing => self.analysis().map_or(Work::Wait, |analysis| Work::Judge {
+                analysis: analysis.clone(),
+            }),
+            Stage::Promoting => Work::Promote { force: self.force },
+            Stage::WaitingForPromotion | Stage::Unknown => Work::Wait,
+        }
+    }
+
+    /// What the executions are watched by while the version takes some of them, and since when.
+    pub fn watch(&self) -> Option<(Analysis, Timestamp)> {
+        let watched = matches!(
+            self.progress.stage,
+            Stage::Weighting | Stage::Pausing | Stage::Analyzing | Stage::StepGate
+        ) && self.progress.hold.is_none();
+        let since = self.since.filter(|_| watched)?;
+        // Without an analysis how executions end is the user's own affair.
+        let unjudged = Analysis {
+            min_workflows: 0,
+            max_failure_percent: 100,
+            ..Analysis::default()
+        };
+        Some((self.analysis().cloned().unwrap_or(unjudged), since))
+    }
+
+    /// Takes an event in. One that does not fit where the rollout stands is late and is ignored.
+    pub fn apply(&mut self, event: Event) {
+        match (self.progress.stage, event) {
+            (Stage::Ended, _) => {}
+            (_, Event::Cancelled) => {
+                self.cancelled = true;
+                self.leave();
+            }
+            (_, Event::Ordered(order, why)) => self.order(order, &why),
+            (Stage::Starting, Event::Served) => self.served(),
+            (Stage::Gate | Stage::StepGate, Event::GatePassed(result)) => {
+                self.progress.gate = result;
+                self.after_gate();
+            }
+            (Stage::Weighting, Event::Weighted(at)) => self.weighted(at),
+            (Stage::Pausing, Event::Due) => self.judge(),
+            (Stage::Analyzing, Event::Conclusive(message)) => {
+                self.progress.message = message;
+                self.step_gate();
+            }
+            (Stage::Promoting, Event::Promoted) => {
+                self.progress.weight = 100;
+                self.enter(Stage::Ended);
+            }
+            (Stage::Unwinding, Event::Unwound | Event::Failed(_)) => {
+                self.progress.weight = 0;
+                self.enter(Stage::Ended);
+            }
+            (_, Event::Failed(failure)) => self.failed(failure),
+            _ => {}
+        }
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.progress.stage = stage;
+        self.progress.due = None;
+        self.progress.hold = None;
+        self.tries = 1;
+    }
+
+    fn step(&self) -> Option<&RolloutStep> {
+        let index = usize::try_from(self.progress.step).ok()?.checked_sub(1)?;
+        self.policy.steps.get(index)
+    }
+
+    fn gate(&self) -> Option<Gate> {
+        match self.progress.step {
+            0 => self.policy.gate.clone(),
+            _ => self.step().and_then(|step| step.gate.clone()),
+        }
+    }
+
+    fn analysis(&self) -> Option<&Analysis> {
+        self.step()
+            .and_then(|step| step.analysis.as_ref())
+            .or(self.policy.analysis.as_ref())
+    }
+
+    fn served(&mut self) {
+        if self.at_once {
+            self.enter(Stage::Promoting);
+        } else if self.policy.gate.is_some() {
+            self.enter(Stage::Gate);
+        } else {
+            self.begin();
+        }
+    }
+
+    /// After everything that comes before traffic.
+    fn begin(&mut self) {
+        match self.policy.strategy {
+            RolloutStrategy::RollingUpdate => self.enter(Stage::Promoting),
+            RolloutStrategy::Manual => self.enter(Stage::WaitingForPromotion),
+            RolloutStrategy::Canary => self.next_step(),
+        }
+    }
+
+    fn next_step(&mut self) {
+        let next = self.progress.step + 1;
+        if usize::try_from(next).is_ok_and(|next| next <= self.policy.steps.len()) {
+            self.progress.step = next;
+            self.touched = true;
+            self.enter(Stage::Weighting);
+        } else {
+            self.enter(Stage::Promoting);
+        }
+    }
+
+    fn weighted(&mut self, at: Timestamp) {
+        self.force = false;
+        self.since.get_or_insert(at);
+        self.progress.weight = self.step().map_or(0, |step| step.weight);
+        self.progress.message = String::new();
+        let Some(pause) = self.step().and_then(|step| step.pause.clone()) else {
+            return self.judge();
+        };
+        self.enter(Stage::Pausing);
+        self.progress.due = pause.duration_seconds.map(|seconds| {
+            at.checked_add(SignedDuration::from_secs(seconds.into()))
+                .unwrap_or(Timestamp::MAX)
+        });
+    }
+
+    fn judge(&mut self) {
+        if self.analysis().is_some() {
+            self.enter(Stage::Analyzing);
+        } else {
+            self.step_gate();
+        }
+    }
+
+    fn step_gate(&mut self) {
+        if self.step().is_some_and(|step| step.gate.is_some()) {
+            self.enter(Stage::StepGate);
+        } else {
+            self.next_step();
+        }
+    }
+
+    fn after_gate(&mut self) {
+        self.gates += 1;
+        if self.progress.step == 0 {
+            self.begin();
+        } else {
+            self.next_step();
+        }
+    }
+
+    fn failed(&mut self, failure: StepFailure) {
+        let gate = matches!(self.progress.stage, Stage::Gate | Stage::StepGate);
+        let more = self.gate().is_some_and(|gate| self.tries < gate.attempts);
+        if gate && failure.category == ErrorCategory::GateFailed {
+            self.gates += 1;
+            self.tries += 1;
+            self.progress.gate.clone_from(&failure.message);
+            if more {
+                return;
+            }
+        }
+        // What somebody else did is for somebody to decide, whatever the policy says of versions.
+        let hold = failure.category == ErrorCategory::RoutingChanged
+            || self.policy.on_failure == OnFailure::Pause && self.progress.stage != Stage::Starting;
+        if hold {
+            self.progress.due = None;
+            self.progress.hold = Some(failure);
+        } else {
+            self.failure = Some(failure);
+            self.leave();
+        }
+    }
+
+    /// Ends it without the version becoming Current.
+    fn leave(&mut self) {
+        if self.progress.stage == Stage::Unwinding {
+            return;
+        }
+        self.enter(if self.touched {
+            Stage::Unwinding
+        } else {
+            Stage::Ended
+        });
+    }
+
+    fn order(&mut self, order: Order, why: &str) {
+        match order {
+            Order::Pause => self.paused = true,
+            Order::Resume => self.paused = false,
+            Order::Retry => self.again(),
+            Order::Promote => self.promote(),
+            Order::PromoteFull => {
+                if self.promotable() {
+                    self.force = self.routing_held();
+                    self.enter(Stage::Promoting);
+                }
+            }
+            Order::Abort => {
+                let too_late = self.progress.stage == Stage::Promoting
+                    && !self.paused
+                    && self.progress.hold.is_none();
+                if !too_late && self.progress.stage != Stage::Unwinding {
+                    self.failure = Some(StepFailure {
+                        category: ErrorCategory::RolloutAborted,
+                        message: why.to_owned(),
+                    });
+                    self.leave();
+                }
+            }
+            Order::Unknown => {}
+        }
+    }
+
+    fn routing_held(&self) -> bool {
+        self.progress
+            .hold
+            .as_ref()
+            .is_some_and(|hold| hold.category == ErrorCategory::RoutingChanged)
+    }
+
+    /// What is held is done again. A pause that was cut off begins anew with its weight, since what
+    /// it watched is not known to hold any more.
+    fn again(&mut self) {
+        if self.progress.hold.is_none() {
+            return;
+        }
+        self.force |= self.routing_held();
+        self.progress.hold = None;
+        self.tries = 1;
+        if matches!(
+            self.progress.stage,
+            Stage::Pausing | Stage::Analyzing | Stage::StepGate
+        ) && (self.force || self.progress.stage == Stage::Pausing)
+        {
+            self.enter(Stage::Weighting);
+        }
+    }
+
+    /// Past the point where the version is known to serve, and before it serves all.
+    fn promotable(&self) -> bool {
+        !matches!(
+            self.progress.stage,
+            Stage::Starting | Stage::Promoting | Stage::Unwinding | Stage::Ended
+        )
+    }
+
+    fn promote(&mut self) {
+        if !self.promotable() {
+            return self.again();
+        }
+        self.force |= self.routing_held();
+        match self.progress.stage {
+            Stage::Gate => self.after_gate(),
+            Stage::WaitingForPromotion => self.enter(Stage::Promoting),
+            Stage::Weighting => self.again(),
+            _ => {
+                self.progress.message = String::new();
+                self.next_step();
+            }
+        }
+    }
+}

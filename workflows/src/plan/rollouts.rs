@@ -1,0 +1,182 @@
+//! When a rollout is started, told something, or stopped.
+
+use jiff::{SignedDuration, Timestamp};
+use process_operator_crds::names::BuildId;
+use process_operator_crds::spec::RolloutStrategy;
+use process_operator_crds::{ErrorCategory, Reason};
+
+use super::{Block, Child, Plan, note};
+use crate::contract::{
+    Observation, Order, ProcessKey, ProcessView, Rollout, RolloutOrder, RoutingState, State,
+};
+
+/// Starts, keeps or stops the rollout of the target version.
+pub(super) fn roll_out(
+    state: &mut State,
+    key: &ProcessKey,
+    process: &ProcessView,
+    seen: &Observation,
+    block: Option<&Block>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let target = &process.build_id;
+    // A suspended Process is not acted on: its rollout stays where it is.
+    let suspended = block.is_some_and(|block| block.reason == Reason::Suspended);
+    // A rollout under way finds out for itself what somebody else did, and holds.
+    let disturbed = block.is_some_and(|block| block.reason == Reason::DeploymentOwnedElsewhere);
+    if let Some(rollout) = &mut state.rollout {
+        let wanted = rollout.build_id == *target;
+        let shares = rollout.steps > 0;
+        if suspended || wanted && (block.is_none() || disturbed && shares) {
+            hold_or_release(rollout, process, suspended, plan);
+            return;
+        }
+        if !rollout.cancelled {
+            rollout.cancelled = true;
+            plan.cancel.push(rollout.id.clone());
+        }
+        if block.is_some() {
+            return;
+        }
+        state.rollout = None;
+    }
+    if state
+        .failed
+        .as_ref()
+        .is_some_and(|failed| failed.build_id != *target)
+    {
+        state.failed = None;
+    }
+    let is_current =
+        seen.routing.state == RoutingState::Known && seen.routing.current.as_ref() == Some(target);
+    let taking_over = std::mem::take(&mut state.take_over) && disturbed;
+    if !taking_over && (block.is_some() || is_current) || seen.routing.state != RoutingState::Known
+    {
+        return;
+    }
+    if let Some(failed) = &state.failed {
+        let available = seen
+            .versions
+            .get(target)
+            .and_then(|version| version.deployment.as_ref())
+            .is_some_and(|deployment| deployment.available);
+        let handed_over = failed.category == ErrorCategory::DeploymentOwnedElsewhere;
+        let recovered = available && !failed.available && !super::verbs::given_up(state, target);
+        if !(handed_over || recovered) {
+            return;
+        }
+        state.failed = None;
+    }
+    start(state, key, process, seen, taking_over, now, plan);
+}
+
+/// Pauses it, or lets it go on, when the spec or a request says so.
+fn hold_or_release(rollout: &mut Rollout, process: &ProcessView, suspended: bool, plan: &mut Plan) {
+    let paused = suspended || process.paused || rollout.paused.is_some();
+    if paused == rollout.told_paused || rollout.cancelled {
+        return;
+    }
+    rollout.told_paused = paused;
+    let order = if paused { Order::Pause } else { Order::Resume };
+    plan.orders
+        .push((rollout.id.clone(), RolloutOrder::new(order, "")));
+}
+
+/// A version that was current before and is still kept: its way back is short.
+pub(super) fn served_before(seen: &Observation, build_id: &str) -> bool {
+    seen.routing.served.contains_key(build_id)
+        || seen
+            .versions
+            .get(build_id)
+            .is_some_and(|version| version.retired.is_some())
+}
+
+fn start(
+    state: &mut State,
+    key: &ProcessKey,
+    process: &ProcessView,
+    seen: &Observation,
+    take_over: bool,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let target = &process.build_id;
+    state.children += 1;
+    let deadline = now
+        .checked_add(SignedDuration::from_secs(process.progress_deadline_seconds))
+        .unwrap_or(Timestamp::MAX);
+    let id = key
+        .rollout(&BuildId::from_observed(target), state.children)
+        .to_string();
+    let back = served_before(seen, target);
+    let stable = seen.routing.current.clone().unwrap_or_default();
+    let at_once = back || stable.is_empty() || take_over;
+    let stepped = !at_once && process.policy.strategy == RolloutStrategy::Canary;
+    let steps = if stepped {
+        u32::try_from(process.policy.steps.len()).unwrap_or(u32::MAX)
+    } else {
+        0
+    };
+    state.rollout = Some(Rollout {
+        id: id.clone(),
+        build_id: target.clone(),
+        since: now,
+        deadline,
+        steps,
+        told_paused: process.paused,
+        ..Rollout::default()
+    });
+    let what = if back && !stable.is_empty() {
+        "RollbackStarted"
+    } else {
+        "RolloutStarted"
+    };
+    note(
+        state,
+        plan,
+        now,
+        what,
+        target,
+        &format!("image {}", process.image),
+    );
+    plan.start.push(Child::Rollout {
+        id,
+        build_id: target.clone(),
+        deployment_name: process.deployment_name.clone(),
+        deadline,
+        stable,
+        at_once,
+        take_over,
+    });
+}
+
+/// Writes what a rollout has told of itself to history and Events, once.
+pub(super) fn progressed(state: &mut State, now: Timestamp, plan: &mut Plan) {
+    let Some(rollout) = &mut state.rollout else {
+        return;
+    };
+    let Some(progress) = rollout.progress.clone() else {
+        return;
+    };
+    let before = rollout.noted.replace(progress.clone()).unwrap_or_default();
+    let (build_id, steps) = (rollout.build_id.clone(), rollout.steps);
+    let mut tell = |what: &str, reason: &str| note(state, plan, now, what, &build_id, reason);
+    if !progress.gate.is_empty() && progress.gate != before.gate {
+        tell("GateEnded", &progress.gate);
+    }
+    if progress.weight != before.weight {
+        let reason = format!(
+            "step {} of {steps}: {} % of new workflows",
+            progress.step, progress.weight
+        );
+        tell("WeightChanged", &reason);
+    }
+    if progress.waits_for_promotion() && !before.waits_for_promotion() {
+        tell("WaitingForPromotion", "it goes on when it is promoted");
+    }
+    match (&progress.hold, &before.hold) {
+        (Some(hold), before) if before.as_ref() != Some(hold) => tell("RolloutHeld", &hold.message),
+        _ => {}
+    }
+}

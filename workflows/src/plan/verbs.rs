@@ -1,0 +1,396 @@
+//! What verbs mean, and when they are refused.
+
+use jiff::{SignedDuration, Timestamp};
+use process_operator_crds::ErrorCategory;
+
+use super::{Plan, note_by};
+use crate::contract::{
+    Annotation, Answer, EventType, LastRequest, Observation, Order, ProcessKey, ProcessView,
+    Request, Rollout, RolloutOrder, Stage, State, Step, Undone, Verb, VerbArgs,
+};
+
+/// What a verb needs to be judged and carried out.
+pub(super) struct Scene<'a> {
+    pub(super) key: &'a ProcessKey,
+    /// As the spec has it, without what an `undo` made of it.
+    pub(super) process: &'a ProcessView,
+    pub(super) seen: &'a Observation,
+    pub(super) now: Timestamp,
+}
+
+/// Whether a verb can be carried out, as far as memory tells: the answer that a validator gives at
+/// once. The message says what stands against it and how to get past that.
+pub fn check(state: &State, verb: Verb, args: &VerbArgs) -> Result<(), String> {
+    if verb == Verb::Unknown {
+        return Err("this verb is not known to this version of the operator".into());
+    }
+    if state.standing.suspended {
+        return Err("spec.suspend is true: set it to false first".into());
+    }
+    let rollout = state.rollout.as_ref().filter(|rollout| !rollout.cancelled);
+    let running = || rollout.ok_or_else(|| "nothing is being rolled out".to_owned());
+    match verb {
+        Verb::Pause => {
+            let rollout = running()?;
+            refuse(rollout.paused.is_some(), "it is paused already")?;
+            refuse(stage(rollout) == Stage::Unwinding, "it is being aborted")
+        }
+        Verb::Resume => {
+            if state.standing.manager.is_some() {
+                return Ok(());
+            }
+            let rollout = running()?;
+            let stopped = rollout.paused.is_some() || is_held(rollout);
+            refuse(
+                !stopped && state.standing.paused,
+                "spec.rollout.paused is true: set it to false",
+            )?;
+            refuse(!stopped, "it is not paused")
+        }
+        Verb::Promote => {
+            let rollout = running()?;
+            refuse(
+                state.standing.paused,
+                "spec.rollout.paused is true: set it to false first",
+            )?;
+            refuse(rollout.paused.is_some(), "it is paused: resume it first")?;
+            refuse(
+                stage(rollout) == Stage::Starting,
+                "the new version does not serve yet",
+            )
+        }
+        Verb::Abort => {
+            let rollout = running()?;
+            refuse(
+                stage(rollout) == Stage::Unwinding,
+                "it is being aborted already",
+            )
+        }
+        Verb::Retry => {
+            let held = rollout.is_some_and(is_held);
+            let again = state.failed.is_some() || state.undone.is_some();
+            refuse(!held && !again, "nothing has failed or was undone")
+        }
+        Verb::Undo => {
+            refuse(state.current.is_none(), "no version is current yet")?;
+            let current = state.current.as_ref().map(|current| &current.build_id);
+            refuse(
+                current == Some(&args.build_id),
+                "that version is current already",
+            )?;
+            refuse(rollout.is_some(), "a rollout is under way: abort it first")
+        }
+        Verb::Restart => refuse(state.current.is_none(), "no version is current yet"),
+        Verb::Unknown => Ok(()),
+    }
+}
+
+fn refuse(when: bool, why: &str) -> Result<(), String> {
+    if when { Err(why.to_owned()) } else { Ok(()) }
+}
+
+fn stage(rollout: &Rollout) -> Stage {
+    rollout
+        .progress
+        .as_ref()
+        .map_or(Stage::Starting, |progress| progress.stage)
+}
+
+fn is_held(rollout: &Rollout) -> bool {
+    rollout
+        .progress
+        .as_ref()
+        .is_some_and(|progress| progress.hold.is_some())
+}
+
+/// Carries a request out, or refuses it, and says so in history and Events.
+pub(super) fn handle(
+    state: &mut State,
+    scene: &Scene<'_>,
+    request: &Request,
+    plan: &mut Plan,
+) -> Answer {
+    let actor = actor(&request.args);
+    let done = check(state, request.verb, &request.args)
+        .and_then(|()| carry_out(state, scene, request, plan));
+    match done {
+        Ok((build_id, message)) => {
+            let why = because(&message, &request.args.reason);
+            let what = format!("{}Requested", capital(&request.verb.to_string()));
+            note_by(state, plan, scene.now, &what, &build_id, &why, &actor);
+            Answer {
+                accepted: true,
+                message,
+            }
+        }
+        Err(message) => {
+            plan.steps.push(Step::Event {
+                id: format!("refused/{}", request.id),
+                kind: EventType::Warning,
+                reason: "RequestRefused".into(),
+                action: "Request".into(),
+                note: format!("{} by {actor}: {message}", request.verb),
+            });
+            Answer {
+                accepted: false,
+                message,
+            }
+        }
+    }
+}
+
+/// Who asks; nobody is made up where nothing was said.
+fn actor(args: &VerbArgs) -> String {
+    if args.actor.trim().is_empty() {
+        "unknown".into()
+    } else {
+        args.actor.trim().to_owned()
+    }
+}
+
+fn because(message: &str, reason: &str) -> String {
+    if reason.trim().is_empty() {
+        message.to_owned()
+    } else {
+        format!("{message} ({})", reason.trim())
+    }
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
+}
+
+/// The version it is about, and what follows.
+fn carry_out(
+    state: &mut State,
+    scene: &Scene<'_>,
+    request: &Request,
+    plan: &mut Plan,
+) -> Result<(String, String), String> {
+    let args = &request.args;
+    let why = because(&format!("by {}", actor(args)), &args.reason);
+    match request.verb {
+        Verb::Undo => return undo(state, scene, args, why),
+        Verb::Restart => return restart(state, scene, plan),
+        Verb::Retry if !state.rollout.as_ref().is_some_and(is_held) => {
+            let build_id = scene.process.build_id.clone();
+            state.failed = None;
+            state.undone = None;
+            return Ok((build_id, "the spec's version is rolled out again".into()));
+        }
+        Verb::Resume if state.rollout.is_none() => {
+            state.take_over = true;
+            let build_id = scene.process.build_id.clone();
+            return Ok((build_id, "routing is taken back".into()));
+        }
+        _ => {}
+    }
+    let Some(rollout) = state.rollout.as_mut() else {
+        return Err("nothing is being rolled out".into());
+    };
+    let build_id = rollout.build_id.clone();
+    let held = is_held(rollout);
+    let mut tell = |order: Order, why: String| {
+        plan.orders
+            .push((rollout.id.clone(), RolloutOrder::new(order, why)));
+    };
+    let message = match request.verb {
+        Verb::Pause => {
+            // The order itself follows from the state; see the rollouts' part of the plan.
+            rollout.paused = Some(why);
+            "the share of new workflows stays as it is"
+        }
+        Verb::Resume => {
+            if held || state.standing.manager.is_some() {
+                tell(Order::Retry, why);
+            }
+            rollout.paused = None;
+            "it goes on"
+        }
+        Verb::Promote if args.full => {
+            tell(Order::PromoteFull, why);
+            "all new workflows go to it"
+        }
+        Verb::Promote => {
+            tell(Order::Promote, why);
+            "the next step is taken"
+        }
+        Verb::Abort => {
+            tell(Order::Abort, format!("aborted {why}"));
+            "new workflows go to the version that served before"
+        }
+        _ => {
+            tell(Order::Retry, why);
+            "what failed is done again"
+        }
+    };
+    Ok((build_id, message.into()))
+}
+
+fn undo(
+    state: &mut State,
+    scene: &Scene<'_>,
+    args: &VerbArgs,
+    why: String,
+) -> Result<(String, String), String> {
+    let current = state
+        .current
+        .as_ref()
+        .map(|current| current.build_id.clone())
+        .unwrap_or_default();
+    let to = if args.build_id.is_empty() {
+        previous(scene.seen, &current).ok_or("no earlier version is kept")?
+    } else {
+        args.build_id.clone()
+    };
+    if to == scene.process.build_id {
+        state.undone = None;
+        state.failed = None;
+        return Ok((to, "the spec's version is rolled out again".into()));
+    }
+    if !scene
+        .seen
+        .versions
+        .get(&to)
+        .is_some_and(|version| version.revision)
+    {
+        return Err(format!("version {to} is not kept"));
+    }
+    state.failed = None;
+    state.undone = Some(Undone {
+        from: scene.process.build_id.clone(),
+        to: to.clone(),
+        why,
+    });
+    Ok((
+        to,
+        "it takes new workflows until the spec changes or `retry` is requested".into(),
+    ))
+}
+
+/// The kept version that was current last, before the present one.
+fn previous(seen: &Observation, current: &str) -> Option<String> {
+    seen.versions
+        .iter()
+        .filter(|(build_id, version)| build_id.as_str() != current && version.revision)
+        .filter_map(|(build_id, version)| {
+            let last = seen
+                .routing
+                .served
+                .get(build_id)
+                .max(version.retired.as_ref());
+            Some((*last?, build_id.clone()))
+        })
+        .max()
+        .map(|(_, build_id)| build_id)
+}
+
+fn restart(state: &State, scene: &Scene<'_>, plan: &mut Plan) -> Result<(String, String), String> {
+    let current = state.current.as_ref().map(|current| &current.build_id);
+    let found = current.and_then(|build_id| {
+        let version = scene.seen.versions.get(build_id)?;
+        let deployment = version.deployment.as_ref().filter(|it| !it.foreign)?;
+        Some((
+            build_id.clone(),
+            version.name.clone(),
+            deployment.uid.clone(),
+        ))
+    });
+    let (build_id, name, uid) = found.ok_or("the current version has no Deployment to restart")?;
+    plan.steps.push(Step::RestartVersion {
+        name,
+        uid,
+        at: scene.now,
+    });
+    Ok((
+        build_id,
+        "its pods are restarted one after the other".into(),
+    ))
+}
+
+/// The request in the annotation, unless it was handled before. A manifest that is applied again or
+/// restored from a backup must not do anything a second time.
+pub(super) fn annotation(state: &mut State, scene: &Scene<'_>, plan: &mut Plan) {
+    let Some(asked) = &scene.process.request else {
+        return;
+    };
+    if state.handled.contains(&asked.id) {
+        return;
+    }
+    let answer = match read(asked, scene.key, scene.now) {
+        Ok(request) => handle(state, scene, &request, plan),
+        Err(message) => {
+            plan.steps.push(Step::Event {
+                id: format!("refused/{}", asked.id),
+                kind: EventType::Warning,
+                reason: "RequestRefused".into(),
+                action: "Request".into(),
+                note: format!("annotation ameide.io/request: {message}"),
+            });
+            Answer {
+                accepted: false,
+                message,
+            }
+        }
+    };
+    state.handled.push(asked.id.clone());
+    let excess = state.handled.len().saturating_sub(State::REQUESTS);
+    state.handled.drain(..excess);
+    state.last_request = Some(LastRequest {
+        id: asked.id.clone(),
+        verb: asked.verb.clone(),
+        accepted: answer.accepted,
+        message: answer.message,
+        time: scene.now,
+    });
+}
+
+fn read(asked: &Annotation, key: &ProcessKey, now: Timestamp) -> Result<Request, String> {
+    refuse(!asked.unreadable.is_empty(), &asked.unreadable)?;
+    refuse(
+        asked.id.is_empty() || asked.id.len() > 128,
+        "id must have 1 to 128 characters; use a new one for each request",
+    )?;
+    refuse(
+        asked.uid != key.uid,
+        &format!("uid must be the Process's metadata.uid, {}", key.uid),
+    )?;
+    let most = SignedDuration::from_hours(Annotation::LONGEST_HOURS);
+    let expires = asked
+        .expires_at
+        .ok_or("expiresAt must be set to a time in the future, for example in five minutes")?;
+    refuse(expires <= now, "expiresAt is in the past")?;
+    refuse(
+        expires.duration_since(now) > most,
+        "expiresAt must be within 24 hours",
+    )?;
+    let verb: Verb = asked.verb.parse().unwrap_or_default();
+    refuse(
+        verb == Verb::Unknown,
+        "verb must be pause, resume, promote, abort, retry, undo or restart",
+    )?;
+    Ok(Request {
+        id: asked.id.clone(),
+        verb,
+        args: asked.args.clone(),
+    })
+}
+
+/// Keeps the category for what was given up rather than merely not finished: its workers are
+/// retired, since they have run executions or were told to go.
+pub(super) fn given_up(state: &State, build_id: &str) -> bool {
+    state.failed.as_ref().is_some_and(|failed| {
+        failed.build_id == build_id
+            && matches!(
+                failed.category,
+                ErrorCategory::AnalysisFailed
+                    | ErrorCategory::GateFailed
+                    | ErrorCategory::RolloutAborted
+                    | ErrorCategory::RoutingChanged
+            )
+    })
+}

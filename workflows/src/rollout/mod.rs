@@ -1,0 +1,254 @@
+//! `ProcessRollout`: brings one version live. One execution per attempt, with its own status in
+//! the Temporal UI: Completed, Failed (the message says which check failed) or Canceled.
+//!
+//! What comes after what is decided by [`crate::plan::machine`]; here it is carried out.
+
+#![allow(
+    missing_docs,
+    clippy::needless_pass_by_value,
+    reason = "the SDK's macros add a public constant beside each method, drop attributes on the impl, and \
+              want handlers that take their input by value"
+)]
+
+mod works;
+
+use futures::FutureExt as _;
+use jiff::Timestamp;
+use temporalio_common::data_converters::RawValue;
+use temporalio_macros::{workflow, workflow_methods};
+use temporalio_workflow::{
+    SyncWorkflowContext, WorkflowContext, WorkflowContextView, WorkflowResult,
+};
+
+use crate::contract::{
+    ChildKind, Order, ProcessKey, Progress, RolloutOrder, RolloutPolicy, RolloutProgress, Stage,
+};
+use crate::plan::machine::{Event, Machine, Work};
+use crate::support;
+use works::Works;
+
+/// Input of [`ProcessRollout`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RolloutInput {
+    /// Which Process.
+    pub key: ProcessKey,
+    /// The version to bring live.
+    pub build_id: String,
+    /// Its Deployment.
+    pub deployment_name: String,
+    /// Temporal namespace of the workers.
+    pub temporal_namespace: String,
+    /// Their task queue.
+    pub task_queue: String,
+    /// When to give up waiting for its workers.
+    pub deadline: Timestamp,
+    /// How it takes over.
+    pub policy: RolloutPolicy,
+    /// The version that serves; empty when none does.
+    pub stable: String,
+    /// Without steps and gates: a first version, or one that has served before.
+    pub at_once: bool,
+    /// Paused from the beginning.
+    pub paused: bool,
+    /// Routing is taken back from whoever manages it.
+    pub take_over: bool,
+}
+
+/// One attempt to bring one version live.
+#[workflow]
+pub struct ProcessRollout {
+    input: RolloutInput,
+    /// The run that started it is gone: its successor wants a signal.
+    asked: bool,
+    /// Signals not yet taken in.
+    orders: Vec<RolloutOrder>,
+    /// What the lifecycle was last told.
+    told: Progress,
+    /// It wants to be told again.
+    tell: bool,
+}
+
+#[workflow_methods]
+impl ProcessRollout {
+    #[init]
+    fn new(_ctx: &WorkflowContextView, input: RolloutInput) -> Self {
+        Self {
+            input,
+            asked: false,
+            orders: Vec::new(),
+            told: Progress::default(),
+            tell: false,
+        }
+    }
+
+    /// Waits until the version serves, then makes it Current, by the steps of its policy.
+    #[run(name = "ProcessRollout")]
+    pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<String> {
+        let input = ctx.state(|s| s.input.clone());
+        let machine = course(ctx, &input).await;
+        let build_id = &input.build_id;
+        let result = machine.outcome().map(|()| format!("{build_id} is current"));
+        if result.is_ok() {
+            ctx.set_current_details(format!("New workflows go to `{build_id}`."));
+        }
+        let asked = ctx.state(|s| s.asked);
+        support::conclude(ctx, &input.key, ChildKind::Rollout, build_id, asked, result).await
+    }
+
+    /// Asks for a report by signal at the end. Any payload is taken.
+    #[signal(name = "report")]
+    pub fn report(&mut self, _ctx: &mut SyncWorkflowContext<Self>, _raw: RawValue) {
+        self.asked = true;
+        self.tell = true;
+    }
+
+    /// What to do, from the lifecycle. What cannot be read is dropped: people give their orders to
+    /// the lifecycle, which answers.
+    #[signal(name = "order")]
+    pub fn order(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
+        if let Ok(order) = support::decode::<RolloutOrder>(&raw) {
+            self.orders.push(order);
+        }
+    }
+}
+
+/// From the beginning to the end.
+async fn course(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput) -> Machine {
+    let mut machine = Machine::new(input.policy.clone(), input.at_once, input.paused);
+    let mut works = Works::default();
+    let mut cancelled = false;
+    loop {
+        for RolloutOrder { order, why } in ctx.state_mut(|s| std::mem::take(&mut s.orders)) {
+            machine.apply(Event::Ordered(order, why));
+        }
+        let work = machine.work();
+        if work == Work::End {
+            works.stop();
+            return machine;
+        }
+        ctx.set_current_details(details(input, &machine, &work));
+        works.turn_to(ctx, input, &machine, work);
+        tell(ctx, input, &machine).await;
+        let event = if cancelled {
+            // Nothing is heard any more: what is left is taking the weight back.
+            Some(works.next().await)
+        } else {
+            let mut ended = std::pin::pin!(ctx.cancelled());
+            let mut ordered =
+                std::pin::pin!(ctx.wait_condition(|s| !s.orders.is_empty() || s.tell));
+            let mut next = std::pin::pin!(works.next().fuse());
+            temporalio_workflow::workflows::select! {
+                _ = ended => {
+                    cancelled = true;
+                    Some(Event::Cancelled)
+                }
+                _ = ordered => None,
+                event = next => Some(event),
+            }
+        };
+        if let Some(event) = event {
+            if let Event::Weighted(_) = event {
+                // The activity has told the lifecycle already.
+                machine.apply(event);
+                ctx.state_mut(|s| s.told = machine.progress().clone());
+            } else {
+                machine.apply(event);
+            }
+        }
+    }
+}
+
+/// Tells the lifecycle what it cannot know by itself: that nobody but a person leads on, what is
+/// missing, what is being looked at. The rest shows in the routing.
+async fn tell(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput, machine: &Machine) {
+    let now = machine.progress();
+    let (told, again) = ctx.state_mut(|s| (s.told.clone(), std::mem::take(&mut s.tell)));
+    let plain = matches!(
+        now.stage,
+        Stage::Starting | Stage::Weighting | Stage::Promoting | Stage::Unwinding
+    ) && now.hold.is_none()
+        && told.hold.is_none();
+    if !again && (plain || told == *now) {
+        return;
+    }
+    ctx.state_mut(|s| s.told = now.clone());
+    let report = RolloutProgress {
+        id: ctx.workflow_id().to_owned(),
+        progress: now.clone(),
+    };
+    support::signal_lifecycle(
+        ctx,
+        &input.key,
+        crate::lifecycle::ProcessLifecycle::progress,
+        &report,
+        "tell the lifecycle",
+    )
+    .await;
+}
+
+/// Text for the Temporal UI.
+fn details(input: &RolloutInput, machine: &Machine, work: &Work) -> String {
+    let build_id = &input.build_id;
+    let progress = machine.progress();
+    let now = match work {
+        Work::Serve => format!(
+            "Waiting until the pods of `{}` are ready and poll `{}`. It fails if that is not so at {:.0}.",
+            input.deployment_name, input.task_queue, input.deadline
+        ),
+        Work::Gate { gate, attempt, .. } => format!(
+            "Gate: workflow `{}` must complete on `{build_id}` (`{}`).",
+            gate.workflow_type,
+            works::gate_id(machine_id(input), *attempt)
+        ),
+        Work::Weigh { percent, .. } => {
+            format!("Telling Temporal to send {percent} % of new workflows to `{build_id}`.")
+        }
+        Work::Pause { due } => format!("Holding {} % until {due:.0}.", progress.weight),
+        Work::Judge { analysis } => format!(
+            "Holding {} % until {} executions of `{build_id}` have closed, of which at most {} % may fail.",
+            progress.weight, analysis.min_workflows, analysis.max_failure_percent
+        ),
+        Work::Promote { .. } => format!("Telling Temporal to send new workflows to `{build_id}`."),
+        Work::Unwind => format!("Taking new workflows away from `{build_id}`."),
+        Work::Wait => waits_for(machine),
+        Work::End => String::new(),
+    };
+    let Some(step) = (progress.step > 0).then_some(progress.step) else {
+        return now;
+    };
+    format!(
+        "{now}\n\nStep {step} of {}, weight {} %.\n\n{}\n\n{}",
+        input.policy.steps.len(),
+        progress.weight,
+        progress.message,
+        progress.gate,
+    )
+}
+
+fn waits_for(machine: &Machine) -> String {
+    match &machine.progress().hold {
+        Some(hold) => format!(
+            "**Held**: {}. It goes on with `retry`, `resume`, `promote` or `abort` on the lifecycle.",
+            hold.message
+        ),
+        None if machine.paused() => "**Paused.** It goes on with `resume` on the lifecycle.".into(),
+        None => "Waiting for `promote` on the lifecycle.".into(),
+    }
+}
+
+/// What gate workflows are named after.
+fn machine_id(input: &RolloutInput) -> String {
+    format!("{}/{}", input.key, input.build_id)
+}
+
+/// An order that asks for nothing is an unknown one.
+impl RolloutOrder {
+    /// An order on somebody's behalf.
+    pub fn new(order: Order, why: impl Into<String>) -> Self {
+        Self {
+            order,
+            why: why.into(),
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! What a rollout has under way: one piece of work, and the watch over the version's executions.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use jiff::Timestamp;
+use process_operator_crds::ErrorCategory;
+use process_operator_crds::spec::{Analysis, RolloutStrategy};
+use temporalio_common::Priority;
+use temporalio_workflow::{
+    ActivityOptions, TimerOptions, WorkflowCancellationToken, WorkflowContext,
+};
+
+use super::{ProcessRollout, RolloutInput};
+use crate::contract::{
+    EvidenceInput, EvidenceOutcome, Expected, GateInput, Judge, QUEUE_ROUTING, RolloutProgress,
+    RunGate, SetCurrent, SetCurrentInput, SetWeight, SetWeightInput, StepFailure, WaitServing,
+    WaitServingInput, WatchEvidence,
+};
+use crate::plan::machine::{Event, Machine, Work};
+use crate::support;
+
+type Ctx = WorkflowContext<ProcessRollout>;
+
+/// Something under way; told to stop when nobody waits for it any more.
+struct Running<T> {
+    what: T,
+    token: WorkflowCancellationToken,
+    event: LocalBoxFuture<'static, Event>,
+}
+
+/// At most one of each kind.
+#[derive(Default)]
+pub(super) struct Works {
+    work: Option<Running<Work>>,
+    watch: Option<Running<(Analysis, Expected)>>,
+}
+
+impl Works {
+    /// Goes on with what is wanted still, stops what is not, starts what is new.
+    pub(super) fn turn_to(
+        &mut self,
+        ctx: &Ctx,
+        input: &RolloutInput,
+        machine: &Machine,
+        work: Work,
+    ) {
+        if self
+            .work
+            .as_ref()
+            .is_none_or(|running| running.what != work)
+        {
+            stop(&mut self.work);
+            let token = token(ctx, &work);
+            self.work = Some(Running {
+                event: start(ctx.clone(), input, machine, &work, token.clone()),
+                what: work,
+                token,
+            });
+        }
+        let weighing = matches!(
+            self.work.as_ref().map(|running| &running.what),
+            Some(Work::Weigh { .. })
+        );
+        let Some((analysis, since)) = machine.watch() else {
+            return stop(&mut self.watch);
+        };
+        let wanted = (analysis, expected(input, machine));
+        // While the weight changes a look at the routing could see either.
+        if weighing {
+            return stop(&mut self.watch);
+        }
+        if self
+            .watch
+            .as_ref()
+            .is_none_or(|running| running.what != wanted)
+        {
+            stop(&mut self.watch);
+            let token = ctx.cancellation_token().child_token();
+            self.watch = Some(Running {
+                event: watch(ctx.clone(), input, &wanted, since, token.clone()),
+                what: wanted,
+                token,
+            });
+        }
+    }
+
+    /// The next thing that happens.
+    pub(super) async fn next(&mut self) -> Event {
+        let work = async {
+            match &mut self.work {
+                Some(running) => (&mut running.event).await,
+                None => std::future::pending().await,
+            }
+        };
+        let watch = async {
+            match &mut self.watch {
+                Some(running) => (&mut running.event).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (mut work, mut watch) = (std::pin::pin!(work.fuse()), std::pin::pin!(watch.fuse()));
+        let (event, from_work) = temporalio_workflow::workflows::select! {
+            event = work => (event, true),
+            event = watch => (event, false),
+        };
+        // What has ended is not asked again; nor is there anything left to stop.
+        if from_work {
+            self.work = None;
+        } else {
+            self.watch = None;
+        }
+        event
+    }
+
+    /// Stops everything.
+    pub(super) fn stop(&mut self) {
+        stop(&mut self.work);
+        stop(&mut self.watch);
+    }
+}
+
+fn stop<T>(running: &mut Option<Running<T>>) {
+    if let Some(running) = running.take() {
+        running.token.cancel();
+    }
+}
+
+/// Taking the weight back goes on when the rollout is cancelled; everything else stops with it.
+fn token(ctx: &Ctx, work: &Work) -> WorkflowCancellationToken {
+    if *work == Work::Unwind {
+        WorkflowCancellationToken::new()
+    } else {
+        ctx.cancellation_token().child_token()
+    }
+}
+
+/// The routing as this rollout has left it.
+fn expected(input: &RolloutInput, machine: &Machine) -> Expected {
+    Expected {
+        current: input.stable.clone(),
+        weight: machine.progress().weight,
+    }
+}
+
+/// A rollout that never shares traffic takes the routing over as it finds it.
+fn unless_changed(input: &RolloutInput, machine: &Machine, force: bool) -> Option<Expected> {
+    let shares = !input.at_once && input.policy.strategy != RolloutStrategy::RollingUpdate;
+    (shares && !force).then(|| expected(input, machine))
+}
+
+fn start(
+    ctx: Ctx,
+    input: &RolloutInput,
+    machine: &Machine,
+    work: &Work,
+    token: WorkflowCancellationToken,
+) -> LocalBoxFuture<'static, Event> {
+    match work {
+        Work::Serve => serve(ctx, serving(input), token).boxed_local(),
+        Work::Gate {
+            step,
+            attempt,
+            gate,
+        } => {
+            let workflow_id = gate_id(super::machine_id(input), *attempt);
+            let gate_input = GateInput {
+                key: input.key.clone(),
+                temporal_namespace: input.temporal_namespace.clone(),
+                task_queue: input.task_queue.clone(),
+                build_id: input.build_id.clone(),
+                workflow_id: format!("{workflow_id}/{}", attempt_of(&ctx)),
+                workflow_type: gate.workflow_type.clone(),
+                timeout_seconds: gate.timeout_seconds.into(),
+                step: *step,
+            };
+            run_gate(ctx, gate_input, token).boxed_local()
+        }
+        Work::Weigh { percent, force } => {
+            let step = usize::try_from(machine.progress().step).unwrap_or(1) - 1;
+            let pause = input
+                .policy
+                .steps
+                .get(step)
+                .and_then(|step| step.pause.as_ref());
+            // What the lifecycle will see once the weight is set.
+            let mut then = machine.clone();
+            then.apply(Event::Weighted(Timestamp::UNIX_EPOCH));
+            let set = SetWeightInput {
+                key: input.key.clone(),
+                temporal_namespace: input.temporal_namespace.clone(),
+                build_id: input.build_id.clone(),
+                percent: *percent,
+                expected: unless_changed(input, machine, *force),
+                take_over: *force || input.take_over,
+                announce: Some(RolloutProgress {
+                    id: ctx.workflow_id().to_owned(),
+                    progress: then.progress().clone(),
+                }),
+                pause_seconds: pause
+                    .and_then(|pause| pause.duration_seconds)
+                    .map(i64::from),
+            };
+            weigh(ctx, set, token).boxed_local()
+        }
+        Work::Pause { due } => pause(ctx, *due, machine.progress().weight, token).boxed_local(),
+        Work::Judge { analysis } => {
+            let announce = RolloutProgress {
+                id: ctx.workflow_id().to_owned(),
+                progress: machine.progress().clone(),
+            };
+            let input = EvidenceInput {
+                announce: Some(announce),
+                ..evidence(
+                    input,
+                    &(analysis.clone(), expected(input, machine)),
+                    machine.watch().map(|(_, since)| since).unwrap_or_default(),
+                )
+            };
+            judge(ctx, input, token).boxed_local()
+        }
+        Work::Promote { force } => {
+            let set = SetCurrentInput {
+                key: input.key.clone(),
+                temporal_namespace: input.temporal_namespace.clone(),
+                build_id: input.build_id.clone(),
+                expected: unless_changed(input, machine, *force),
+                take_over: *force || input.take_over,
+            };
+            promote(ctx, set, token).boxed_local()
+        }
+        Work::Unwind => {
+            let set = SetWeightInput {
+                key: input.key.clone(),
+                temporal_namespace: input.temporal_namespace.clone(),
+                build_id: input.build_id.clone(),
+                ..SetWeightInput::default()
+            };
+            unwind(ctx, set, token).boxed_local()
+        }
+        Work::Wait | Work::End => std::future::pending().boxed_local(),
+    }
+}
+
+/// Id of a gate workflow: names what it is about, and each try.
+pub(super) fn gate_id(about: String, attempt: u32) -> String {
+    format!("gate/{about}/{attempt}")
+}
+
+/// The last part of the rollout's own id: gates of two rollouts of one version are two.
+fn attempt_of(ctx: &Ctx) -> String {
+    let id = ctx.workflow_id();
+    id.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+fn failed(error: Option<StepFailure>) -> Event {
+    error.map_or(Event::Cancelled, Event::Failed)
+}
+
+fn serving(input: &RolloutInput) -> WaitServingInput {
+    WaitServingInput {
+        key: input.key.clone(),
+        build_id: input.build_id.clone(),
+        deployment_name: input.deployment_name.clone(),
+        temporal_namespace: input.temporal_namespace.clone(),
+        task_queue: input.task_queue.clone(),
+        deadline: input.deadline,
+    }
+}
+
+async fn serve(ctx: Ctx, input: WaitServingInput, token: WorkflowCancellationToken) -> Event {
+    let summary = format!(
+        "wait until pods of {} are ready and poll {}",
+        input.deployment_name, input.task_queue
+    );
+    let options = support::wait(summary, Some(token));
+    match ctx.execute_activity(WaitServing, input, options).await {
+        Ok(serving) if serving.serving => Event::Served,
+        Ok(serving) => Event::Failed(StepFailure {
+            category: serving
+                .category
+                .unwrap_or(ErrorCategory::ProgressDeadlineExceeded),
+            message: serving.message,
+        }),
+        Err(error) => failed(support::unless_cancelled(error)),
+    }
+}
+
+async fn run_gate(ctx: Ctx, input: GateInput, token: WorkflowCancellationToken) -> Event {
+    let summary = format!("gate: run {} on {}", input.workflow_type, input.build_id);
+    let options = support::wait(summary, Some(token));
+    match ctx.execute_activity(RunGate, input, options).await {
+        Ok(outcome) if outcome.passed => Event::GatePassed(outcome.message),
+        Ok(outcome) => Event::Failed(StepFailure {
+            category: ErrorCategory::GateFailed,
+            message: outcome.message,
+        }),
+        Err(error) => failed(support::unless_cancelled(error)),
+    }
+}
+
+/// Options of a change of routing. An abort goes before routine steps when the queue is full.
+fn routing(summary: String, urgent: bool, token: WorkflowCancellationToken) -> ActivityOptions {
+    ActivityOptions::with_start_to_close_timeout(Duration::from_secs(30))
+        .task_queue(QUEUE_ROUTING)
+        // A replica that was paused with this in its hands is noticed long before the time-out.
+        .heartbeat_timeout(Duration::from_secs(5))
+        .retry_policy(support::retry())
+        .maybe_priority(urgent.then(|| Priority::builder().priority_key(1_u32).build()))
+        .cancellation_token(token)
+        .summary(summary)
+        .build()
+}
+
+async fn weigh(ctx: Ctx, input: SetWeightInput, token: WorkflowCancellationToken) -> Event {
+    let summary = format!(
+        "send {} % of new workflows to {}",
+        input.percent, input.build_id
+    );
+    let options = routing(summary, false, token);
+    match ctx.execute_activity(SetWeight, input, options).await {
+        Ok(outcome) => Event::Weighted(outcome.at),
+        Err(error) => failed(support::unless_cancelled(error)),
+    }
+}
+
+async fn unwind(ctx: Ctx, input: SetWeightInput, token: WorkflowCancellationToken) -> Event {
+    let summary = format!("take new workflows away from {}", input.build_id);
+    let options = routing(summary, true, token);
+    match ctx.execute_activity(SetWeight, input, options).await {
+        Ok(_) => Event::Unwound,
+        Err(error) => failed(support::unless_cancelled(error)),
+    }
+}
+
+async fn promote(ctx: Ctx, input: SetCurrentInput, token: WorkflowCancellationToken) -> Event {
+    let options = routing(
+        format!("send new workflows to {}", input.build_id),
+        false,
+        token,
+    );
+    match ctx.execute_activity(SetCurrent, input, options).await {
+        Ok(()) => Event::Promoted,
+        Err(error) => failed(support::unless_cancelled(error)),
+    }
+}
+
+/// A durable timer for what is left until `due`.
+async fn pause(ctx: Ctx, due: Timestamp, weight: i32, token: WorkflowCancellationToken) -> Event {
+    let left = due.duration_since(support::timestamp(ctx.workflow_time()));
+    let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+    if !left.is_zero() {
+        let options = TimerOptions::builder(left)
+            .summary(format!("hold {weight} % until {due:.0}"))
+            .cancellation_token(token)
+            .build();
+        ctx.timer(options).await;
+    }
+    Event::Due
+}
+
+fn evidence(
+    input: &RolloutInput,
+    (analysis, expected): &(Analysis, Expected),
+    since: Timestamp,
+) -> EvidenceInput {
+    EvidenceInput {
+        key: input.key.clone(),
+        temporal_namespace: input.temporal_namespace.clone(),
+        build_id: input.build_id.clone(),
+        deployment_name: input.deployment_name.clone(),
+        task_queue: input.task_queue.clone(),
+        since,
+        analysis: analysis.clone(),
+        expected: expected.clone(),
+        announce: None,
+    }
+}
+
+fn watch(
+    ctx: Ctx,
+    input: &RolloutInput,
+    wanted: &(Analysis, Expected),
+    since: Timestamp,
+    token: WorkflowCancellationToken,
+) -> LocalBoxFuture<'static, Event> {
+    let input = evidence(input, wanted, since);
+    let options = support::wait(
+        format!("watch executions and pods of {}", input.build_id),
+        Some(token),
+    );
+    async move {
+        match ctx.execute_activity(WatchEvidence, input, options).await {
+            Ok(EvidenceOutcome {
+                against: Some(against),
+                ..
+            }) => Event::Failed(against),
+            // Nothing speaks against it: it was told to stop, or has nothing to watch.
+            Ok(_) => std::future::pending().await,
+            Err(error) => match support::unless_cancelled(error) {
+                Some(failure) => Event::Failed(failure),
+                None => std::future::pending().await,
+            },
+        }
+    }
+    .boxed_local()
+}
+
+async fn judge(ctx: Ctx, input: EvidenceInput, token: WorkflowCancellationToken) -> Event {
+    let summary = format!(
+        "wait until {} executions of {} have closed",
+        input.analysis.min_workflows, input.build_id
+    );
+    let options = support::wait(summary, Some(token));
+    match ctx.execute_activity(Judge, input, options).await {
+        Ok(EvidenceOutcome {
+            against: Some(against),
+            ..
+        }) => Event::Failed(against),
+        Ok(outcome) => Event::Conclusive(outcome.message),
+        Err(error) => failed(support::unless_cancelled(error)),
+    }
+}
