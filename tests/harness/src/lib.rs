@@ -7,7 +7,10 @@ mod invariants;
 mod look;
 mod operator;
 mod process;
+mod scene;
 mod temporal;
+mod traffic;
+mod verbs;
 mod wait;
 
 pub use env::Env;
@@ -15,7 +18,9 @@ pub use invariants::Invariants;
 pub use look::lifecycle_id;
 pub use operator::{Operator, OperatorOptions};
 pub use process::{condition, is_current, is_settled, manifest};
+pub use scene::{QUIET, Scene, version};
 pub use temporal::{Temporal, counts, json_payload};
+pub use traffic::{Answers, Traffic};
 pub use wait::until;
 
 use std::time::Duration;

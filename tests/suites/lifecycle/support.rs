@@ -7,62 +7,11 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 use process_operator_crds::Process;
-use process_operator_harness::{Env, Invariants, Operator, OperatorOptions, manifest, until};
-use serde_json::{Value, json};
+use process_operator_harness::{Env, Invariants, until};
+pub(crate) use process_operator_harness::{QUIET, Scene, version};
 
 /// Deadline of waits for what takes a moment; two cores carry everything.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
-/// Nothing may happen for so long after a scenario.
-pub(crate) const QUIET: Duration = Duration::from_secs(5);
-
-/// A world of its own with an operator in it.
-pub(crate) struct Scene {
-    pub(crate) env: Env,
-    pub(crate) operator: Operator,
-    pub(crate) invariants: Invariants,
-}
-
-impl Scene {
-    pub(crate) async fn new(name: &str) -> Result<Self> {
-        let env = Env::new(name).await?;
-        let operator = Operator::start(&env, OperatorOptions::default()).await?;
-        let invariants = Invariants::start(&env)?;
-        Ok(Self {
-            env,
-            operator,
-            invariants,
-        })
-    }
-
-    /// With a Process `l2o` that has settled on v1.
-    pub(crate) async fn settled(name: &str) -> Result<(Self, Process)> {
-        let scene = Self::new(name).await?;
-        scene.env.apply(&manifest(&scene.env, "l2o", "v1")).await?;
-        let process = scene.env.wait_settled("l2o", "v1").await?;
-        Ok((scene, process))
-    }
-
-    /// The end of every scenario.
-    pub(crate) async fn finish(self) -> Result<()> {
-        self.invariants
-            .hold(&self.env, &[&self.operator], QUIET)
-            .await?;
-        self.env.remove().await
-    }
-}
-
-/// A change to an image tag together with variables for its faults.
-pub(crate) fn version(tag: &str, env: &[(&str, &str)]) -> Value {
-    let env: Vec<Value> = env
-        .iter()
-        .map(|(name, value)| json!({ "name": name, "value": value }))
-        .collect();
-    json!({ "spec": {
-        "image": format!("localhost/process-example-worker:{tag}"),
-        "worker": { "env": env },
-    } })
-}
-
 /// The Deployment of the version with this image tag, if it exists.
 pub(crate) async fn deployment(env: &Env, tag: &str) -> Result<Option<Deployment>> {
     let suffix = format!(":{tag}");

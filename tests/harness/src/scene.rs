@@ -1,0 +1,67 @@
+//! A world with an operator in it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use process_operator_crds::Process;
+use serde_json::{Value, json};
+
+use crate::env::Env;
+use crate::invariants::Invariants;
+use crate::operator::{Operator, OperatorOptions};
+use crate::process::manifest;
+
+/// Nothing may happen for so long after a scenario.
+pub const QUIET: Duration = Duration::from_secs(5);
+
+/// A world of its own with an operator in it.
+pub struct Scene {
+    /// Its namespaces.
+    pub env: Env,
+    /// The operator.
+    pub operator: Operator,
+    /// What holds at the end.
+    pub invariants: Invariants,
+}
+
+impl Scene {
+    /// Without a Process.
+    pub async fn new(name: &str) -> Result<Self> {
+        let env = Env::new(name).await?;
+        let operator = Operator::start(&env, OperatorOptions::default()).await?;
+        let invariants = Invariants::start(&env)?;
+        Ok(Self {
+            env,
+            operator,
+            invariants,
+        })
+    }
+
+    /// With a Process `l2o` that has settled on v1.
+    pub async fn settled(name: &str) -> Result<(Self, Process)> {
+        let scene = Self::new(name).await?;
+        scene.env.apply(&manifest(&scene.env, "l2o", "v1")).await?;
+        let process = scene.env.wait_settled("l2o", "v1").await?;
+        Ok((scene, process))
+    }
+
+    /// The end of every scenario.
+    pub async fn finish(self) -> Result<()> {
+        self.invariants
+            .hold(&self.env, &[&self.operator], QUIET)
+            .await?;
+        self.env.remove().await
+    }
+}
+
+/// A change to an image tag together with variables for its faults.
+pub fn version(tag: &str, env: &[(&str, &str)]) -> Value {
+    let env: Vec<Value> = env
+        .iter()
+        .map(|(name, value)| json!({ "name": name, "value": value }))
+        .collect();
+    json!({ "spec": {
+        "image": format!("localhost/process-example-worker:{tag}"),
+        "worker": { "env": env },
+    } })
+}

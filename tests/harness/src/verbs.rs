@@ -1,0 +1,117 @@
+//! What people ask a lifecycle for.
+
+use anyhow::{Context as _, Result};
+use process_operator_crds::Process;
+use serde_json::{Value, json};
+use temporalio_client::grpc::WorkflowService;
+use temporalio_client::tonic::IntoRequest;
+use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
+use temporalio_common::protos::temporal::api::enums::v1::UpdateWorkflowExecutionLifecycleStage;
+use temporalio_common::protos::temporal::api::update::v1::{
+    Input, Meta, Request, WaitPolicy, outcome,
+};
+use temporalio_common::protos::temporal::api::workflowservice::v1::UpdateWorkflowExecutionRequest;
+
+use crate::env::Env;
+use crate::look::lifecycle_id;
+use crate::temporal::json_payload;
+
+impl Env {
+    /// Asks by update and waits for the answer: `Ok` with it, or `Err` with why it was refused.
+    pub async fn ask(
+        &self,
+        process: &Process,
+        verb: &str,
+        args: &Value,
+    ) -> Result<std::result::Result<String, String>> {
+        let request = UpdateWorkflowExecutionRequest {
+            namespace: self.control.clone(),
+            workflow_execution: Some(WorkflowExecution {
+                workflow_id: lifecycle_id(process),
+                run_id: String::new(),
+            }),
+            wait_policy: Some(WaitPolicy {
+                lifecycle_stage: UpdateWorkflowExecutionLifecycleStage::Completed.into(),
+            }),
+            request: Some(Request {
+                meta: Some(Meta {
+                    identity: "tests".into(),
+                    ..Default::default()
+                }),
+                input: Some(Input {
+                    name: verb.into(),
+                    args: Some(Payloads {
+                        payloads: vec![json_payload(args)],
+                    }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let mut connection = self.temporal.connection.clone();
+        let answer =
+            WorkflowService::update_workflow_execution(&mut connection, request.into_request())
+                .await?
+                .into_inner();
+        let outcome = answer
+            .outcome
+            .and_then(|outcome| outcome.value)
+            .context("the update has no outcome")?;
+        Ok(match outcome {
+            outcome::Value::Success(payloads) => {
+                let payload = payloads.payloads.first().context("an empty answer")?;
+                let answer: Value = serde_json::from_slice(&payload.data)?;
+                Ok(answer["message"].as_str().unwrap_or_default().to_owned())
+            }
+            outcome::Value::Failure(failure) => {
+                let mut failure = &failure;
+                while let Some(cause) = failure.cause.as_deref() {
+                    failure = cause;
+                }
+                Err(failure.message.clone())
+            }
+        })
+    }
+
+    /// Asks by update for what must be granted.
+    pub async fn grant(&self, process: &Process, verb: &str) -> Result<String> {
+        self.grant_with(process, verb, &json!({})).await
+    }
+
+    /// The same with arguments.
+    pub async fn grant_with(&self, process: &Process, verb: &str, args: &Value) -> Result<String> {
+        let mut args = args.clone();
+        args["actor"] = "ada@example.com".into();
+        args["reason"] = "a test".into();
+        let answer = self.ask(process, verb, &args).await?;
+        answer.map_err(|why| anyhow::anyhow!("{verb} was refused: {why}"))
+    }
+
+    /// Asks by update for what must be refused; why it was.
+    pub async fn refusal(&self, process: &Process, verb: &str) -> Result<String> {
+        match self.ask(process, verb, &json!({})).await? {
+            Ok(answer) => anyhow::bail!("{verb} was granted: {answer}"),
+            Err(why) => Ok(why),
+        }
+    }
+
+    /// Asks by annotation, as `kubectl annotate` does.
+    pub async fn annotate(&self, process: &Process, id: &str, verb: &str) -> Result<Process> {
+        let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(5);
+        let request = json!({
+            "id": id,
+            "verb": verb,
+            "uid": process.metadata.uid,
+            "expiresAt": expires.to_string(),
+            "actor": "ada@example.com",
+            "reason": "a test",
+        });
+        let name = process.metadata.name.clone().unwrap_or_default();
+        self.patch(
+            &name,
+            &json!({ "metadata": { "annotations": { "ameide.io/request": request.to_string() } } }),
+        )
+        .await
+    }
+}

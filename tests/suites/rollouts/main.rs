@@ -1,0 +1,10 @@
+//! How a new version takes over: canaries, gates, evidence, verbs. Real workflows run throughout, on
+//! a real cluster and a real Temporal server.
+
+#![allow(
+    clippy::large_futures,
+    reason = "each test is one task of its own, on the heap"
+)]
+
+mod canary;
+mod support;
