@@ -7,4 +7,7 @@
 )]
 
 mod canary;
+mod failing;
+mod gates;
 mod support;
+mod verbs;
