@@ -9,7 +9,9 @@ use process_operator_workflows::contract::{
 };
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
-use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentInfo;
+use temporalio_common::protos::temporal::api::deployment::v1::{
+    WorkerDeploymentInfo, WorkerDeploymentVersion,
+};
 use temporalio_common::protos::temporal::api::enums::v1::RoutingConfigUpdateState;
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
     SetWorkerDeploymentCurrentVersionRequest, SetWorkerDeploymentManagerRequest,
@@ -17,7 +19,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     set_worker_deployment_manager_request::NewManagerIdentity,
 };
 
-use super::{call, describe, foreign_manager, lifecycle};
+use super::{call, describe, foreign_manager, lifecycle, versions};
 use crate::context::Context;
 use crate::error::{Fault, Result};
 use crate::wait::Pace;
@@ -33,22 +35,20 @@ pub(crate) struct Shares {
     pub(crate) percent: f32,
 }
 
+pub(crate) fn build_id(version: Option<&WorkerDeploymentVersion>) -> String {
+    version
+        .map(|version| version.build_id.clone())
+        .unwrap_or_default()
+}
+
 /// The shares as the server has them.
 pub(crate) fn shares(info: &WorkerDeploymentInfo) -> Shares {
     let Some(routing) = &info.routing_config else {
         return Shares::default();
     };
-    let build_id = |version: &Option<
-        temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentVersion,
-    >| {
-        version
-            .as_ref()
-            .map(|version| version.build_id.clone())
-            .unwrap_or_default()
-    };
     Shares {
-        current: build_id(&routing.current_deployment_version),
-        ramping: build_id(&routing.ramping_deployment_version),
+        current: build_id(routing.current_deployment_version.as_ref()),
+        ramping: build_id(routing.ramping_deployment_version.as_ref()),
         percent: routing.ramping_version_percentage,
     }
 }
@@ -63,8 +63,9 @@ pub(crate) fn disturbed(
 ) -> Option<Fault> {
     let found = shares(info);
     let manager = foreign_manager(context, &info.manager_identity);
+    let mut weights = expected.or.iter().copied().chain([expected.weight]);
     let ramp_kept = expected.weight == 0
-        || found.ramping == build_id && percent(expected.weight) == found.percent;
+        || found.ramping == build_id && weights.any(|weight| percent(weight) == found.percent);
     if manager.is_none() && found.current == expected.current && ramp_kept {
         return None;
     }
@@ -150,7 +151,7 @@ pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> R
     if current != input.build_id {
         set(context, namespace, key, &input.build_id, token).await?;
     }
-    propagated(context, namespace, key).await
+    propagated(context, namespace, key, &input.task_queue).await
 }
 
 /// Sets the share of a version, or takes it back, and waits until all task queues know it. Repeating
@@ -169,7 +170,7 @@ pub(crate) async fn set_weight(
         if ours && foreign_manager(context, &info.manager_identity).is_none() {
             let token = managed(context, namespace, key, false, (&info, token)).await?;
             ramp(context, namespace, key, ("", 0.0), token).await?;
-            propagated(context, namespace, key).await?;
+            propagated(context, namespace, key, &input.task_queue).await?;
         }
     } else {
         let done = ours && found.percent == wanted;
@@ -183,7 +184,7 @@ pub(crate) async fn set_weight(
         if !done {
             ramp(context, namespace, key, (&input.build_id, wanted), token).await?;
         }
-        propagated(context, namespace, key).await?;
+        propagated(context, namespace, key, &input.task_queue).await?;
     }
     let at = jiff::Timestamp::now();
     if let Some(mut announce) = input.announce.clone() {
@@ -196,13 +197,29 @@ pub(crate) async fn set_weight(
     Ok(SetWeightOutcome { at })
 }
 
+/// After so long the server's word is not waited for: it can stay at "in progress" for ever, although
+/// every task queue knows the routing (seen with 1.32 after changes in quick succession).
+const TOLD: Duration = Duration::from_secs(3);
+
 /// Waits until the task queues know the routing: the server answers a change before that.
-async fn propagated(context: &Context, namespace: &str, key: &ProcessKey) -> Result<()> {
+async fn propagated(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    task_queue: &str,
+) -> Result<()> {
     let mut pace = Pace::new(Duration::from_millis(20), Duration::from_secs(1));
+    let started = tokio::time::Instant::now();
     loop {
         let (info, _) = described(context, namespace, key).await?;
         if info.routing_config_update_state() != RoutingConfigUpdateState::InProgress {
             return Ok(());
+        }
+        if started.elapsed() > TOLD {
+            let known = versions::routing_of_queue(context, namespace, task_queue).await?;
+            if known == shares(&info) {
+                return Ok(());
+            }
         }
         pace.rest().await;
     }

@@ -9,9 +9,10 @@ use temporalio_common::protos::temporal::api::enums::v1::{TaskQueueType, WorkerV
 use temporalio_common::protos::temporal::api::taskqueue::v1::{PollerInfo, TaskQueue};
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DeleteWorkerDeploymentRequest, DeleteWorkerDeploymentVersionRequest, DescribeTaskQueueRequest,
-    DescribeWorkerDeploymentVersionRequest,
+    DescribeTaskQueueResponse, DescribeWorkerDeploymentVersionRequest,
 };
 
+use super::routing::{Shares, build_id};
 use super::{call, version_state};
 use crate::context::Context;
 use crate::error::Result;
@@ -21,12 +22,39 @@ use crate::error::Result;
 pub(crate) struct Record {
     /// Its state.
     pub(crate) state: VersionState,
+    /// Workflow task queues it polls or polled.
+    pub(crate) queues: Vec<String>,
+}
+
+/// What a version has been.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Past {
     /// It was routed to at some time.
     pub(crate) served: bool,
     /// It was Current at some time.
     pub(crate) was_current: bool,
-    /// Workflow task queues it polls or polled.
-    pub(crate) queues: Vec<String>,
+}
+
+/// Reads a version's past. The server tells it only in the summaries of the Worker Deployment, not
+/// with the version itself (seen with 1.32).
+pub(crate) async fn past(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    build_id: &str,
+) -> Result<Past> {
+    let Some((info, _)) = super::describe(context, namespace, &key.worker_deployment()).await?
+    else {
+        return Ok(Past::default());
+    };
+    let summary = info.version_summaries.iter().find(|summary| {
+        let version = summary.deployment_version.as_ref();
+        version.is_some_and(|version| version.build_id == build_id)
+    });
+    Ok(summary.map_or_else(Past::default, |summary| Past {
+        served: summary.first_activation_time.is_some(),
+        was_current: summary.last_current_time.is_some(),
+    }))
 }
 
 fn version(key: &ProcessKey, build_id: &str) -> WorkerDeploymentVersion {
@@ -61,8 +89,6 @@ pub(crate) async fn record(
     match answer {
         Ok(response) => Ok(response.worker_deployment_version_info.map(|info| Record {
             state: version_state(info.status()),
-            served: info.first_activation_time.is_some(),
-            was_current: info.last_current_time.is_some(),
             queues: info
                 .task_queue_infos
                 .iter()
@@ -129,12 +155,41 @@ fn deleted<T>(answer: Result<T>) -> Result<bool> {
     }
 }
 
+/// The routing as a task queue knows it.
+pub(crate) async fn routing_of_queue(
+    context: &Context,
+    namespace: &str,
+    queue: &str,
+) -> Result<Shares> {
+    let response = task_queue(context, namespace, queue).await?;
+    let known = response.versioning_info.unwrap_or_default();
+    Ok(Shares {
+        current: build_id(known.current_deployment_version.as_ref()),
+        ramping: build_id(known.ramping_deployment_version.as_ref()),
+        percent: known.ramping_version_percentage,
+    })
+}
+
 /// Pollers of workflow tasks on a queue that do not say which version they are.
 pub(crate) async fn unversioned_pollers(
     context: &Context,
     namespace: &str,
     queue: &str,
 ) -> Result<usize> {
+    let response = task_queue(context, namespace, queue).await?;
+    Ok(response
+        .pollers
+        .iter()
+        .filter(|poller| is_unversioned(poller))
+        .count())
+}
+
+/// Reads the workflow side of a task queue.
+async fn task_queue(
+    context: &Context,
+    namespace: &str,
+    queue: &str,
+) -> Result<DescribeTaskQueueResponse> {
     context.read_turn(namespace).await;
     let request = DescribeTaskQueueRequest {
         namespace: namespace.to_owned(),
@@ -146,16 +201,11 @@ pub(crate) async fn unversioned_pollers(
         ..Default::default()
     };
     let mut connection = context.connection.clone();
-    let response = call(
+    call(
         "read task queue",
         WorkflowService::describe_task_queue(&mut connection, request.into_request()),
     )
-    .await?;
-    Ok(response
-        .pollers
-        .iter()
-        .filter(|poller| is_unversioned(poller))
-        .count())
+    .await
 }
 
 fn is_unversioned(poller: &PollerInfo) -> bool {

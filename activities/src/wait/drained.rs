@@ -42,11 +42,15 @@ pub(crate) async fn wait(
                     });
                 }
                 VersionState::Drained | VersionState::Created | VersionState::Inactive => {
-                    return Ok(WaitDrainedOutcome {
-                        drained: true,
-                        never_served: !record.served,
-                        ..WaitDrainedOutcome::default()
-                    });
+                    let (namespace, key) = (&input.temporal_namespace, &input.key);
+                    let past = versions::past(context, namespace, key, &input.build_id).await;
+                    if let Some(past) = passing(past)? {
+                        return Ok(WaitDrainedOutcome {
+                            drained: true,
+                            never_served: !past.served,
+                            ..WaitDrainedOutcome::default()
+                        });
+                    }
                 }
                 VersionState::Draining | VersionState::Unknown => {}
             },

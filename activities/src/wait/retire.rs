@@ -19,7 +19,6 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
         &input.build_id,
     )
     .await?;
-    let was_current = record.as_ref().is_some_and(|record| record.was_current);
     let needed = record.is_some_and(|record| {
         matches!(
             record.state,
@@ -36,7 +35,14 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
         });
     }
     if !input.name.is_empty() {
-        let keep = input.keep.filter(|_| was_current).unwrap_or_default();
+        let past = versions::past(
+            context,
+            &input.temporal_namespace,
+            &input.key,
+            &input.build_id,
+        )
+        .await?;
+        let keep = input.keep.filter(|_| past.was_current).unwrap_or_default();
         within(async {
             delete_deployment(context, &input.key, &input.name, None).await?;
             keep_revision(context, &input.key, &input.name, keep).await

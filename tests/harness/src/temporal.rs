@@ -22,8 +22,8 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeWorkerDeploymentRequest, GetWorkflowExecutionHistoryRequest,
     ListWorkflowExecutionsRequest, RegisterNamespaceRequest, RequestCancelWorkflowExecutionRequest,
     SetWorkerDeploymentCurrentVersionRequest, SetWorkerDeploymentManagerRequest,
-    SignalWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
-    set_worker_deployment_manager_request::NewManagerIdentity,
+    SetWorkerDeploymentRampingVersionRequest, SignalWorkflowExecutionRequest,
+    TerminateWorkflowExecutionRequest, set_worker_deployment_manager_request::NewManagerIdentity,
 };
 
 use crate::SOON;
@@ -303,6 +303,32 @@ impl Temporal {
         };
         let mut connection = self.connection.clone();
         WorkflowService::set_worker_deployment_current_version(
+            &mut connection,
+            request.into_request(),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Gives a version a share of new executions, as another client does that acts as `identity`.
+    pub async fn set_ramp(
+        &self,
+        namespace: &str,
+        deployment: &str,
+        build_id: &str,
+        percentage: f32,
+        identity: &str,
+    ) -> Result<()> {
+        let request = SetWorkerDeploymentRampingVersionRequest {
+            namespace: namespace.to_owned(),
+            deployment_name: deployment.to_owned(),
+            build_id: build_id.to_owned(),
+            percentage,
+            identity: identity.to_owned(),
+            ..Default::default()
+        };
+        let mut connection = self.connection.clone();
+        WorkflowService::set_worker_deployment_ramping_version(
             &mut connection,
             request.into_request(),
         )

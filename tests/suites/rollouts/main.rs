@@ -7,7 +7,10 @@
 )]
 
 mod canary;
+mod changes;
+mod crash;
 mod failing;
 mod gates;
+mod meddling;
 mod support;
 mod verbs;

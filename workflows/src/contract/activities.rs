@@ -135,6 +135,9 @@ pub struct SetCurrentInput {
     pub temporal_namespace: String,
     /// The version to route to.
     pub build_id: String,
+    /// Task queue of the workers; empty from an operator that did not wait for it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub task_queue: String,
     /// What the routing must be; otherwise somebody else has changed it. `None`: whatever it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
@@ -149,8 +152,11 @@ pub struct SetCurrentInput {
 pub struct Expected {
     /// Build id of the Current version; empty when there is none.
     pub current: String,
-    /// Percentage that the version of the rollout takes.
+    /// Percentage that the version of the rollout takes; 0 before it takes any.
     pub weight: i32,
+    /// Further percentages that are as good: those of other steps, for a watch that spans them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub or: Vec<i32>,
 }
 
 /// Input of [`SetWeight`].
@@ -163,6 +169,8 @@ pub struct SetWeightInput {
     pub temporal_namespace: String,
     /// The version.
     pub build_id: String,
+    /// Task queue of the workers.
+    pub task_queue: String,
     /// Percentage of new executions; 0 takes it back, when the version still has some.
     pub percent: i32,
     /// See [`SetCurrentInput::expected`].

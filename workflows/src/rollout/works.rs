@@ -59,18 +59,19 @@ impl Works {
                 token,
             });
         }
-        let weighing = matches!(
-            self.work.as_ref().map(|running| &running.what),
-            Some(Work::Weigh { .. })
-        );
         let Some((analysis, since)) = machine.watch() else {
             return stop(&mut self.watch);
         };
-        let wanted = (analysis, expected(input, machine));
-        // While the weight changes a look at the routing could see either.
-        if weighing {
-            return stop(&mut self.watch);
-        }
+        // One watch spans all steps: while the weight changes, a look could see either.
+        let weights = input.policy.steps.iter().map(|step| step.weight);
+        let wanted = (
+            analysis,
+            Expected {
+                current: input.stable.clone(),
+                weight: 100,
+                or: weights.collect(),
+            },
+        );
         if self
             .watch
             .as_ref()
@@ -141,6 +142,7 @@ fn expected(input: &RolloutInput, machine: &Machine) -> Expected {
     Expected {
         current: input.stable.clone(),
         weight: machine.progress().weight,
+        or: Vec::new(),
     }
 }
 
@@ -191,6 +193,7 @@ fn start(
                 key: input.key.clone(),
                 temporal_namespace: input.temporal_namespace.clone(),
                 build_id: input.build_id.clone(),
+                task_queue: input.task_queue.clone(),
                 percent: *percent,
                 expected: unless_changed(input, machine, *force),
                 take_over: *force || input.take_over,
@@ -225,6 +228,7 @@ fn start(
                 key: input.key.clone(),
                 temporal_namespace: input.temporal_namespace.clone(),
                 build_id: input.build_id.clone(),
+                task_queue: input.task_queue.clone(),
                 expected: unless_changed(input, machine, *force),
                 take_over: *force || input.take_over,
             };
@@ -235,6 +239,7 @@ fn start(
                 key: input.key.clone(),
                 temporal_namespace: input.temporal_namespace.clone(),
                 build_id: input.build_id.clone(),
+                task_queue: input.task_queue.clone(),
                 ..SetWeightInput::default()
             };
             unwind(ctx, set, token).boxed_local()
