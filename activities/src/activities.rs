@@ -32,6 +32,13 @@ impl OperatorActivities {
     }
 }
 
+/// The activity, whichever try of it this is.
+fn occasion(ctx: &ActivityContext) -> String {
+    let info = ctx.info();
+    let run_id = info.workflow_run_id.as_deref().unwrap_or_default();
+    format!("{run_id}/{}", info.activity_id)
+}
+
 #[activities]
 impl OperatorActivities {
     /// Reads everything a decision needs.
@@ -87,7 +94,8 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: SetWeightInput,
     ) -> Result<SetWeightOutcome, ActivityError> {
-        let set = temporal::routing::set_weight(&self.context, &input);
+        let occasion = occasion(&ctx);
+        let set = temporal::routing::set_weight(&self.context, &input, &occasion);
         wait::beating(&self.context, &ctx, Box::pin(set)).await
     }
 
@@ -120,7 +128,8 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: EvidenceInput,
     ) -> Result<EvidenceOutcome, ActivityError> {
-        let judge = wait::evidence::judge(&self.context, &input);
+        let occasion = occasion(&ctx);
+        let judge = wait::evidence::judge(&self.context, &input, &occasion);
         wait::beating(&self.context, &ctx, Box::pin(judge)).await
     }
 

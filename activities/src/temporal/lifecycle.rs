@@ -12,7 +12,15 @@ use crate::build::hash;
 use crate::context::Context;
 
 /// Tells a lifecycle how far its rollout has come. A lifecycle that cannot be told asks by itself.
-pub(crate) async fn announce(context: &Context, key: &ProcessKey, progress: &RolloutProgress) {
+///
+/// `occasion` names the activity, not its tries: repeated, it counts once. The same progress at
+/// another time is news, and the server would drop it under the same request id.
+pub(crate) async fn announce(
+    context: &Context,
+    key: &ProcessKey,
+    progress: &RolloutProgress,
+    occasion: &str,
+) {
     let Ok(payload) = progress.as_json_payload() else {
         return;
     };
@@ -23,8 +31,7 @@ pub(crate) async fn announce(context: &Context, key: &ProcessKey, progress: &Rol
             run_id: String::new(),
         }),
         signal_name: SIGNAL_PROGRESS.to_owned(),
-        // The same news counts once, also when the activity is repeated.
-        request_id: hash::prefix(&payload.data, 16),
+        request_id: hash::prefix(format!("{}\n{occasion}", progress.id).as_bytes(), 16),
         input: Some(Payloads {
             payloads: vec![payload],
         }),

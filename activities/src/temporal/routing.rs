@@ -159,6 +159,7 @@ pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> R
 pub(crate) async fn set_weight(
     context: &Context,
     input: &SetWeightInput,
+    occasion: &str,
 ) -> Result<SetWeightOutcome> {
     let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
     let (info, token) = described(context, namespace, key).await?;
@@ -192,7 +193,7 @@ pub(crate) async fn set_weight(
             at.checked_add(jiff::SignedDuration::from_secs(seconds))
                 .ok()
         });
-        lifecycle::announce(context, key, &announce).await;
+        lifecycle::announce(context, key, &announce, occasion).await;
     }
     Ok(SetWeightOutcome { at })
 }

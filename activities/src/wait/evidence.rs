@@ -134,7 +134,11 @@ pub(crate) async fn watch(context: &Context, input: &EvidenceInput) -> Result<Ev
 }
 
 /// Looks until there is evidence enough, and says what is missing meanwhile.
-pub(crate) async fn judge(context: &Context, input: &EvidenceInput) -> Result<EvidenceOutcome> {
+pub(crate) async fn judge(
+    context: &Context,
+    input: &EvidenceInput,
+    occasion: &str,
+) -> Result<EvidenceOutcome> {
     let mut said = String::new();
     loop {
         match verdict(context, input).await {
@@ -152,7 +156,7 @@ pub(crate) async fn judge(context: &Context, input: &EvidenceInput) -> Result<Ev
                     && said.is_empty()
                 {
                     announce.progress.message.clone_from(&message);
-                    lifecycle::announce(context, &input.key, &announce).await;
+                    lifecycle::announce(context, &input.key, &announce, occasion).await;
                     said = message;
                 }
             }
