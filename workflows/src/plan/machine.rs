@@ -408,7 +408,10 @@ impl Machine {
         }
         self.force |= self.routing_held();
         match self.progress.stage {
-            Stage::Gate => self.after_gate(),
+            Stage::Gate | Stage::StepGate => {
+                self.progress.message = String::new();
+                self.after_gate();
+            }
             Stage::WaitingForPromotion => self.enter(Stage::Promoting),
             Stage::Weighting => self.again(),
             _ => {
