@@ -351,6 +351,8 @@ impl Machine {
                 if self.promotable() {
                     self.force = self.routing_held();
                     self.enter(Stage::Promoting);
+                } else {
+                    self.again();
                 }
             }
             Order::Abort => {
