@@ -349,7 +349,7 @@ impl Machine {
             Order::Promote => self.promote(),
             Order::PromoteFull => {
                 if self.promotable() {
-                    self.force = self.routing_held();
+                    self.force |= self.routing_held();
                     self.enter(Stage::Promoting);
                 } else {
                     self.again();
