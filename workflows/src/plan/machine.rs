@@ -187,6 +187,8 @@ impl Machine {
                 self.leave();
             }
             (_, Event::Ordered(order, why)) => self.order(order, &why),
+            // Nothing is under way while it is held: only a person leads on.
+            _ if self.progress.hold.is_some() => {}
             (Stage::Starting, Event::Served) => self.served(),
             (Stage::Gate | Stage::StepGate, Event::GatePassed(result)) => {
                 self.progress.gate = result;
