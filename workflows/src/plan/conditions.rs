@@ -219,7 +219,7 @@ impl<'a> Facts<'a> {
 
     fn progressing(&self) -> NewCondition {
         let (status, reason, message) = match (self.rolling, &self.fault) {
-            (Some(_), _) if self.suspended => {
+            (Some(_), _) | (None, None) if self.suspended => {
                 (false, Reason::Suspended, "spec.suspend is true".to_owned())
             }
             (Some(rollout), _) => {
@@ -230,9 +230,6 @@ impl<'a> Facts<'a> {
                 (false, Reason::RolloutAborted, message.clone())
             }
             (None, Some((reason, message))) => (self.retryable, *reason, message.clone()),
-            (None, None) if self.suspended => {
-                (false, Reason::Suspended, "spec.suspend is true".to_owned())
-            }
             (None, None) if self.settled => (
                 false,
                 Reason::Settled,

@@ -78,6 +78,10 @@ pub enum Event {
 
 /// A rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent fact"
+)]
 pub struct Machine {
     policy: RolloutPolicy,
     /// No steps and no gate: a first version, or one that has served before.
