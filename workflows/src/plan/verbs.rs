@@ -57,7 +57,8 @@ pub fn check(state: &State, verb: Verb, args: &VerbArgs) -> Result<(), String> {
             refuse(
                 stage(rollout) == Stage::Starting,
                 "the new version does not serve yet",
-            )
+            )?;
+            refuse(stage(rollout) == Stage::Unwinding, "it is being aborted")
         }
         Verb::Abort => {
             let rollout = running()?;
