@@ -27,8 +27,9 @@ pub(super) fn roll_out(
     let disturbed = block.is_some_and(|block| block.reason == Reason::DeploymentOwnedElsewhere);
     if let Some(rollout) = &mut state.rollout {
         let wanted = rollout.build_id == *target;
-        let shares = rollout.steps > 0;
-        if suspended || wanted && (block.is_none() || disturbed && shares) {
+        // One that takes over is there because of somebody else.
+        let bears = rollout.steps > 0 || rollout.take_over;
+        if suspended || wanted && (block.is_none() || disturbed && bears) {
             hold_or_release(rollout, process, suspended, plan);
             return;
         }
@@ -125,6 +126,7 @@ fn start(
         deadline,
         steps,
         told_paused: process.paused,
+        take_over,
         ..Rollout::default()
     });
     let what = if back && !stable.is_empty() {
