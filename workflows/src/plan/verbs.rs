@@ -282,11 +282,12 @@ fn previous(seen: &Observation, current: &str) -> Option<String> {
         .iter()
         .filter(|(build_id, version)| build_id.as_str() != current && version.revision)
         .filter_map(|(build_id, version)| {
+            // Retired is later than last current, by as long as its executions took to end.
             let last = seen
                 .routing
                 .served
                 .get(build_id)
-                .max(version.retired.as_ref());
+                .or(version.retired.as_ref());
             Some((*last?, build_id.clone()))
         })
         .max()
