@@ -42,15 +42,17 @@ pub(super) fn roll_out(
         }
         state.rollout = None;
     }
+    let is_current =
+        seen.routing.state == RoutingState::Known && seen.routing.current.as_ref() == Some(target);
+    // Made current by somebody else, or by a promotion that an abort came too late for.
+    let got_there = is_current && block.is_none();
     if state
         .failed
         .as_ref()
-        .is_some_and(|failed| failed.build_id != *target)
+        .is_some_and(|failed| failed.build_id != *target || got_there)
     {
         state.failed = None;
     }
-    let is_current =
-        seen.routing.state == RoutingState::Known && seen.routing.current.as_ref() == Some(target);
     let taking_over = std::mem::take(&mut state.take_over) && disturbed;
     if !taking_over && (block.is_some() || is_current) || seen.routing.state != RoutingState::Known
     {
