@@ -177,6 +177,9 @@ pub struct Rollout {
     /// The progress that history and Events have told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noted: Option<Progress>,
+    /// It takes the routing back from somebody else, by request.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub take_over: bool,
 }
 
 #[allow(

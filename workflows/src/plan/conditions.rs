@@ -212,27 +212,26 @@ impl<'a> Facts<'a> {
         self.rolling?.progress.as_ref()?.hold.as_ref()
     }
 
-    fn given_up(&self) -> bool {
-        let target = self.state.failed.as_ref().map(|failed| &failed.build_id);
-        target.is_some_and(|target| given_up(self.state, target))
+    /// Why the target version was given up, if it was.
+    fn given_up(&self) -> Option<&str> {
+        let failed = self.state.failed.as_ref()?;
+        given_up(self.state, &failed.build_id).then_some(failed.message.as_str())
     }
 
     fn progressing(&self) -> NewCondition {
         let (status, reason, message) = match (self.rolling, &self.fault) {
-            (Some(_), _) if self.suspended => {
+            (Some(_), _) | (None, None) if self.suspended => {
                 (false, Reason::Suspended, "spec.suspend is true".to_owned())
             }
             (Some(rollout), _) => {
                 let (reason, message) = under_way(rollout);
                 (true, reason, message)
             }
-            (None, Some((_, message))) if self.given_up() => {
-                (false, Reason::RolloutAborted, message.clone())
-            }
-            (None, Some((reason, message))) => (self.retryable, *reason, message.clone()),
-            (None, None) if self.suspended => {
-                (false, Reason::Suspended, "spec.suspend is true".to_owned())
-            }
+            (None, Some((reason, message))) => match self.given_up() {
+                // Whatever else is wrong: Degraded tells that.
+                Some(why) => (false, Reason::RolloutAborted, why.to_owned()),
+                None => (self.retryable, *reason, message.clone()),
+            },
             (None, None) if self.settled => (
                 false,
                 Reason::Settled,

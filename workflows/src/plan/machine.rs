@@ -78,6 +78,10 @@ pub enum Event {
 
 /// A rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent fact"
+)]
 pub struct Machine {
     policy: RolloutPolicy,
     /// No steps and no gate: a first version, or one that has served before.
@@ -187,6 +191,8 @@ impl Machine {
                 self.leave();
             }
             (_, Event::Ordered(order, why)) => self.order(order, &why),
+            // Nothing is under way while it is held: only a person leads on.
+            _ if self.progress.hold.is_some() => {}
             (Stage::Starting, Event::Served) => self.served(),
             (Stage::Gate | Stage::StepGate, Event::GatePassed(result)) => {
                 self.progress.gate = result;
@@ -349,8 +355,10 @@ impl Machine {
             Order::Promote => self.promote(),
             Order::PromoteFull => {
                 if self.promotable() {
-                    self.force = self.routing_held();
+                    self.force |= self.routing_held();
                     self.enter(Stage::Promoting);
+                } else {
+                    self.again();
                 }
             }
             Order::Abort => {
@@ -408,7 +416,10 @@ impl Machine {
         }
         self.force |= self.routing_held();
         match self.progress.stage {
-            Stage::Gate => self.after_gate(),
+            Stage::Gate | Stage::StepGate => {
+                self.progress.message = String::new();
+                self.after_gate();
+            }
             Stage::WaitingForPromotion => self.enter(Stage::Promoting),
             Stage::Weighting => self.again(),
             _ => {

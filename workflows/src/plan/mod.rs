@@ -5,6 +5,8 @@ mod conditions;
 mod details;
 mod digest;
 pub mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod reports;
 mod rollouts;
 #[cfg(test)]

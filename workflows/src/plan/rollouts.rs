@@ -27,8 +27,9 @@ pub(super) fn roll_out(
     let disturbed = block.is_some_and(|block| block.reason == Reason::DeploymentOwnedElsewhere);
     if let Some(rollout) = &mut state.rollout {
         let wanted = rollout.build_id == *target;
-        let shares = rollout.steps > 0;
-        if suspended || wanted && (block.is_none() || disturbed && shares) {
+        // One that takes over is there because of somebody else.
+        let bears = rollout.steps > 0 || rollout.take_over;
+        if suspended || wanted && (block.is_none() || disturbed && bears) {
             hold_or_release(rollout, process, suspended, plan);
             return;
         }
@@ -41,15 +42,17 @@ pub(super) fn roll_out(
         }
         state.rollout = None;
     }
+    let is_current =
+        seen.routing.state == RoutingState::Known && seen.routing.current.as_ref() == Some(target);
+    // Made current by somebody else, or by a promotion that an abort came too late for.
+    let got_there = is_current && block.is_none();
     if state
         .failed
         .as_ref()
-        .is_some_and(|failed| failed.build_id != *target)
+        .is_some_and(|failed| failed.build_id != *target || got_there)
     {
         state.failed = None;
     }
-    let is_current =
-        seen.routing.state == RoutingState::Known && seen.routing.current.as_ref() == Some(target);
     let taking_over = std::mem::take(&mut state.take_over) && disturbed;
     if !taking_over && (block.is_some() || is_current) || seen.routing.state != RoutingState::Known
     {
@@ -125,6 +128,7 @@ fn start(
         deadline,
         steps,
         told_paused: process.paused,
+        take_over,
         ..Rollout::default()
     });
     let what = if back && !stable.is_empty() {

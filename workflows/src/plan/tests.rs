@@ -1,5 +1,12 @@
 //! The plan as a table: each case is a sentence, a world, and what must follow.
 
+mod annotation;
+mod check;
+mod requests;
+mod standing;
+mod told;
+mod undo;
+
 use jiff::{SignedDuration, Timestamp};
 use process_operator_crds::{ConditionType, ErrorCategory, Reason};
 

@@ -57,7 +57,8 @@ pub fn check(state: &State, verb: Verb, args: &VerbArgs) -> Result<(), String> {
             refuse(
                 stage(rollout) == Stage::Starting,
                 "the new version does not serve yet",
-            )
+            )?;
+            refuse(stage(rollout) == Stage::Unwinding, "it is being aborted")
         }
         Verb::Abort => {
             let rollout = running()?;
@@ -173,23 +174,26 @@ fn carry_out(
 ) -> Result<(String, String), String> {
     let args = &request.args;
     let why = because(&format!("by {}", actor(args)), &args.reason);
+    // One that was told to stop hears nothing any more.
+    let live = state.rollout.as_ref().filter(|rollout| !rollout.cancelled);
     match request.verb {
         Verb::Undo => return undo(state, scene, args, why),
         Verb::Restart => return restart(state, scene, plan),
-        Verb::Retry if !state.rollout.as_ref().is_some_and(is_held) => {
+        Verb::Retry if !live.is_some_and(is_held) => {
             let build_id = scene.process.build_id.clone();
             state.failed = None;
             state.undone = None;
             return Ok((build_id, "the spec's version is rolled out again".into()));
         }
-        Verb::Resume if state.rollout.is_none() => {
+        Verb::Resume if live.is_none() => {
             state.take_over = true;
             let build_id = scene.process.build_id.clone();
             return Ok((build_id, "routing is taken back".into()));
         }
         _ => {}
     }
-    let Some(rollout) = state.rollout.as_mut() else {
+    let live = state.rollout.as_mut().filter(|rollout| !rollout.cancelled);
+    let Some(rollout) = live else {
         return Err("nothing is being rolled out".into());
     };
     let build_id = rollout.build_id.clone();
@@ -278,11 +282,12 @@ fn previous(seen: &Observation, current: &str) -> Option<String> {
         .iter()
         .filter(|(build_id, version)| build_id.as_str() != current && version.revision)
         .filter_map(|(build_id, version)| {
+            // Retired is later than last current, by as long as its executions took to end.
             let last = seen
                 .routing
                 .served
                 .get(build_id)
-                .max(version.retired.as_ref());
+                .or(version.retired.as_ref());
             Some((*last?, build_id.clone()))
         })
         .max()

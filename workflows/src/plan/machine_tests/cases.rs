@@ -1,0 +1,147 @@
+//! Courses with and without steps, each a sentence.
+
+use super::*;
+
+#[test]
+fn every_course_is_as_its_sentence_says() {
+    for case in all() {
+        play(&case, &mut BTreeSet::new(), &mut Vec::new());
+    }
+}
+
+pub(super) fn all() -> Vec<Case> {
+    let mut all = without_steps();
+    all.extend(steps());
+    all
+}
+
+fn without_steps() -> Vec<Case> {
+    vec![
+        given("a rolling update takes over once it serves", rolling()).course([
+            (Event::Served, "Promoting 0/0%: promote"),
+            (Event::Promoted, "Ended 0/100%: current"),
+        ]),
+        given("Manual waits until it is promoted", manual()).course([
+            (Event::Served, "WaitingForPromotion 0/0%: wait"),
+            (ordered(Order::Promote), "Promoting 0/0%: promote"),
+            (Event::Promoted, "Ended 0/100%: current"),
+        ]),
+        given(
+            "a first version or a rollback skips gates and steps",
+            all_at_once_in_a_step(),
+        )
+        .at_once()
+        .course([
+            (Event::Served, "Promoting 0/0%: promote"),
+            (Event::Promoted, "Ended 0/100%: current"),
+        ]),
+        given("and waits for nobody under Manual", manual())
+            .at_once()
+            .course([(Event::Served, "Promoting 0/0%: promote")]),
+        given("a canary without steps is a rolling update", canary([]))
+            .course([(Event::Served, "Promoting 0/0%: promote")]),
+        given(
+            "one that begins paused serves, and takes no traffic",
+            rolling(),
+        )
+        .paused()
+        .course([
+            (Event::Served, "Promoting 0/0% paused: wait"),
+            (ordered(Order::Resume), "Promoting 0/0%: promote"),
+        ]),
+        given("one that does not serve fails", rolling()).course([(
+            failed(ErrorCategory::ProgressDeadlineExceeded),
+            "Ended 0/0%: ProgressDeadlineExceeded",
+        )]),
+        given(
+            "not serving is never held, whatever the policy says",
+            holding(three_steps()),
+        )
+        .course([(
+            failed(ErrorCategory::ProgressDeadlineExceeded),
+            "Ended 0/0%: ProgressDeadlineExceeded",
+        )]),
+        given("late events are ignored", rolling()).course([
+            (weighted(), "Starting 0/0%: serve"),
+            (Event::Due, "Starting 0/0%: serve"),
+            (passed(), "Starting 0/0%: serve"),
+            (conclusive(), "Starting 0/0%: serve"),
+            (Event::Promoted, "Starting 0/0%: serve"),
+            (Event::Unwound, "Starting 0/0%: serve"),
+            (Event::Served, "Promoting 0/0%: promote"),
+            (Event::Served, "Promoting 0/0%: promote"),
+            (Event::Promoted, "Ended 0/100%: current"),
+            (Event::Cancelled, "Ended 0/100%: current"),
+            (
+                failed(ErrorCategory::AnalysisFailed),
+                "Ended 0/100%: current",
+            ),
+            (ordered(Order::Abort), "Ended 0/100%: current"),
+        ]),
+    ]
+}
+
+fn steps() -> Vec<Case> {
+    vec![
+        given("a canary goes through its steps", three_steps()).course([
+            (Event::Served, "Weighting 1/0%: weigh 10"),
+            (weighted(), "Pausing 1/10%: pause until 160"),
+            (Event::Due, "Weighting 2/10%: weigh 50"),
+            (weighted(), "Pausing 2/50%: wait"),
+            (ordered(Order::Promote), "Weighting 3/50%: weigh 90"),
+            (weighted(), "Promoting 3/90%: promote"),
+            (Event::Promoted, "Ended 3/100%: current"),
+        ]),
+        given(
+            "steps without anything follow each other",
+            canary([step(10), step(20)]),
+        )
+        .course([
+            (Event::Served, "Weighting 1/0%: weigh 10"),
+            (weighted(), "Weighting 2/10%: weigh 20"),
+            (weighted(), "Promoting 2/20%: promote"),
+        ]),
+        given(
+            "a canary may end with a pause",
+            canary([pausing(10, Some(60))]),
+        )
+        .course([
+            (Event::Served, "Weighting 1/0%: weigh 10"),
+            (weighted(), "Pausing 1/10%: pause until 160"),
+            (Event::Due, "Promoting 1/10%: promote"),
+        ]),
+        given(
+            "the last pause is cut short by a promotion",
+            canary([pausing(10, None)]),
+        )
+        .course([
+            (Event::Served, "Weighting 1/0%: weigh 10"),
+            (weighted(), "Pausing 1/10%: wait"),
+            (ordered(Order::Promote), "Promoting 1/10%: promote"),
+        ]),
+        given(
+            "while paused time passes, but no weight changes",
+            three_steps(),
+        )
+        .course([
+            (Event::Served, "Weighting 1/0%: weigh 10"),
+            (weighted(), "Pausing 1/10%: pause until 160"),
+            (
+                ordered(Order::Pause),
+                "Pausing 1/10% paused: pause until 160",
+            ),
+            (Event::Due, "Weighting 2/10% paused: wait"),
+            (ordered(Order::Resume), "Weighting 2/10%: weigh 50"),
+        ]),
+        given(
+            "a promotion has to wait too while paused",
+            canary([step(10)]),
+        )
+        .paused()
+        .course([
+            (Event::Served, "Weighting 1/0% paused: wait"),
+            (ordered(Order::PromoteFull), "Promoting 1/0% paused: wait"),
+            (ordered(Order::Resume), "Promoting 1/0%: promote"),
+        ]),
+    ]
+}

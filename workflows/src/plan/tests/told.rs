@@ -1,0 +1,278 @@
+//! What the conditions say of a rollout by steps.
+
+use super::requests::{ask, asked, at_stage, held, ramping, rolling};
+use super::*;
+use crate::contract::{Progress, RolloutView, Stage, Undone, Verb};
+
+fn message(plan: &Plan, kind: ConditionType) -> &str {
+    let found = status(plan).conditions.iter();
+    let mut found = found.filter(|condition| condition.type_ == kind);
+    &found.next().unwrap().message
+}
+
+/// Progressing, Degraded and Stalled.
+fn told_of(plan: &Plan) -> [(bool, Reason); 3] {
+    [
+        ConditionType::Progressing,
+        ConditionType::Degraded,
+        ConditionType::Stalled,
+    ]
+    .map(|kind| condition(plan, kind))
+}
+
+const WELL: (bool, Reason) = (false, Reason::AsExpected);
+
+#[test]
+fn where_a_rollout_stands_is_the_reason_of_progressing() {
+    let due = "2026-01-01T00:05:00Z";
+    let timed = Progress {
+        due: Some(due.parse().unwrap()),
+        ..at_stage(Stage::Pausing, 1, 10)
+    };
+    let few = Progress {
+        message: "3 executions have closed, 10 are needed".into(),
+        ..at_stage(Stage::Analyzing, 1, 10)
+    };
+    let cases = [
+        (None, Reason::RollingOut, "live before"),
+        (
+            Some(at_stage(Stage::Gate, 0, 0)),
+            Reason::GateRunning,
+            "must complete",
+        ),
+        (
+            Some(at_stage(Stage::WaitingForPromotion, 0, 0)),
+            Reason::WaitingForPromotion,
+            "until it is promoted",
+        ),
+        (
+            Some(at_stage(Stage::Weighting, 2, 10)),
+            Reason::RollingOut,
+            "10 %",
+        ),
+        (Some(timed), Reason::RollingOut, due),
+        (
+            Some(at_stage(Stage::Pausing, 2, 50)),
+            Reason::WaitingForPromotion,
+            "takes 50 % of new workflows, step 2 of 3",
+        ),
+        (Some(few), Reason::Inconclusive, "10 are needed"),
+        (
+            Some(at_stage(Stage::StepGate, 1, 10)),
+            Reason::GateRunning,
+            "step 1 of 3",
+        ),
+        (
+            Some(at_stage(Stage::Promoting, 3, 90)),
+            Reason::RollingOut,
+            "90 %",
+        ),
+    ];
+    for (progress, reason, words) in cases {
+        let name = format!("{progress:?}");
+        let plan = decide(&mut rolling(progress), &ramping());
+        assert_eq!(told_of(&plan), [(true, reason), WELL, WELL], "{name}");
+        let told = message(&plan, ConditionType::Progressing);
+        assert!(told.contains(words), "{name}: {told:?} has {words:?}");
+        assert_eq!(
+            condition(&plan, ConditionType::Reconciling),
+            (true, reason),
+            "{name}"
+        );
+        assert_eq!(
+            condition(&plan, ConditionType::Ready),
+            (true, Reason::RollingOut),
+            "{name}: the version that serves, serves"
+        );
+    }
+}
+
+#[test]
+fn a_paused_rollout_says_who_paused_it() {
+    let mut state = rolling(Some(at_stage(Stage::Pausing, 2, 50)));
+    let plan = ask(&mut state, &ramping(), &asked(Verb::Pause));
+    assert_eq!(told_of(&plan), [(true, Reason::Paused), WELL, WELL]);
+    assert_eq!(
+        message(&plan, ConditionType::Progressing),
+        format!("{V2} is paused by alice (ticket 7)")
+    );
+    let view = status(&plan).rollout.clone().unwrap();
+    assert_eq!(view.message, "paused by alice (ticket 7)");
+
+    let by_spec = ramping().change(|process| process.paused = true);
+    let plan = decide(
+        &mut rolling(Some(at_stage(Stage::Pausing, 2, 50))),
+        &by_spec,
+    );
+    assert_eq!(told_of(&plan), [(true, Reason::Paused), WELL, WELL]);
+    assert_eq!(
+        message(&plan, ConditionType::Progressing),
+        "spec.rollout.paused is true"
+    );
+}
+
+#[test]
+fn a_held_rollout_is_degraded_but_not_stalled() {
+    for (category, reason) in [
+        (ErrorCategory::AnalysisFailed, Reason::AnalysisFailed),
+        (ErrorCategory::GateFailed, Reason::GateFailed),
+        (ErrorCategory::RoutingChanged, Reason::RoutingChanged),
+    ] {
+        let plan = decide(&mut rolling(Some(held(category))), &ramping());
+        assert_eq!(
+            told_of(&plan),
+            [(true, reason), (true, reason), WELL],
+            "somebody may decide, and until then it goes on serving its share"
+        );
+        for kind in [ConditionType::Progressing, ConditionType::Degraded] {
+            assert_eq!(message(&plan, kind), "2 of 10 closed executions failed");
+        }
+    }
+}
+
+#[test]
+fn a_rollout_that_was_held_and_paused_is_both() {
+    let mut state = rolling(Some(held(ErrorCategory::AnalysisFailed)));
+    state.rollout.as_mut().unwrap().paused = Some("by alice".into());
+    let plan = decide(&mut state, &ramping());
+    assert_eq!(
+        told_of(&plan),
+        [(true, Reason::Paused), (true, Reason::AnalysisFailed), WELL]
+    );
+}
+
+fn ended(category: ErrorCategory) -> State {
+    State {
+        failed: Some(FailedVersion {
+            build_id: V2.into(),
+            category,
+            message: "said the check".into(),
+            available: true,
+        }),
+        ..settled()
+    }
+}
+
+fn taken_back() -> Observation {
+    world(V2)
+        .with(V1, Some(deployment(2)))
+        .with(V2, Some(deployment(2)))
+        .routed(V1, VersionState::Current)
+        .routed(V2, VersionState::Draining)
+}
+
+#[test]
+fn an_aborted_rollout_says_so_and_the_rest_says_why() {
+    for (category, reason) in [
+        (ErrorCategory::AnalysisFailed, Reason::AnalysisFailed),
+        (ErrorCategory::GateFailed, Reason::GateFailed),
+        (ErrorCategory::RoutingChanged, Reason::RoutingChanged),
+        (ErrorCategory::RolloutAborted, Reason::RolloutAborted),
+    ] {
+        let plan = decide(&mut ended(category), &taken_back());
+        assert_eq!(
+            told_of(&plan),
+            [
+                (false, Reason::RolloutAborted),
+                (true, reason),
+                (true, reason)
+            ]
+        );
+        assert!(condition(&plan, ConditionType::Ready).0);
+        assert!(!condition(&plan, ConditionType::Reconciling).0);
+        for kind in [ConditionType::Progressing, ConditionType::Degraded] {
+            assert_eq!(message(&plan, kind), "said the check");
+        }
+        assert_eq!(status(&plan).rollout, None);
+    }
+}
+
+#[test]
+fn an_aborted_rollout_is_told_in_its_own_words_whatever_else_is_wrong() {
+    let mut seen = taken_back();
+    seen.routing.foreign_manager = Some("somebody".into());
+    let plan = decide(&mut ended(ErrorCategory::AnalysisFailed), &seen);
+    assert_eq!(
+        condition(&plan, ConditionType::Progressing),
+        (false, Reason::RolloutAborted)
+    );
+    assert_eq!(
+        message(&plan, ConditionType::Progressing),
+        "said the check",
+        "reason and message belong together"
+    );
+    assert_eq!(
+        condition(&plan, ConditionType::Degraded),
+        (true, Reason::DeploymentOwnedElsewhere)
+    );
+}
+
+#[test]
+fn an_undone_version_is_degraded_and_says_how_to_get_out_of_it() {
+    let mut state = settled();
+    state.undone = Some(Undone {
+        from: V2.into(),
+        to: V1.into(),
+        why: "by alice (ticket 7)".into(),
+    });
+    let seen = world(V2)
+        .with(V1, Some(deployment(2)))
+        .routed(V1, VersionState::Current);
+    let plan = decide(&mut state, &seen);
+    assert_eq!(
+        told_of(&plan),
+        [
+            (false, Reason::Undone),
+            (true, Reason::Undone),
+            (true, Reason::Undone)
+        ]
+    );
+    let told = message(&plan, ConditionType::Degraded);
+    for words in [V1, V2, "by alice (ticket 7)", "`retry`"] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert_eq!(
+        condition(&plan, ConditionType::Ready),
+        (true, Reason::Settled)
+    );
+}
+
+#[test]
+fn status_shows_the_rollout_while_there_is_one() {
+    let mut progress = held(ErrorCategory::GateFailed);
+    progress.gate = "smoke failed".into();
+    let mut state = rolling(Some(progress));
+    let plan = decide(&mut state, &ramping());
+    assert_eq!(
+        status(&plan).rollout,
+        Some(RolloutView {
+            stage: "Pausing".into(),
+            step: 1,
+            steps: 3,
+            weight: 10,
+            next_step_time: None,
+            started_time: Some(Timestamp::UNIX_EPOCH),
+            deadline: Some(Timestamp::UNIX_EPOCH),
+            message: "2 of 10 closed executions failed; smoke failed".into(),
+        })
+    );
+    state.rollout.as_mut().unwrap().cancelled = true;
+    state.failed = None;
+    let managed = {
+        let mut seen = ramping();
+        seen.routing.foreign_manager = Some("somebody".into());
+        seen
+    };
+    assert_eq!(status(&decide(&mut state, &managed)).rollout, None);
+}
+
+#[test]
+fn a_suspended_rollout_says_that_it_is_suspended() {
+    let mut state = rolling(Some(at_stage(Stage::Pausing, 1, 10)));
+    let suspended = ramping().change(|process| process.suspend = true);
+    let plan = decide(&mut state, &suspended);
+    assert_eq!(
+        condition(&plan, ConditionType::Progressing),
+        (false, Reason::Suspended)
+    );
+}
