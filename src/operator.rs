@@ -44,7 +44,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (connected, connection) = watch::channel(None);
     let watcher = Watcher::start(watcher::Setup {
         config: config.clone(),
-        client: kube_client(&config, true).await?,
+        client: kube_client(&config, &WATCHER).await?,
         cache: cache.clone(),
         connection,
         readiness: readiness.clone(),
@@ -77,7 +77,7 @@ async fn start(
     readiness: &Readiness,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Workers> {
-    let kube = kube_client(config, false).await?;
+    let kube = kube_client(config, &ACTIVITIES).await?;
     let worker_address = temporal::worker_address(config, &options);
     let cluster_uid = cluster_uid(&kube, readiness).await;
     let connection = temporal::connect(config, options, readiness).await;
@@ -128,8 +128,26 @@ async fn late(stop: &watch::Receiver<bool>, grace: Duration) {
     tokio::time::sleep(grace).await;
 }
 
-/// Without retries for activities, whose retries belong to Temporal; with them for the watcher.
-async fn kube_client(config: &Config, retry: bool) -> anyhow::Result<kube::Client> {
+/// What a client does when the API server fails or says nothing.
+struct Manner {
+    /// The client tries again by itself.
+    retry: bool,
+    /// Longest silence on a connection.
+    silence: Duration,
+}
+
+/// The API server says something on a watch once a minute, if only how far it is.
+const WATCHER: Manner = Manner {
+    retry: true,
+    silence: Duration::from_secs(90),
+};
+/// Retries belong to Temporal, which shows them.
+const ACTIVITIES: Manner = Manner {
+    retry: false,
+    silence: Duration::from_secs(30),
+};
+
+async fn kube_client(config: &Config, manner: &Manner) -> anyhow::Result<kube::Client> {
     let mut kube_config = match &config.context {
         Some(context) => {
             let options = kube::config::KubeConfigOptions {
@@ -140,8 +158,11 @@ async fn kube_client(config: &Config, retry: bool) -> anyhow::Result<kube::Clien
         }
         None => kube::Config::infer().await?,
     };
-    kube_config.default_retry = retry;
+    kube_config.default_retry = manner.retry;
     kube_config.connect_timeout = Some(Duration::from_secs(5));
+    kube_config.read_timeout = Some(manner.silence);
+    // Counted from the request on, not from when the connection was last used.
+    kube_config.reset_reader_on_write = true;
     Ok(kube::Client::try_from(kube_config)?)
 }
 
