@@ -24,6 +24,9 @@ use crate::error::{Fault, Result};
 /// How long one call may take; the client retries within it.
 const CALL: std::time::Duration = std::time::Duration::from_secs(8);
 
+/// An answer that takes longer waits for the server's own workflow to wake up.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(60);
+
 /// Children asked about at once.
 const DESCRIBES: usize = 8;
 
@@ -58,8 +61,16 @@ pub(crate) async fn describe(
     let answer = call(
         "read Worker Deployment",
         WorkflowService::describe_worker_deployment(&mut connection, request.into_request()),
-    )
-    .await;
+    );
+    let waking = async {
+        tokio::time::sleep(PATIENCE).await;
+        routing::wake(context, temporal_namespace, deployment).await;
+        std::future::pending().await
+    };
+    let answer = tokio::select! {
+        answer = answer => answer,
+        answer = waking => answer,
+    };
     match answer {
         Ok(response) => Ok(response
             .worker_deployment_info
