@@ -52,6 +52,9 @@ pub(crate) struct Config {
     /// Seconds between two sweeps for what Kubernetes cannot tell.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub sweep_seconds: u64,
+    /// Seconds between two complete lists of what is watched, in case a watch has not said everything.
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(5..=86_400))]
+    pub resync_seconds: u64,
     /// Seconds without an answer from Temporal after which Processes say so; more than three times the
     /// probe interval of 5 s keeps single lost answers from showing.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3600))]
@@ -91,6 +94,11 @@ impl Config {
     /// Time between sweeps.
     pub(crate) fn sweep(&self) -> Duration {
         Duration::from_secs(self.sweep_seconds)
+    }
+
+    /// Time between complete lists.
+    pub(crate) fn resync(&self) -> Duration {
+        Duration::from_secs(self.resync_seconds)
     }
 
     /// Time after which silence is an outage.

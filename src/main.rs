@@ -11,6 +11,7 @@ mod operator;
 mod telemetry;
 mod temporal;
 mod watcher;
+mod wear;
 mod workers;
 
 use clap::Parser as _;

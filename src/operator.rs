@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt as _};
 use process_operator_activities::cache::Cache;
 use process_operator_activities::{Context, WorkerDefaults};
+use temporalio_client::ConnectionOptions;
 use temporalio_sdk::Runtime;
 use temporalio_sdk::runtime::RuntimeOptions;
 use tokio::sync::watch;
@@ -43,57 +44,23 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (connected, connection) = watch::channel(None);
     let watcher = Watcher::start(watcher::Setup {
         config: config.clone(),
-        client: kube_client(&config, true).await?,
+        client: kube_client(&config, &WATCHER).await?,
         cache: cache.clone(),
         connection,
         readiness: readiness.clone(),
         metrics: metrics.clone(),
         stop: stop.clone(),
     });
-    let work = async {
-        let kube = kube_client(&config, false).await?;
-        let worker_address = temporal::worker_address(&config, &options);
-        let cluster_uid = cluster_uid(&kube, &readiness).await;
-        let connection = temporal::connect(&config, options, &readiness).await;
-        let (registered, search_attributes) = watch::channel(false);
-        temporal::register_search_attributes(&connection, &config.temporal_namespace, &registered)
-            .await;
-        let workers = Workers {
-            runtime: Runtime::from_current_tokio(runtime_options(&config)?)
-                .map_err(|error| anyhow::anyhow!("{error}"))?,
-            context: Arc::new(Context::new(
-                kube,
-                connection.clone(),
-                config.temporal_namespace.clone(),
-                cluster_uid,
-                WorkerDefaults {
-                    temporal_address: worker_address,
-                },
-                Duration::from_secs(config.scale_down_delay_seconds),
-                search_attributes.clone(),
-                cache,
-                config.instance.clone(),
-                {
-                    let metrics = metrics.clone();
-                    Box::new(move |category| metrics.fault(category))
-                },
-            )),
-            config: config.clone(),
-            readiness: readiness.clone(),
-            metrics,
-        };
-        connected.send_replace(Some(watcher::Link {
-            connection,
-            search_attributes,
-        }));
-        workers.run(stop.clone()).await;
-        anyhow::Ok(())
-    };
-    let mut early = stop.clone();
-    tokio::select! {
-        result = work => result?,
-        // Still waiting for something at start-up: nothing to wind down.
-        () = async { let _ = early.wait_for(|stop| *stop).await; tokio::time::sleep(config.shutdown()).await; } => {}
+    let starting = Box::pin(start(
+        &config, options, cache, &connected, &readiness, metrics,
+    ));
+    // Until there are workers nothing is under way: told to stop, it need not wait for anything.
+    if let Some(workers) = until(&stop, starting).await {
+        let workers = workers?;
+        tokio::select! {
+            () = workers.run(stop.clone()) => {}
+            () = late(&stop, config.shutdown()) => tracing::warn!("work is still running; leaving it to others"),
+        }
     }
     watcher.join().await;
     server.await??;
@@ -101,8 +68,86 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Without retries for activities, whose retries belong to Temporal; with them for the watcher.
-async fn kube_client(config: &Config, retry: bool) -> anyhow::Result<kube::Client> {
+/// Waits for what the workers need, and puts them together.
+async fn start(
+    config: &Config,
+    options: ConnectionOptions,
+    cache: Cache,
+    connected: &watch::Sender<Option<watcher::Link>>,
+    readiness: &Readiness,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Workers> {
+    let kube = kube_client(config, &ACTIVITIES).await?;
+    let worker_address = temporal::worker_address(config, &options);
+    let cluster_uid = cluster_uid(&kube, readiness).await;
+    let connection = temporal::connect(config, options, readiness).await;
+    let (registered, search_attributes) = watch::channel(false);
+    temporal::register_search_attributes(&connection, &config.temporal_namespace, &registered)
+        .await;
+    let faults = metrics.clone();
+    let workers = Workers {
+        runtime: Runtime::from_current_tokio(runtime_options(config)?)
+            .map_err(|error| anyhow::anyhow!("{error}"))?,
+        context: Arc::new(Context::new(
+            kube,
+            connection.clone(),
+            config.temporal_namespace.clone(),
+            cluster_uid,
+            WorkerDefaults {
+                temporal_address: worker_address,
+            },
+            Duration::from_secs(config.scale_down_delay_seconds),
+            search_attributes.clone(),
+            cache,
+            config.instance.clone(),
+            Box::new(move |category| faults.fault(category)),
+        )),
+        config: config.clone(),
+        readiness: readiness.clone(),
+        metrics,
+    };
+    connected.send_replace(Some(watcher::Link {
+        connection,
+        search_attributes,
+    }));
+    Ok(workers)
+}
+
+/// What comes of `work`, or `None` when the operator was told to stop before.
+async fn until<T>(stop: &watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        result = work => Some(result),
+        _ = stop.wait_for(|stop| *stop) => None,
+    }
+}
+
+/// Resolves when the time for running work is up.
+async fn late(stop: &watch::Receiver<bool>, grace: Duration) {
+    let _ = stop.clone().wait_for(|stop| *stop).await;
+    tokio::time::sleep(grace).await;
+}
+
+/// What a client does when the API server fails or says nothing.
+struct Manner {
+    /// The client tries again by itself.
+    retry: bool,
+    /// Longest silence on a connection.
+    silence: Duration,
+}
+
+/// The API server says something on a watch once a minute, if only how far it is.
+const WATCHER: Manner = Manner {
+    retry: true,
+    silence: Duration::from_secs(90),
+};
+/// Retries belong to Temporal, which shows them.
+const ACTIVITIES: Manner = Manner {
+    retry: false,
+    silence: Duration::from_secs(30),
+};
+
+async fn kube_client(config: &Config, manner: &Manner) -> anyhow::Result<kube::Client> {
     let mut kube_config = match &config.context {
         Some(context) => {
             let options = kube::config::KubeConfigOptions {
@@ -113,8 +158,11 @@ async fn kube_client(config: &Config, retry: bool) -> anyhow::Result<kube::Clien
         }
         None => kube::Config::infer().await?,
     };
-    kube_config.default_retry = retry;
+    kube_config.default_retry = manner.retry;
     kube_config.connect_timeout = Some(Duration::from_secs(5));
+    kube_config.read_timeout = Some(manner.silence);
+    // Counted from the request on, not from when the connection was last used.
+    kube_config.reset_reader_on_write = true;
     Ok(kube::Client::try_from(kube_config)?)
 }
 
@@ -166,5 +214,30 @@ async fn signalled() {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_waited_for_at_the_start_is_dropped_when_told_to_stop() {
+        let (stopping, stop) = watch::channel(false);
+        assert_eq!(until(&stop, async { 1 }).await, Some(1));
+        stopping.send_replace(true);
+        assert_eq!(until(&stop, std::future::pending::<u8>()).await, None);
+    }
+
+    #[tokio::test]
+    async fn running_work_gets_its_grace_from_the_signal_on() {
+        const GRACE: Duration = Duration::from_millis(40);
+        let (stopping, stop) = watch::channel(false);
+        let unasked = tokio::time::timeout(2 * GRACE, late(&stop, GRACE)).await;
+        assert!(unasked.is_err(), "nobody has told it to stop");
+        stopping.send_replace(true);
+        let asked = std::time::Instant::now();
+        late(&stop, GRACE).await;
+        assert!(asked.elapsed() >= GRACE);
     }
 }

@@ -17,10 +17,8 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::health::{Part, Readiness};
 use crate::metrics::Metrics;
+use crate::wear::{Counted, Wear};
 
-/// The SDK keeps some 400 bytes for ever for each activity it has run; a worker is replaced by a
-/// fresh one after this time, long before that counts.
-const RECYCLE: Duration = Duration::from_secs(6 * 3600);
 /// Pause before a worker that ended by itself is started again.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -91,13 +89,17 @@ impl Workers {
     async fn once(&self, queue: Queue, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
         let options = ClientOptions::new(self.context.control_namespace.clone()).build();
         let client = Client::new(self.context.connection.clone(), options)?;
-        let mut worker = Worker::new(&self.runtime, client, self.options(queue)?)
+        let wear = Arc::new(Wear::default());
+        let options = self.options(queue, Counted(wear.clone()))?;
+        let mut worker = Worker::new(&self.runtime, client, options)
             .map_err(|error| anyhow::anyhow!("{error}"))?;
         let shut_down = worker.shutdown_handle();
         let stopper = tokio::spawn(async move {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => {}
-                () = tokio::time::sleep(RECYCLE) => {}
+                () = wear.worn() => {
+                    tracing::info!(queue = queue.name(), "worker is replaced by a fresh one");
+                }
             }
             shut_down();
         });
@@ -110,7 +112,7 @@ impl Workers {
         result.map_err(|error| anyhow::anyhow!("{error}"))
     }
 
-    fn options(&self, queue: Queue) -> anyhow::Result<WorkerOptions> {
+    fn options(&self, queue: Queue, counted: Counted) -> anyhow::Result<WorkerOptions> {
         let tuner = |workflows: usize, activities: usize, local: usize| {
             TunerHolder::builder()
                 .workflow_task_slot_supplier(FixedSizeSlotSupplier::new(workflows))
@@ -122,6 +124,7 @@ impl Workers {
         // Unversioned, with patch markers in the code: two neighbouring releases share a queue.
         let builder = WorkerOptions::new(queue.name())
             .graceful_shutdown_period(self.config.shutdown() / 2)
+            .activity_inbound_interceptor(counted)
             .register_activities(OperatorActivities::new(self.context.clone()));
         Ok(match queue {
             Queue::Main => builder

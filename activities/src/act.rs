@@ -3,35 +3,44 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
-use kube::api::{Patch, PatchParams, PostParams};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use process_operator_crds::{ErrorCategory, Process, names};
 use process_operator_workflows::contract::{ActInput, ActOutcome, ProcessKey, StatusView, Step};
 use serde_json::json;
 
-use crate::build::{controls, deployment, hash, revision, template};
+use crate::apply::{Ready, Version};
 use crate::context::Context;
 use crate::error::{Fault, Result};
 use crate::remove::delete_version;
-use crate::watched::orphaned;
-use crate::{events, status};
+use crate::{apply, events, status};
 
 /// Tries of one step for what passes within a moment. Longer back-off belongs to the lifecycle,
 /// where it is durable and can be seen.
 const TRIES: u32 = 4;
 
 /// What the steps of one call share.
-struct Scene<'a> {
-    context: &'a Context,
-    key: &'a ProcessKey,
-    process: Arc<Process>,
+pub(crate) struct Scene<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) key: &'a ProcessKey,
+    pub(crate) process: Arc<Process>,
     /// The same object after our own writes, or read again after a conflict: what a status write
     /// is fenced by.
     latest: Mutex<Arc<Process>>,
     /// One moment for all tries of a step: what is tried again says the same.
     now: jiff::Timestamp,
+    /// What was made ready ahead of the step that needs it.
+    ahead: Mutex<Option<(String, Ready)>>,
+}
+
+impl Scene<'_> {
+    /// What was made ready for a version; given once, since a second try looks for itself.
+    pub(crate) fn made_ready(&self, name: &str) -> Option<Ready> {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        ahead.take_if(|(of, _)| of == name).map(|(_, ready)| ready)
+    }
 }
 
 /// Never fails: what went wrong is part of the answer.
@@ -54,14 +63,32 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
         latest: Mutex::new(process.clone()),
         process,
         now: jiff::Timestamp::now(),
+        ahead: Mutex::default(),
     };
-    for step in &input.steps {
-        if let Err(fault) = Box::pin(persist(&scene, step, &mut outcome)).await {
+    for (n, step) in input.steps.iter().enumerate() {
+        let taken = Box::pin(persist(&scene, step, &mut outcome));
+        let taken = match step {
+            Step::EnsureFinalizer => tokio::join!(taken, ahead(&scene, &input.steps[n..])).0,
+            _ => taken.await,
+        };
+        if let Err(fault) = taken {
             outcome.failure = Some(context.count(fault).into());
             break;
         }
     }
     outcome
+}
+
+/// Makes ready the first version to apply, while the finalizer is written: a ControllerRevision goes
+/// with its owner and need not wait for that. What fails here is tried again in its turn.
+async fn ahead(scene: &Scene<'_>, steps: &[Step]) {
+    let Some(wanted) = steps.iter().find_map(Version::of) else {
+        return;
+    };
+    if let Ok(ready) = crate::error::within(apply::prepare(scene, &wanted)).await {
+        let mut ahead = scene.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        *ahead = Some((wanted.name.to_owned(), ready));
+    }
 }
 
 /// The Process that the steps were planned for: as just observed by this process, or read again.
@@ -125,22 +152,11 @@ async fn persist(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Re
 async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Result<()> {
     match step {
         Step::EnsureFinalizer => add_finalizer(scene).await,
-        Step::ApplyVersion {
-            build_id,
-            name,
-            uid,
-            revision,
-            replicas,
-        } => {
-            let wanted = Version {
-                build_id,
-                name,
-                uid: uid.as_deref(),
-                revision: *revision,
-                replicas: *replicas,
-            };
-            let fields = apply_version(scene, &wanted).await?;
-            outcome.applied.insert(name.clone(), fields);
+        Step::ApplyVersion { name, .. } => {
+            if let Some(wanted) = Version::of(step) {
+                let fields = apply::apply(scene, &wanted).await?;
+                outcome.applied.insert(name.clone(), fields);
+            }
             Ok(())
         }
         Step::DeleteVersion { name, uid } => {
@@ -281,48 +297,6 @@ async fn fresh(scene: &Scene<'_>) -> Result<Option<Process>> {
     Ok(found.filter(|found| found.uid().as_deref() == Some(scene.key.uid.as_str())))
 }
 
-/// A version to apply.
-struct Version<'a> {
-    build_id: &'a str,
-    name: &'a str,
-    uid: Option<&'a str>,
-    revision: bool,
-    replicas: i32,
-}
-
-/// Keeps the ControllerRevision, then applies the Deployment built from it. Returns the hash of the
-/// fields that we own afterwards.
-async fn apply_version(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<String> {
-    let kept = keep_revision(scene, wanted).await?;
-    let api: Api<Deployment> = Api::namespaced(scene.context.kube.clone(), &scene.key.namespace);
-    let mut built = deployment::deployment(scene.key, wanted.name, &kept, wanted.replicas);
-    let mut owned = wanted.uid.map(str::to_owned);
-    if owned.is_none() {
-        // Unseen by its label; taken for ours only if it says so.
-        owned = match api.get_opt(wanted.name).await? {
-            Some(found) if orphaned(&found) => found.uid(),
-            Some(found) => Some(claim(&found, scene.key)?),
-            None => None,
-        };
-    }
-    // With the uid in it an apply never lands on a re-created object.
-    built.metadata.uid = owned;
-    let params = PatchParams::apply(names::manager::OPERATOR).force();
-    let applied = api
-        .patch(wanted.name, &params, &Patch::Apply(&built))
-        .await
-        .map_err(|error| {
-            Fault::from(error).about(&format!("applying Deployment {}", wanted.name))
-        })?;
-    let fields = hash::owned_fields(applied.metadata.managed_fields.as_ref());
-    scene.context.cache.expect(
-        applied.metadata.uid.as_deref().unwrap_or_default(),
-        applied.metadata.generation.unwrap_or(0),
-        &fields,
-    );
-    Ok(fields)
-}
-
 /// Restarts pods as `kubectl rollout restart` does, and like that under another name: our own applies
 /// do not know the annotation and leave it alone.
 async fn restart(scene: &Scene<'_>, name: &str, uid: &str, at: jiff::Timestamp) -> Result<()> {
@@ -342,78 +316,5 @@ async fn restart(scene: &Scene<'_>, name: &str, uid: &str, at: jiff::Timestamp) 
         // Gone or another one by now: its pods are new anyway.
         Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
         Err(error) => Err(Fault::from(error).about(&format!("restarting {name}"))),
-    }
-}
-
-pub(crate) fn claim(found: &Deployment, key: &ProcessKey) -> Result<String> {
-    if controls(key, found.owner_references()) {
-        return Ok(found.uid().unwrap_or_default());
-    }
-    Err(Fault::new(
-        ErrorCategory::Conflict,
-        format!(
-            "Deployment {} exists and belongs to something else; delete or rename it",
-            found.name_any()
-        ),
-    ))
-}
-
-async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revision::Kept> {
-    let api: Api<ControllerRevision> =
-        Api::namespaced(scene.context.kube.clone(), &scene.key.namespace);
-    if wanted.revision {
-        let stored = api.get_opt(wanted.name).await?;
-        if let Some(kept) = stored.as_ref().and_then(revision::kept) {
-            return Ok(kept);
-        }
-    }
-    let asked = names::Version::of(&scene.process).map(|version| version.build_id);
-    if !asked.is_ok_and(|asked| asked.as_str() == wanted.build_id) {
-        return Err(Fault::new(
-            ErrorCategory::NotFound,
-            format!(
-                "ControllerRevision {} is gone, so its version cannot be made again",
-                wanted.name
-            ),
-        ));
-    }
-    let kept = revision::Kept {
-        build_id: wanted.build_id.to_owned(),
-        template: template::template(
-            &scene.process,
-            scene.key,
-            wanted.build_id,
-            &scene.context.workers,
-        ),
-    };
-    let number = scene.process.metadata.generation.unwrap_or(1);
-    let built = revision::revision(scene.key, wanted.name, number, &kept);
-    let params = PostParams {
-        field_manager: Some(names::manager::OPERATOR.into()),
-        ..PostParams::default()
-    };
-    match api.create(&params, &built).await {
-        Ok(_) => Ok(kept),
-        // Left by a try that was cut off after the API server had committed.
-        Err(kube::Error::Api(answer)) if answer.code == 409 => {
-            let stored = api.get_opt(wanted.name).await?;
-            let ours = stored.filter(|stored| {
-                let owners = stored.owner_references();
-                owners.iter().any(|owner| owner.uid == scene.key.uid)
-            });
-            // Of a predecessor it may be gone by now: the next try creates it.
-            ours.as_ref().and_then(revision::kept).ok_or_else(|| {
-                Fault::new(
-                    ErrorCategory::Conflict,
-                    format!(
-                        "ControllerRevision {} belongs to something else",
-                        wanted.name
-                    ),
-                )
-            })
-        }
-        Err(error) => {
-            Err(Fault::from(error).about(&format!("creating ControllerRevision {}", wanted.name)))
-        }
     }
 }

@@ -13,6 +13,7 @@ pub mod watched;
 
 mod act;
 mod activities;
+mod apply;
 mod events;
 mod observe;
 mod pods;

@@ -10,7 +10,7 @@ use process_operator_workflows::contract::ProcessKey;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::act::claim;
+use crate::apply::claim;
 use crate::build::controls;
 use crate::context::Context;
 use crate::error::{Fault, Result};

@@ -1,16 +1,19 @@
 //! The watcher: turns changes in Kubernetes into one small signal each, and decides nothing.
 //!
 //! * [`watch`]: what Kubernetes says.
+//! * [`again`]: against a watch that does not say everything.
 //! * [`signaler`]: how a signal reaches its lifecycle, also when Temporal is away.
 //! * [`sweep`]: what Kubernetes cannot tell.
 //! * [`outage`]: what is said while Temporal is away, when no workflow can say it.
 
+mod again;
 mod outage;
 mod signaler;
 mod sweep;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use process_operator_activities::cache::Cache;
 use temporalio_client::Connection;
@@ -22,6 +25,19 @@ pub(crate) use signaler::Signaler;
 use crate::config::Config;
 use crate::health::Readiness;
 use crate::metrics::Metrics;
+
+/// Longest wait for an answer of the API server to anything but a watch.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Gives a request its time limit: the client itself would wait much longer.
+async fn answered<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    tokio::time::timeout(ANSWER, request)
+        .await
+        .unwrap_or_else(|_| {
+            let why = format!("no answer in {} s", ANSWER.as_secs());
+            Err(kube::Error::Service(why.into()))
+        })
+}
 
 /// The way to Temporal, once there is one.
 #[derive(Clone)]

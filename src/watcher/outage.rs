@@ -19,7 +19,7 @@ use process_operator_crds::{ConditionType, Process, Reason, names};
 use process_operator_workflows::contract::{ChangeKind, Changed};
 use serde_json::json;
 
-use super::Shared;
+use super::{Shared, answered};
 use crate::health::Part;
 use crate::metrics::Metrics;
 use crate::temporal;
@@ -81,6 +81,10 @@ pub(crate) async fn run(shared: Shared) {
                 {
                     if let Err(error) = show(&shared, process, &why).await {
                         tracing::warn!(process = process.name, "outage not shown: {error}");
+                        // The API server is away too: the others wait for the next probe.
+                        if !matches!(error, kube::Error::Api(_)) {
+                            break;
+                        }
                     }
                 }
             }
@@ -111,7 +115,7 @@ fn leases(shared: &Shared) -> Api<Lease> {
 /// Renews the Lease unless another replica has just done so.
 async fn renew(shared: &Shared, name: &str, now: Timestamp, fresh: SignedDuration) {
     let api = leases(shared);
-    if let Ok(Some(lease)) = api.get_opt(name).await
+    if let Ok(Some(lease)) = answered(api.get_opt(name)).await
         && renewed_at(&lease).is_some_and(|at| now.duration_since(at) < fresh)
     {
         return;
@@ -129,7 +133,7 @@ async fn renew(shared: &Shared, name: &str, now: Timestamp, fresh: SignedDuratio
         }),
     };
     let params = PatchParams::apply(names::manager::WATCHER).force();
-    if let Err(error) = api.patch(name, &params, &Patch::Apply(&lease)).await {
+    if let Err(error) = answered(api.patch(name, &params, &Patch::Apply(&lease))).await {
         tracing::warn!("Lease {name} not renewed: {error}");
     }
 }
@@ -141,7 +145,7 @@ fn renewed_at(lease: &Lease) -> Option<Timestamp> {
 /// Another replica has had an answer lately. An API server that does not answer proves nothing.
 async fn seen_by_others(shared: &Shared, name: &str, now: Timestamp) -> bool {
     let outage = SignedDuration::try_from(shared.config.outage()).unwrap_or(SignedDuration::MAX);
-    match leases(shared).get_opt(name).await {
+    match answered(leases(shared).get_opt(name)).await {
         Ok(Some(lease)) => renewed_at(&lease).is_some_and(|at| now.duration_since(at) < outage),
         Ok(None) => false,
         Err(_) => true,
@@ -151,7 +155,7 @@ async fn seen_by_others(shared: &Shared, name: &str, now: Timestamp) -> bool {
 /// Writes the two conditions, with the transition times that the live object calls for.
 async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<()> {
     let api: Api<Process> = Api::namespaced(shared.client.clone(), &process.namespace);
-    let Some(live) = api.get_opt(&process.name).await? else {
+    let Some(live) = answered(api.get_opt(&process.name)).await? else {
         return Ok(());
     };
     if live.uid().as_deref() != Some(process.uid.as_str()) {
@@ -191,8 +195,7 @@ async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<(
         "status": { "conditions": own },
     });
     let params = PatchParams::apply(names::manager::WATCHER).force();
-    api.patch_status(&process.name, &params, &Patch::Apply(&patch))
-        .await?;
+    answered(api.patch_status(&process.name, &params, &Patch::Apply(&patch))).await?;
     shared.metrics.outage_writes.inc();
     Ok(())
 }

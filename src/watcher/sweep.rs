@@ -18,7 +18,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeWorkerDeploymentRequest, ListWorkerDeploymentsRequest, ListWorkflowExecutionsRequest,
 };
 
-use super::{Link, Shared};
+use super::{Link, Shared, again};
 use crate::metrics::Metrics;
 
 /// A Process younger than this may not be visible in Temporal's index yet.
@@ -39,7 +39,12 @@ pub(crate) async fn run(shared: Shared) {
     loop {
         ticks.tick().await;
         let started = Instant::now();
-        match sweep(&shared, &link, first, &mut told).await {
+        let round = Round {
+            shared: &shared,
+            link: &link,
+            first,
+        };
+        match sweep(&round, &mut told).await {
             Ok(()) => {
                 first = false;
                 Metrics::count(&shared.metrics.sweeps, "ok");
@@ -76,6 +81,11 @@ impl Told {
         self.0.insert(key, mark.clone()) != Some(mark)
     }
 
+    /// Nothing was told after all.
+    fn take_back(&mut self, process: &Neighbour, what: &'static str) {
+        self.0.remove(&(process.uid.clone(), what));
+    }
+
     fn forget_gone(&mut self, processes: &[Neighbour]) {
         let there: BTreeSet<&str> = processes
             .iter()
@@ -85,26 +95,78 @@ impl Told {
     }
 }
 
-async fn sweep(shared: &Shared, link: &Link, first: bool, told: &mut Told) -> Result<(), Status> {
-    let running = running_lifecycles(shared, link).await?;
-    let processes = shared.cache.processes();
+/// One round.
+struct Round<'a> {
+    shared: &'a Shared,
+    link: &'a Link,
+    /// The lists are new, and stand in for everything missed while nobody watched.
+    first: bool,
+}
+
+impl Round<'_> {
+    /// The Process as it is now; `None` when it is gone or cannot be read. What the watcher has
+    /// seen may be out of date, and what only seems to differ would seem so at every sweep.
+    async fn fresh(&self, process: &Neighbour) -> Option<Neighbour> {
+        if self.first {
+            return Some(process.clone());
+        }
+        again::look(self.shared, process)
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!(process = process.name, "sweep: cannot be read: {error}");
+                None
+            })
+    }
+
+    /// Reports what is found on a Process, if a fresh look finds it too.
+    async fn confirm(
+        &self,
+        process: &Neighbour,
+        finding: impl Fn(&Neighbour) -> Option<&'static str>,
+    ) {
+        if finding(process).is_none() {
+            return;
+        }
+        if let Some(fresh) = self.fresh(process).await
+            && let Some(what) = finding(&fresh)
+        {
+            report(self.shared, &fresh, what);
+        }
+    }
+
+    /// Compares what a lifecycle last saw with what there is.
+    async fn compare(&self, process: &Neighbour, seen: &str, told: &mut Told) {
+        const WHAT: &str = "changed unseen";
+        let mark = |process: &Neighbour| {
+            let present = present(self.shared, process);
+            // An empty digest means that the lifecycle has not settled yet.
+            (!seen.is_empty() && seen != present).then(|| format!("{seen} {present}"))
+        };
+        if !told.is_new(process, WHAT, mark(process)) {
+            return;
+        }
+        let mark = self.fresh(process).await.and_then(|fresh| mark(&fresh));
+        if mark.is_none() {
+            told.take_back(process, WHAT);
+        } else {
+            told.is_new(process, WHAT, mark);
+            report(self.shared, process, WHAT);
+        }
+    }
+}
+
+async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
+    let running = running_lifecycles(round).await?;
+    let processes = round.shared.cache.processes();
     told.forget_gone(&processes);
     for process in &processes {
         let id = process.key().lifecycle().to_string();
         let age = jiff::Timestamp::now().duration_since(process.created);
-        let young = age.unsigned_abs() < YOUNG && !first;
+        let young = age.unsigned_abs() < YOUNG && !round.first;
         match running.get(&id) {
-            None if !young => report(shared, process, "no lifecycle runs"),
-            None => {}
-            Some(seen) => {
-                let present = present(shared, process);
-                // An empty digest means that the lifecycle has not settled yet.
-                let differs = !seen.is_empty() && *seen != present;
-                let mark = differs.then(|| format!("{seen} {present}"));
-                if told.is_new(process, "changed unseen", mark) {
-                    report(shared, process, "changed unseen");
-                }
-            }
+            Some(seen) => round.compare(process, seen, told).await,
+            None if young => {}
+            None => round.confirm(process, |_| Some("no lifecycle runs")).await,
         }
     }
     for namespace in processes
@@ -113,7 +175,7 @@ async fn sweep(shared: &Shared, link: &Link, first: bool, told: &mut Told) -> Re
         .map(|process| process.temporal_namespace.as_str())
         .collect::<BTreeSet<_>>()
     {
-        target(shared, link, namespace, &processes, told).await?;
+        target(round, namespace, &processes, told).await?;
     }
     Ok(())
 }
@@ -153,21 +215,18 @@ fn present(shared: &Shared, process: &Neighbour) -> String {
 }
 
 /// Ids of open lifecycles, with the digest of what they last saw.
-async fn running_lifecycles(
-    shared: &Shared,
-    link: &Link,
-) -> Result<HashMap<String, String>, Status> {
+async fn running_lifecycles(round: &Round<'_>) -> Result<HashMap<String, String>, Status> {
     let mut found = HashMap::new();
     let mut next_page_token = Vec::new();
     loop {
         let request = ListWorkflowExecutionsRequest {
-            namespace: shared.config.temporal_namespace.clone(),
+            namespace: round.shared.config.temporal_namespace.clone(),
             page_size: 1000,
             next_page_token,
             query: format!("WorkflowType = '{TYPE_LIFECYCLE}' AND ExecutionStatus = 'Running'"),
             ..Default::default()
         };
-        let mut connection = link.connection.clone();
+        let mut connection = round.link.connection.clone();
         let page =
             WorkflowService::list_workflow_executions(&mut connection, request.into_request())
                 .await?
@@ -192,50 +251,62 @@ async fn running_lifecycles(
 
 /// Compares the routing of one Temporal namespace with what its Processes say about it.
 async fn target(
-    shared: &Shared,
-    link: &Link,
+    round: &Round<'_>,
     namespace: &str,
     processes: &[Neighbour],
     told: &mut Told,
 ) -> Result<(), Status> {
+    const MAY_BE_FREE: &str = "Worker Deployment may be free";
     let here = processes
         .iter()
         .filter(|process| process.temporal_namespace == namespace);
-    let missing = Reason::NamespaceNotFound.to_string();
-    let routed = match routing(link, namespace).await {
-        Ok(routed) => routed,
-        Err(status) if status.code() == Code::NotFound => {
-            for process in here.filter(|process| process.stalled.as_ref() != Some(&missing)) {
-                report(shared, process, "Temporal namespace is gone");
-            }
-            return Ok(());
-        }
+    let routed = match routing(round.link, namespace).await {
+        Ok(routed) => Some(routed),
+        Err(status) if status.code() == Code::NotFound => None,
         // Not ours to look at; the Process says so itself.
         Err(status) if status.code() == Code::PermissionDenied => return Ok(()),
         Err(status) => return Err(status),
     };
-    let elsewhere = Reason::DeploymentOwnedElsewhere.to_string();
     for process in here {
         let name = process.key().worker_deployment();
-        let present = routed.get(&name).cloned().flatten();
-        let owned_elsewhere = process.stalled.as_ref() == Some(&elsewhere);
-        let manager = if owned_elsewhere {
-            Some(manager(link, namespace, &name).await?)
+        let manager = if routed.is_some() && says(process, Reason::DeploymentOwnedElsewhere) {
+            Some(manager(round.link, namespace, &name).await?)
         } else {
             None
         };
-        let other_manager = told.is_new(process, "Worker Deployment may be free", manager);
-        if process.stalled.as_ref() == Some(&missing) {
-            report(shared, process, "Temporal namespace is there");
-        } else if owned_elsewhere {
-            if other_manager {
-                report(shared, process, "Worker Deployment may be free");
-            }
-        } else if process.current.is_some() && process.current != present && !process.deleting {
-            report(shared, process, "routing changed");
+        if told.is_new(process, MAY_BE_FREE, manager) {
+            report(round.shared, process, MAY_BE_FREE);
+        } else {
+            let finding = |process: &Neighbour| differs(process, routed.as_ref());
+            round.confirm(process, finding).await;
         }
     }
     Ok(())
+}
+
+/// Its condition `Stalled` has this reason.
+fn says(process: &Neighbour, reason: Reason) -> bool {
+    process.stalled.as_ref() == Some(&reason.to_string())
+}
+
+/// What a Process says that is not so. `None` for the routing: its Temporal namespace is gone.
+fn differs(
+    process: &Neighbour,
+    routed: Option<&BTreeMap<String, Option<String>>>,
+) -> Option<&'static str> {
+    let missing = says(process, Reason::NamespaceNotFound);
+    let Some(routed) = routed else {
+        return (!missing).then_some("Temporal namespace is gone");
+    };
+    if missing {
+        return Some("Temporal namespace is there");
+    }
+    if says(process, Reason::DeploymentOwnedElsewhere) || process.deleting {
+        return None;
+    }
+    let present = routed.get(&process.key().worker_deployment());
+    let changed = process.current.is_some() && process.current != present.cloned().flatten();
+    changed.then_some("routing changed")
 }
 
 /// Who manages a Worker Deployment; empty when nobody does.

@@ -8,16 +8,17 @@ use futures::StreamExt as _;
 use futures::stream::select_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::DeserializeGuard;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Resource as _, ResourceExt};
 use process_operator_activities::cache::{Neighbour, Workload};
-use process_operator_activities::watched;
+use process_operator_activities::watched::workload;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{ChangeKind, Changed, ProcessKey};
 use process_operator_workflows::plan::fingerprint;
 use serde::de::DeserializeOwned;
 
-use super::Shared;
+use super::again::watched;
+use super::{Shared, answered};
 use crate::health::Part;
 use crate::metrics::Metrics;
 
@@ -39,8 +40,9 @@ async fn crd_installed(shared: &Shared) {
         Some(namespace) => Api::namespaced(shared.client.clone(), namespace),
         None => Api::all(shared.client.clone()),
     };
+    let one = kube::api::ListParams::default().limit(1);
     loop {
-        match api.list(&kube::api::ListParams::default().limit(1)).await {
+        match answered(api.list(&one)).await {
             Ok(_) => break,
             Err(kube::Error::Api(answer)) if answer.code == 404 => {
                 shared.metrics.crd_missing.set(1);
@@ -88,7 +90,7 @@ async fn listed(shared: &Shared) {
 }
 
 /// A kind that is followed.
-trait Followed:
+pub(super) trait Followed:
     kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
     + Clone
     + Debug
@@ -174,11 +176,8 @@ impl Followed for Deployment {
 /// Follows one kind in all watched namespaces. What a new list does not show any more is gone.
 async fn follow<K: Followed>(shared: &Shared, config: watcher::Config) {
     let streams = apis::<K>(shared).into_iter().enumerate().map(|(n, api)| {
-        Box::pin(
-            watcher(api, config.clone())
-                .default_backoff()
-                .map(move |event| (n, event)),
-        )
+        let events = watched(api, config.clone(), shared.config.resync());
+        Box::pin(events.map(move |event| (n, event)))
     });
     let mut events = pin!(select_all(streams));
     let scopes = shared.config.watch_namespaces.len().max(1);
@@ -362,7 +361,7 @@ fn process_of(shared: &Shared, workload: &Workload) -> Option<ProcessKey> {
 
 fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
     Metrics::count_kind(&shared.metrics.watch_events, "Deployment");
-    let Some(now) = watched::workload(object) else {
+    let Some(now) = workload(object) else {
         return;
     };
     let before = shared.cache.put_workload(now.clone());

@@ -91,15 +91,20 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
             phases.run("tests", || {
                 let mut command = cargo();
                 command.args(["test", "--workspace"]).args(&args.arguments);
+                if args.faults {
+                    command.env("FAULTS", "complete");
+                    // Tests that only the complete run has are marked as ignored.
+                    if !args.arguments.iter().any(|argument| argument == "--") {
+                        command.arg("--");
+                    }
+                    command.arg("--include-ignored");
+                }
                 // The suites wait more than they work: more of them fit beside each other than
                 // there are cores.
                 if std::env::var_os(THREADS).is_none() {
                     command.env(THREADS, "4");
                 }
                 command.env(OPERATOR, binary("process-operator", Profile::Dev));
-                if args.faults {
-                    command.env("FAULTS", "complete");
-                }
                 run(&mut command)
             })
         },

@@ -9,8 +9,11 @@ use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::{ProcessKey, Routing, RoutingState, VersionState};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{self, IntoRequest};
+use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
 use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentInfo;
-use temporalio_common::protos::temporal::api::enums::v1::WorkerDeploymentVersionStatus;
+use temporalio_common::protos::temporal::api::enums::v1::{
+    WorkerDeploymentVersionStatus, WorkflowExecutionStatus,
+};
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeWorkerDeploymentRequest, ListWorkflowExecutionsRequest,
 };
@@ -20,6 +23,12 @@ use crate::error::{Fault, Result};
 
 /// How long one call may take; the client retries within it.
 const CALL: std::time::Duration = std::time::Duration::from_secs(8);
+
+/// An answer that takes longer waits for the server's own workflow to wake up.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(60);
+
+/// Children asked about at once.
+const DESCRIBES: usize = 8;
 
 /// Gives a call its time limit and its category.
 pub(crate) async fn call<T>(
@@ -52,8 +61,16 @@ pub(crate) async fn describe(
     let answer = call(
         "read Worker Deployment",
         WorkflowService::describe_worker_deployment(&mut connection, request.into_request()),
-    )
-    .await;
+    );
+    let waking = async {
+        tokio::time::sleep(PATIENCE).await;
+        routing::wake(context, temporal_namespace, deployment).await;
+        std::future::pending().await
+    };
+    let answer = tokio::select! {
+        answer = answer => answer,
+        answer = waking => answer,
+    };
     match answer {
         Ok(response) => Ok(response
             .worker_deployment_info
@@ -147,7 +164,7 @@ pub(crate) fn version_state(status: WorkerDeploymentVersionStatus) -> VersionSta
     }
 }
 
-/// Ids of open rollouts and drains of a Process.
+/// Ids of open rollouts and drains of a Process, in the order of the index.
 pub(crate) async fn open_children(context: &Context, key: &ProcessKey) -> Result<Vec<String>> {
     let query = format!(
         "ExecutionStatus = 'Running' AND (WorkflowId STARTS_WITH 'rollout/{key}/' OR WorkflowId STARTS_WITH 'drain/{key}/')"
@@ -164,9 +181,62 @@ pub(crate) async fn open_children(context: &Context, key: &ProcessKey) -> Result
         WorkflowService::list_workflow_executions(&mut connection, request.into_request()),
     )
     .await?;
-    Ok(response
+    let listed = response
         .executions
         .into_iter()
-        .filter_map(|execution| execution.execution.map(|execution| execution.workflow_id))
-        .collect())
+        .filter_map(|execution| execution.execution)
+        .collect();
+    confirmed(listed, |execution| is_open(context, execution)).await
+}
+
+/// The index is behind: it lists children that have just closed. One of those would be waited for
+/// and never report, so each is asked about itself.
+async fn confirmed<F: Future<Output = Result<bool>>>(
+    listed: Vec<WorkflowExecution>,
+    is_open: impl Fn(WorkflowExecution) -> F,
+) -> Result<Vec<String>> {
+    let mut open = Vec::new();
+    for some in listed.chunks(DESCRIBES) {
+        let answers = futures::future::try_join_all(some.iter().cloned().map(&is_open)).await?;
+        let answered = some.iter().zip(answers).filter(|(_, open)| *open);
+        open.extend(answered.map(|(execution, _)| execution.workflow_id.clone()));
+    }
+    Ok(open)
+}
+
+/// What the server's own record of a workflow says; one that is gone is not open.
+async fn is_open(context: &Context, child: WorkflowExecution) -> Result<bool> {
+    let (id, run) = (&child.workflow_id, &child.run_id);
+    let found = executions::describe(context, &context.control_namespace, id, run).await?;
+    let info = found.and_then(|found| found.workflow_execution_info);
+    Ok(info.is_some_and(|info| info.status() == WorkflowExecutionStatus::Running))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn child(id: &str) -> WorkflowExecution {
+        WorkflowExecution {
+            workflow_id: id.to_owned(),
+            run_id: format!("run of {id}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn listed_children_that_have_closed_are_not_adopted() {
+        let listed = ["a", "b", "c"].map(child).to_vec();
+        let open = confirmed(listed, async |child| {
+            assert_eq!(child, self::child(&child.workflow_id), "this very run");
+            Ok(child.workflow_id != "b")
+        });
+        assert_eq!(open.await, Ok(vec!["a".to_owned(), "c".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn children_are_not_adopted_on_an_unsure_answer() {
+        let away = Fault::new(ErrorCategory::TemporalUnavailable, "away");
+        let open = confirmed(vec![child("a")], async |_| Err(away.clone()));
+        assert_eq!(open.await, Err(away.clone()));
+    }
 }

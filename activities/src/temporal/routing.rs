@@ -250,6 +250,25 @@ pub(crate) async fn claim(
     Ok(response.conflict_token)
 }
 
+/// Wakes the server's workflow behind a Worker Deployment, which continues as new after each change
+/// and then answers questions only when a second has passed, but a request for a change at once. This
+/// one is for a state that it never was in, so it is always refused.
+pub(crate) async fn wake(context: &Context, namespace: &str, deployment: &str) {
+    let identity = context.manager_identity("");
+    let request = SetWorkerDeploymentManagerRequest {
+        namespace: namespace.to_owned(),
+        deployment_name: deployment.to_owned(),
+        conflict_token: b"never given".to_vec(),
+        identity: identity.clone(),
+        new_manager_identity: Some(NewManagerIdentity::ManagerIdentity(identity)),
+    };
+    // Once, past the client's own retries: this is no more than a hint.
+    let mut service = context.connection.workflow_service();
+    let _refused = service
+        .set_worker_deployment_manager(request.into_request())
+        .await;
+}
+
 /// Routes to a build id; empty means to unversioned workers, that is to nobody.
 pub(crate) async fn set(
     context: &Context,

@@ -7,7 +7,9 @@ use anyhow::{Result, ensure};
 use kube::ResourceExt as _;
 use process_operator_crds::Process;
 use process_operator_faultproxy::audit::{AuditFilter, AuditMark, Entry};
-use temporalio_common::protos::temporal::api::enums::v1::EventType;
+use temporalio_common::protos::temporal::api::enums::v1::{EventType, WorkflowTaskFailedCause};
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
+use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 
 use crate::SOON;
 use crate::env::Env;
@@ -128,7 +130,7 @@ async fn no_workflow_task_failed(env: &Env) -> Result<()> {
             .history(&env.control, &execution.workflow_id)
             .await?
         {
-            if event.event_type() == EventType::WorkflowTaskFailed {
+            if event.event_type() == EventType::WorkflowTaskFailed && !reset(&event) {
                 anyhow::bail!(
                     "I9: workflow task failed in {}: {event:?}",
                     execution.workflow_id
@@ -137,6 +139,15 @@ async fn no_workflow_task_failed(env: &Env) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A reset by a person is written as a failed task too.
+fn reset(event: &HistoryEvent) -> bool {
+    matches!(
+        &event.attributes,
+        Some(Attributes::WorkflowTaskFailedEventAttributes(failed))
+            if failed.cause() == WorkflowTaskFailedCause::ResetWorkflow
+    )
 }
 
 /// I7 and I12: a quiet window without a write to Kubernetes and without a new history event. The

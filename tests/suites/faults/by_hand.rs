@@ -6,6 +6,11 @@ use kube::api::DeleteParams;
 use process_operator_crds::Process;
 use process_operator_harness::{Env, lifecycle_id, manifest, until};
 use serde_json::json;
+use temporalio_client::grpc::WorkflowService;
+use temporalio_client::tonic::IntoRequest as _;
+use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
+use temporalio_common::protos::temporal::api::enums::v1::EventType;
+use temporalio_common::protos::temporal::api::workflowservice::v1::ResetWorkflowExecutionRequest;
 
 use crate::scenario::{at_rest, gone};
 use crate::world::{NAME, SOON, World};
@@ -102,4 +107,33 @@ async fn a_lifecycle_cancelled_during_a_roll_is_started_again_and_deletes_nothin
         env.temporal.cancel(&env.control, id).await
     })
     .await
+}
+
+/// A reset forgets all that was decided since, and starts a new run that remembers nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lifecycle_reset_during_a_roll_goes_on_with_what_there_is() -> Result<()> {
+    ended("f26reset", reset).await
+}
+
+/// To the first workflow task, as the Temporal UI offers it.
+async fn reset(env: &Env, id: &str) -> Result<()> {
+    let history = env.temporal.history(&env.control, id).await?;
+    let first = history
+        .iter()
+        .find(|event| event.event_type() == EventType::WorkflowTaskCompleted)
+        .context("no task is completed")?;
+    let request = ResetWorkflowExecutionRequest {
+        namespace: env.control.clone(),
+        workflow_execution: Some(WorkflowExecution {
+            workflow_id: id.to_owned(),
+            run_id: run(env, id).await?,
+        }),
+        reason: "by hand".to_owned(),
+        workflow_task_finish_event_id: first.event_id,
+        request_id: format!("reset {id}"),
+        ..Default::default()
+    };
+    let mut connection = env.temporal.connection.clone();
+    WorkflowService::reset_workflow_execution(&mut connection, request.into_request()).await?;
+    Ok(())
 }

@@ -16,7 +16,7 @@ fn is_status(write: &WriteRecord) -> bool {
 /// F01.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_before_a_write_it_finishes_after_a_restart() -> Result<()> {
-    let most = Reference::get().await?.most(|_| true);
+    let lengths = Reference::get().await?.lengths(|_| true);
     let arm = |world: &World, _: Phase, n| {
         let writes = world.writes().nth(n);
         world.kube.rule(writes, Action::kill_before(world.killer()))
@@ -27,14 +27,14 @@ async fn killed_before_a_write_it_finishes_after_a_restart() -> Result<()> {
         test,
         arm,
     }
-    .run(most)
+    .run(lengths)
     .await
 }
 
 /// F02.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_after_a_write_whose_answer_it_never_saw_it_does_nothing_twice() -> Result<()> {
-    let most = Reference::get().await?.most(|_| true);
+    let lengths = Reference::get().await?.lengths(|_| true);
     let arm = |world: &World, _: Phase, n| {
         let writes = world.writes().nth(n);
         world.kube.rule(writes, Action::kill_after(world.killer()))
@@ -45,14 +45,14 @@ async fn killed_after_a_write_whose_answer_it_never_saw_it_does_nothing_twice() 
         test,
         arm,
     }
-    .run(most)
+    .run(lengths)
     .await
 }
 
 /// F04. The world's observer sees every status that is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_around_a_status_write_no_condition_moves_without_reason() -> Result<()> {
-    let most = Reference::get().await?.most(is_status);
+    let lengths = Reference::get().await?.lengths(is_status);
     let arm = |world: &World, _: Phase, n: u64| -> RuleHandle {
         let writes = world.writes().subresource("status").nth(n);
         // Both sides of the same write would cost twice the time: the parity of the point chooses.
@@ -69,14 +69,14 @@ async fn killed_around_a_status_write_no_condition_moves_without_reason() -> Res
         test,
         arm,
     }
-    .run(most)
+    .run(lengths)
     .await
 }
 
 /// F03, first half: the event was seen, the signal was not sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_before_a_signal_the_change_is_found_again() -> Result<()> {
-    let most = most_signals().await?;
+    let lengths = Reference::get().await?.signals();
     let arm = |world: &World, _: Phase, n| {
         let signals = RpcMatch::method(SIGNAL).nth(n);
         world
@@ -89,14 +89,14 @@ async fn killed_before_a_signal_the_change_is_found_again() -> Result<()> {
         test,
         arm,
     }
-    .run(most)
+    .run(lengths)
     .await
 }
 
 /// F03, second half: the workflow runs already, and nobody is there to do its tasks.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_after_a_signal_the_workflow_goes_on() -> Result<()> {
-    let most = most_signals().await?;
+    let lengths = Reference::get().await?.signals();
     let arm = |world: &World, _: Phase, n| {
         let signals = RpcMatch::method(SIGNAL).nth(n);
         world
@@ -109,16 +109,6 @@ async fn killed_after_a_signal_the_workflow_goes_on() -> Result<()> {
         test,
         arm,
     }
-    .run(most)
+    .run(lengths)
     .await
-}
-
-async fn most_signals() -> Result<u64> {
-    let reference = Reference::get().await?;
-    Ok(reference
-        .signals
-        .iter()
-        .map(|(_, count)| *count)
-        .max()
-        .unwrap_or_default())
 }

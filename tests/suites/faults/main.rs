@@ -2,7 +2,8 @@
 //! the end the world is as if nothing had been.
 //!
 //! Every world has its own namespaces, its own proxies before kube-apiserver and Temporal, and its
-//! own operator. `FAULTS=complete` tries every injection point, `FAULT_POINT=n` a single one.
+//! own operator. `FAULTS=complete` tries every injection point, `FAULT_POINT=n` a single one. Ignored
+//! tests belong to the complete run: `cargo xtask test --faults` has both.
 
 #![allow(
     clippy::large_futures,
@@ -12,6 +13,7 @@
 mod answers;
 mod by_hand;
 mod kill_points;
+mod mute;
 mod observer;
 mod picture;
 mod points;

@@ -13,6 +13,7 @@ use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use tokio::sync::OnceCell;
 
 use crate::picture::Picture;
+use crate::points::Points;
 use crate::world::{NAME, SOON, World};
 
 /// A part of a Process's life.
@@ -223,7 +224,7 @@ pub(crate) struct Reference {
     /// The operator's writes, by phase.
     pub(crate) writes: Vec<(Phase, WriteReport)>,
     /// Signals that the watcher sent, by phase.
-    pub(crate) signals: Vec<(Phase, u64)>,
+    signals: Vec<(Phase, u64)>,
     pictures: Vec<Picture>,
 }
 
@@ -276,19 +277,19 @@ impl Reference {
         }
     }
 
-    /// The most writes of a phase that fulfil a condition.
-    pub(crate) fn most(
+    /// How many writes of each phase fulfil a condition.
+    pub(crate) fn lengths(
         &self,
         wanted: impl Fn(&process_operator_faultproxy::WriteRecord) -> bool,
-    ) -> u64 {
-        let count = |report: &WriteReport| {
+    ) -> Points {
+        per_phase(&self.writes, |report| {
             report.writes.iter().filter(|write| wanted(write)).count() as u64
-        };
-        self.writes
-            .iter()
-            .map(|(_, report)| count(report))
-            .max()
-            .unwrap_or_default()
+        })
+    }
+
+    /// How many signals the watcher sends in each phase.
+    pub(crate) fn signals(&self) -> Points {
+        per_phase(&self.signals, |count| *count)
     }
 
     /// Compares the end of a phase.
@@ -301,4 +302,11 @@ impl Reference {
             .same_as(&self.pictures[at])
             .with_context(|| format!("after {phase}"))
     }
+}
+
+fn per_phase<T>(found: &[(Phase, T)], count: impl Fn(&T) -> u64) -> Points {
+    Phase::ALL.map(|phase| {
+        let of_phase = found.iter().filter(|(of, _)| *of == phase);
+        of_phase.map(|(_, found)| count(found)).sum()
+    })
 }

@@ -22,7 +22,12 @@ use crate::scenario::{Passage, Phase, Reference, at_rest, gone};
 use crate::world::{NAME, SOON, World};
 
 /// The call that the watcher makes.
-async fn signal(world: &World, process: &Process, request_id: &str, detail: &str) -> Result<()> {
+pub(crate) async fn signal(
+    world: &World,
+    process: &Process,
+    request_id: &str,
+    detail: &str,
+) -> Result<()> {
     let key = ProcessKey {
         namespace: world.env.namespace.clone(),
         name: process.name_any(),

@@ -94,14 +94,25 @@ impl World {
 
     /// Starts an operator behind the proxies; with `ready`, waits until it says that it is.
     pub(crate) async fn start(&self, ready: bool) -> Result<()> {
+        self.start_with(ready, &[]).await
+    }
+
+    /// The same, with arguments of its own.
+    pub(crate) async fn start_with(&self, ready: bool, args: &[&str]) -> Result<()> {
         let options = OperatorOptions {
             kube_server: Some(self.kube.url()),
             temporal_address: Some(self.temporal.addr().to_string()),
             unready: !ready,
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             ..OperatorOptions::default()
         };
         self.crew.add(Operator::start(&self.env, options).await?);
         Ok(())
+    }
+
+    /// The operator that runs.
+    pub(crate) fn operator(&self) -> Result<Arc<Operator>> {
+        self.crew.all().pop().context("no operator was started")
     }
 
     /// What kills the operator from within a proxy.

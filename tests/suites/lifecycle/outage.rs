@@ -137,6 +137,33 @@ async fn an_operator_started_without_temporal_waits_for_it() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_never_reached_temporal_stops_at_once() -> Result<()> {
+    let (mut temporal, env) = private("never").await?;
+    temporal.stop()?;
+    let options = OperatorOptions {
+        unready: true,
+        args: vec!["--shutdown-seconds".into(), "60".into()],
+        ..OperatorOptions::default()
+    };
+    let operator = Operator::start(&env, options).await?;
+    until("it tries to connect", SOON, async || {
+        let (_, text) = operator.get("/readyz").await?;
+        ensure!(
+            text.contains("[-]temporal failed: cannot connect"),
+            "{text}"
+        );
+        Ok(())
+    })
+    .await?;
+    let took = operator.stop().await?;
+    ensure!(took < Duration::from_secs(5), "{took:?}");
+    let code = operator.exit_code().context("no exit code")?;
+    ensure!(code == 0, "exit code {code}");
+    temporal.start()?;
+    env.remove().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_with_open_waits_stops_within_its_termination_period() -> Result<()> {
     let (scene, _) = Scene::settled("stop").await?;
     let env = &scene.env;

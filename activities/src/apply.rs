@@ -1,0 +1,172 @@
+//! Applies a version: its ControllerRevision, and the Deployment built from it.
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use process_operator_crds::{ErrorCategory, names};
+use process_operator_workflows::contract::{ProcessKey, Step};
+
+use crate::act::Scene;
+use crate::build::{controls, deployment, hash, revision, template};
+use crate::error::{Fault, Result};
+use crate::watched::orphaned;
+
+/// A version to apply.
+pub(crate) struct Version<'a> {
+    pub(crate) build_id: &'a str,
+    pub(crate) name: &'a str,
+    uid: Option<&'a str>,
+    revision: bool,
+    replicas: i32,
+}
+
+impl<'a> Version<'a> {
+    /// What a step asks for; `None` for all other steps.
+    pub(crate) fn of(step: &'a Step) -> Option<Self> {
+        let Step::ApplyVersion {
+            build_id,
+            name,
+            uid,
+            revision,
+            replicas,
+        } = step
+        else {
+            return None;
+        };
+        Some(Self {
+            build_id,
+            name,
+            uid: uid.as_deref(),
+            revision: *revision,
+            replicas: *replicas,
+        })
+    }
+}
+
+/// What an apply needs beforehand.
+pub(crate) struct Ready {
+    kept: revision::Kept,
+    /// uid of the Deployment that is there already.
+    owned: Option<String>,
+}
+
+/// Keeps the ControllerRevision, and finds out whether the name is free.
+pub(crate) async fn prepare(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<Ready> {
+    let (kept, owned) = tokio::try_join!(keep_revision(scene, wanted), owned(scene, wanted))?;
+    Ok(Ready { kept, owned })
+}
+
+async fn owned(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<Option<String>> {
+    if let Some(uid) = wanted.uid {
+        return Ok(Some(uid.to_owned()));
+    }
+    // Unseen by its label; taken for ours only if it says so.
+    match deployments(scene).get_opt(wanted.name).await? {
+        Some(found) if orphaned(&found) => Ok(found.uid()),
+        Some(found) => Ok(Some(claim(&found, scene.key)?)),
+        None => Ok(None),
+    }
+}
+
+fn deployments(scene: &Scene<'_>) -> Api<Deployment> {
+    Api::namespaced(scene.context.kube.clone(), &scene.key.namespace)
+}
+
+/// Keeps the ControllerRevision, then applies the Deployment built from it. Returns the hash of the
+/// fields that we own afterwards.
+pub(crate) async fn apply(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<String> {
+    let ready = match scene.made_ready(wanted.name) {
+        Some(ready) => ready,
+        None => prepare(scene, wanted).await?,
+    };
+    let mut built = deployment::deployment(scene.key, wanted.name, &ready.kept, wanted.replicas);
+    // With the uid in it an apply never lands on a re-created object.
+    built.metadata.uid = ready.owned;
+    let params = PatchParams::apply(names::manager::OPERATOR).force();
+    let applied = deployments(scene)
+        .patch(wanted.name, &params, &Patch::Apply(&built))
+        .await
+        .map_err(|error| {
+            Fault::from(error).about(&format!("applying Deployment {}", wanted.name))
+        })?;
+    let fields = hash::owned_fields(applied.metadata.managed_fields.as_ref());
+    scene.context.cache.expect(
+        applied.metadata.uid.as_deref().unwrap_or_default(),
+        applied.metadata.generation.unwrap_or(0),
+        &fields,
+    );
+    Ok(fields)
+}
+
+pub(crate) fn claim(found: &Deployment, key: &ProcessKey) -> Result<String> {
+    if controls(key, found.owner_references()) {
+        return Ok(found.uid().unwrap_or_default());
+    }
+    Err(Fault::new(
+        ErrorCategory::Conflict,
+        format!(
+            "Deployment {} exists and belongs to something else; delete or rename it",
+            found.name_any()
+        ),
+    ))
+}
+
+async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revision::Kept> {
+    let api: Api<ControllerRevision> =
+        Api::namespaced(scene.context.kube.clone(), &scene.key.namespace);
+    if wanted.revision {
+        let stored = api.get_opt(wanted.name).await?;
+        if let Some(kept) = stored.as_ref().and_then(revision::kept) {
+            return Ok(kept);
+        }
+    }
+    let asked = names::Version::of(&scene.process).map(|version| version.build_id);
+    if !asked.is_ok_and(|asked| asked.as_str() == wanted.build_id) {
+        return Err(Fault::new(
+            ErrorCategory::NotFound,
+            format!(
+                "ControllerRevision {} is gone, so its version cannot be made again",
+                wanted.name
+            ),
+        ));
+    }
+    let kept = revision::Kept {
+        build_id: wanted.build_id.to_owned(),
+        template: template::template(
+            &scene.process,
+            scene.key,
+            wanted.build_id,
+            &scene.context.workers,
+        ),
+    };
+    let number = scene.process.metadata.generation.unwrap_or(1);
+    let built = revision::revision(scene.key, wanted.name, number, &kept);
+    let params = PostParams {
+        field_manager: Some(names::manager::OPERATOR.into()),
+        ..PostParams::default()
+    };
+    match api.create(&params, &built).await {
+        Ok(_) => Ok(kept),
+        // Left by a try that was cut off after the API server had committed.
+        Err(kube::Error::Api(answer)) if answer.code == 409 => {
+            let stored = api.get_opt(wanted.name).await?;
+            let ours = stored.filter(|stored| {
+                let owners = stored.owner_references();
+                owners.iter().any(|owner| owner.uid == scene.key.uid)
+            });
+            // Of a predecessor it may be gone by now: the next try creates it.
+            ours.as_ref().and_then(revision::kept).ok_or_else(|| {
+                Fault::new(
+                    ErrorCategory::Conflict,
+                    format!(
+                        "ControllerRevision {} belongs to something else",
+                        wanted.name
+                    ),
+                )
+            })
+        }
+        Err(error) => {
+            Err(Fault::from(error).about(&format!("creating ControllerRevision {}", wanted.name)))
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! When a worker is replaced by a fresh one.
+//!
+//! The SDK (1.1) keeps some 400 bytes for each activity that a worker has started, local ones
+//! included, for as long as the worker lives.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use temporalio_sdk::interceptors::{
+    ActivityInboundInterceptor, ExecuteActivityInput, ExecuteActivityOutput, Next,
+};
+use tokio::sync::Notify;
+
+/// Some 20 MB, which glibc does not give back.
+const ACTIVITIES: u64 = 50_000;
+/// For what a count of activities does not show.
+const AGE: Duration = Duration::from_secs(6 * 3600);
+
+/// How much a worker has done.
+#[derive(Debug, Default)]
+pub(crate) struct Wear {
+    started: AtomicU64,
+    enough: Notify,
+}
+
+impl Wear {
+    /// An activity starts.
+    fn count(&self) {
+        // Told once: the worker goes on for a moment while it is being replaced.
+        if self.started.fetch_add(1, Ordering::Relaxed) + 1 == ACTIVITIES {
+            self.enough.notify_one();
+        }
+    }
+
+    /// Resolves when the worker is to be replaced.
+    pub(crate) async fn worn(&self) {
+        tokio::select! {
+            () = self.enough.notified() => {}
+            () = tokio::time::sleep(AGE) => {}
+        }
+    }
+}
+
+/// Counts each activity of one worker.
+pub(crate) struct Counted(pub(crate) std::sync::Arc<Wear>);
+
+impl ActivityInboundInterceptor for Counted {
+    fn execute_activity<'a>(
+        &'a self,
+        input: ExecuteActivityInput,
+        next: Next<'a, ExecuteActivityInput, ExecuteActivityOutput<'a>>,
+    ) -> ExecuteActivityOutput<'a> {
+        self.0.count();
+        next.run(input)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_is_replaced_after_a_number_of_activities_and_not_before() {
+        let wear = Wear::default();
+        for _ in 1..ACTIVITIES {
+            wear.count();
+        }
+        assert_eq!(wear.worn().now_or_never(), None);
+        wear.count();
+        assert_eq!(wear.worn().now_or_never(), Some(()));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_asked_later_finds_out_too() {
+        let wear = Wear::default();
+        for _ in 0..ACTIVITIES + 3 {
+            wear.count();
+        }
+        assert_eq!(wear.worn().now_or_never(), Some(()));
+    }
+}
