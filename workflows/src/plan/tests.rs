@@ -6,6 +6,7 @@ mod requests;
 mod standing;
 mod told;
 mod undo;
+mod walk;
 
 use jiff::{SignedDuration, Timestamp};
 use process_operator_crds::{ConditionType, ErrorCategory, Reason};
