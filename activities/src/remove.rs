@@ -63,18 +63,19 @@ async fn delete_revision(context: &Context, key: &ProcessKey, name: &str) -> Res
     remove(&revisions, name, stored.uid().unwrap_or_default()).await
 }
 
-/// Marks a version's ControllerRevision as kept for a rollback, and deletes the oldest of those kept
-/// so far that are too many.
+/// Keeps a version's ControllerRevision for a rollback, marked with when the version was last
+/// current, and deletes those that were current longest ago when there are more than the limit.
+/// Without `keep` it goes.
 pub(crate) async fn keep_revision(
     context: &Context,
     key: &ProcessKey,
     name: &str,
-    limit: i32,
+    keep: Option<(jiff::Timestamp, i32)>,
 ) -> Result<()> {
-    let limit = usize::try_from(limit).unwrap_or_default();
-    if limit == 0 {
+    let Some((last_current, limit)) = keep.filter(|(_, limit)| *limit > 0) else {
         return delete_revision(context, key, name).await;
-    }
+    };
+    let limit = usize::try_from(limit).unwrap_or_default();
     let revisions: Api<ControllerRevision> = Api::namespaced(context.kube.clone(), &key.namespace);
     let Some(stored) = revisions.get_opt(name).await? else {
         return Ok(());
@@ -84,7 +85,7 @@ pub(crate) async fn keep_revision(
     }
     let mark = json!({ "metadata": {
         "uid": stored.uid(),
-        "annotations": { names::annotation::RETIRED: jiff::Timestamp::now().to_string() },
+        "annotations": { names::annotation::LAST_CURRENT: last_current.to_string() },
     }});
     let params = PatchParams {
         field_manager: Some(names::manager::OPERATOR.into()),
@@ -115,11 +116,11 @@ pub(crate) async fn keep_revision(
     Ok(())
 }
 
-/// When a version was retired, if it is kept for a rollback.
+/// When a version was last current, if it is kept for a rollback.
 pub(crate) fn retired(revision: &ControllerRevision) -> Option<jiff::Timestamp> {
     revision
         .annotations()
-        .get(names::annotation::RETIRED)?
+        .get(names::annotation::LAST_CURRENT)?
         .parse()
         .ok()
 }

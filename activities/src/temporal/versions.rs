@@ -31,8 +31,8 @@ pub(crate) struct Record {
 pub(crate) struct Past {
     /// It was routed to at some time.
     pub(crate) served: bool,
-    /// It was Current at some time.
-    pub(crate) was_current: bool,
+    /// When it was Current last, if it ever was.
+    pub(crate) last_current: Option<jiff::Timestamp>,
 }
 
 /// Reads a version's past. The server tells it only in the summaries of the Worker Deployment, not
@@ -53,7 +53,7 @@ pub(crate) async fn past(
     });
     Ok(summary.map_or_else(Past::default, |summary| Past {
         served: summary.first_activation_time.is_some(),
-        was_current: summary.last_current_time.is_some(),
+        last_current: summary.last_current_time.as_ref().map(super::timestamp),
     }))
 }
 

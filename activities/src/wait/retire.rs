@@ -42,7 +42,7 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
             &input.build_id,
         )
         .await?;
-        let keep = input.keep.filter(|_| past.was_current).unwrap_or_default();
+        let keep = past.last_current.zip(input.keep);
         within(async {
             delete_deployment(context, &input.key, &input.name, None).await?;
             keep_revision(context, &input.key, &input.name, keep).await

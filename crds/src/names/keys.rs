@@ -39,8 +39,9 @@ pub mod annotation {
     pub const OPERATOR_VERSION: &str = "ameide.io/process-operator-version";
     /// On a Process: a request to the operator, as JSON.
     pub const REQUEST: &str = "ameide.io/request";
-    /// On the ControllerRevision of a version that has been current: when it was retired.
-    pub const RETIRED: &str = "ameide.io/retired";
+    /// On the ControllerRevision of a retired version that is kept for a rollback: when it was
+    /// last current.
+    pub const LAST_CURRENT: &str = "ameide.io/last-current";
     /// On owned objects: hash of what makes the version.
     pub const VERSION_HASH: &str = "ameide.io/version-hash";
 }

@@ -93,7 +93,7 @@ pub struct VersionView {
     pub revision: bool,
     /// Hash of the Deployment that should be there; compared with [`DeploymentView::applied`].
     pub desired: String,
-    /// When it was retired, if it is kept for a rollback.
+    /// When it was last current, if it is retired and kept for a rollback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retired: Option<Timestamp>,
     /// Its Deployment, if there is one.

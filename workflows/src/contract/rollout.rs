@@ -114,6 +114,20 @@ pub struct Progress {
     /// What the last gate came to.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub gate: String,
+    /// How many steps there are. With [`Self::paused`] what a lifecycle without memory cannot know.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub steps: u32,
+    /// Changes of routing are held back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde wants"
+)]
+pub(super) fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Progress {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
 use serde::{Deserialize, Serialize};
 
+use super::rollout::is_zero;
 use super::{Changed, ChildKind, LastRequest, ProcessKey, Progress, StepFailure};
 
 /// Input of [`crate::lifecycle::ProcessLifecycle`].
@@ -182,12 +183,19 @@ pub struct Rollout {
     pub take_over: bool,
 }
 
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the shape that serde wants"
-)]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
+impl Rollout {
+    /// Takes over what the rollout tells. To a lifecycle that has found it under way it also tells
+    /// what was known before.
+    pub fn take_in(&mut self, progress: Progress) {
+        if self.progress.is_none() && self.steps == 0 {
+            self.steps = progress.steps;
+            if progress.paused && !self.told_paused {
+                self.told_paused = true;
+                self.paused = Some("since before this run of the lifecycle".into());
+            }
+        }
+        self.progress = Some(progress);
+    }
 }
 
 /// A retirement in flight.

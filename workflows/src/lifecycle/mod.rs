@@ -126,7 +126,7 @@ impl ProcessLifecycle {
                 if let Some(rollout) = &mut self.state.rollout
                     && rollout.id == report.id
                 {
-                    rollout.progress = Some(report.progress);
+                    rollout.take_in(report.progress);
                     self.dirty = true;
                 }
             }

@@ -299,7 +299,7 @@ impl<'a> Facts<'a> {
     fn phase(&self) -> &'static str {
         if self.suspended {
             "Suspended"
-        } else if self.fault.is_some() || self.lost() {
+        } else if self.fault.is_some() || self.hold().is_some() || self.lost() {
             "Degraded"
         } else if self.rolling.is_some() || self.current.is_none() {
             "RollingOut"

@@ -87,7 +87,6 @@ pub struct Machine {
     /// No steps and no gate: a first version, or one that has served before.
     at_once: bool,
     progress: Progress,
-    paused: bool,
     /// Routing may have been changed by this rollout.
     touched: bool,
     force: bool,
@@ -102,11 +101,16 @@ pub struct Machine {
 impl Machine {
     /// At its beginning.
     pub fn new(policy: RolloutPolicy, at_once: bool, paused: bool) -> Self {
+        let stepped = !at_once && policy.strategy == RolloutStrategy::Canary;
+        let steps = if stepped { policy.steps.len() } else { 0 };
         Self {
             policy,
             at_once,
-            paused,
-            progress: Progress::default(),
+            progress: Progress {
+                steps: u32::try_from(steps).unwrap_or(u32::MAX),
+                paused,
+                ..Progress::default()
+            },
             touched: false,
             force: false,
             gates: 1,
@@ -124,7 +128,12 @@ impl Machine {
 
     /// Changes of routing are held back.
     pub fn paused(&self) -> bool {
-        self.paused
+        self.progress.paused
+    }
+
+    /// The weight of the step under way.
+    pub fn weight_of_step(&self) -> Option<i32> {
+        self.step().map(|step| step.weight)
     }
 
     /// How it ended: `Err(None)` when it was cancelled.
@@ -149,7 +158,7 @@ impl Machine {
                 attempt: self.gates,
                 gate,
             }),
-            Stage::Weighting | Stage::Promoting if self.paused => Work::Wait,
+            Stage::Weighting | Stage::Promoting if self.progress.paused => Work::Wait,
             Stage::Weighting => Work::Weigh {
                 percent: self.step().map_or(0, |step| step.weight),
                 force: self.force,
@@ -349,8 +358,8 @@ impl Machine {
 
     fn order(&mut self, order: Order, why: &str) {
         match order {
-            Order::Pause => self.paused = true,
-            Order::Resume => self.paused = false,
+            Order::Pause => self.progress.paused = true,
+            Order::Resume => self.progress.paused = false,
             Order::Retry => self.again(),
             Order::Promote => self.promote(),
             Order::PromoteFull => {
@@ -363,7 +372,7 @@ impl Machine {
             }
             Order::Abort => {
                 let too_late = self.progress.stage == Stage::Promoting
-                    && !self.paused
+                    && !self.progress.paused
                     && self.progress.hold.is_none();
                 if !too_late && self.progress.stage != Stage::Unwinding {
                     self.failure = Some(StepFailure {
@@ -378,10 +387,12 @@ impl Machine {
     }
 
     fn routing_held(&self) -> bool {
-        self.progress
-            .hold
-            .as_ref()
-            .is_some_and(|hold| hold.category == ErrorCategory::RoutingChanged)
+        self.progress.hold.as_ref().is_some_and(|hold| {
+            matches!(
+                hold.category,
+                ErrorCategory::RoutingChanged | ErrorCategory::DeploymentOwnedElsewhere
+            )
+        })
     }
 
     /// What is held is done again. A pause that was cut off begins anew with its weight, since what

@@ -178,7 +178,10 @@ fn decide(
     }
     verbs::annotation(state, &scene, &mut plan);
     let process = &in_place(state, process, seen);
-    let block = block(process, seen);
+    // Who else manages the Worker Deployment does not stand in the way of what takes over from him.
+    let relieved = rollouts::takes_over(state, process);
+    let block = block(process, seen)
+        .filter(|block| !(relieved && block.reason == Reason::DeploymentOwnedElsewhere));
     if state
         .target
         .as_ref()

@@ -27,8 +27,7 @@ pub(super) fn roll_out(
     let disturbed = block.is_some_and(|block| block.reason == Reason::DeploymentOwnedElsewhere);
     if let Some(rollout) = &mut state.rollout {
         let wanted = rollout.build_id == *target;
-        // One that takes over is there because of somebody else.
-        let bears = rollout.steps > 0 || rollout.take_over;
+        let bears = rollout.steps > 0;
         if suspended || wanted && (block.is_none() || disturbed && bears) {
             hold_or_release(rollout, process, suspended, plan);
             return;
@@ -53,9 +52,10 @@ pub(super) fn roll_out(
     {
         state.failed = None;
     }
-    let taking_over = std::mem::take(&mut state.take_over) && disturbed;
-    if !taking_over && (block.is_some() || is_current) || seen.routing.state != RoutingState::Known
-    {
+    let taking_over =
+        std::mem::take(&mut state.take_over) && seen.routing.foreign_manager.is_some();
+    let idle = block.is_some() || is_current && !taking_over;
+    if idle || seen.routing.state != RoutingState::Known {
         return;
     }
     if let Some(failed) = &state.failed {
@@ -86,6 +86,14 @@ fn hold_or_release(rollout: &mut Rollout, process: &ProcessView, suspended: bool
         .push((rollout.id.clone(), RolloutOrder::new(order, "")));
 }
 
+/// A request has asked to take routing back, and what does that has not ended.
+pub(super) fn takes_over(state: &State, process: &ProcessView) -> bool {
+    let under_way = state.rollout.as_ref().is_some_and(|rollout| {
+        rollout.take_over && !rollout.cancelled && rollout.build_id == process.build_id
+    });
+    state.take_over || under_way
+}
+
 /// A version that was current before and is still kept: its way back is short.
 pub(super) fn served_before(seen: &Observation, build_id: &str) -> bool {
     seen.routing.served.contains_key(build_id)
@@ -114,7 +122,7 @@ fn start(
         .to_string();
     let back = served_before(seen, target);
     let stable = seen.routing.current.clone().unwrap_or_default();
-    let at_once = back || stable.is_empty() || take_over;
+    let at_once = back || stable.is_empty() || stable == *target;
     let stepped = !at_once && process.policy.strategy == RolloutStrategy::Canary;
     let steps = if stepped {
         u32::try_from(process.policy.steps.len()).unwrap_or(u32::MAX)

@@ -186,6 +186,13 @@ fn carry_out(
             return Ok((build_id, "the spec's version is rolled out again".into()));
         }
         Verb::Resume if live.is_none() => {
+            if given_up(state, &scene.process.build_id) {
+                return Err(
+                    "the spec's version was given up: request `retry` with it, change the spec, or \
+                     unset the manager identity in Temporal"
+                        .into(),
+                );
+            }
             state.take_over = true;
             let build_id = scene.process.build_id.clone();
             return Ok((build_id, "routing is taken back".into()));
@@ -213,7 +220,11 @@ fn carry_out(
                 tell(Order::Retry, why);
             }
             rollout.paused = None;
-            "it goes on"
+            if state.standing.paused {
+                "it goes on once spec.rollout.paused is false"
+            } else {
+                "it goes on"
+            }
         }
         Verb::Promote if args.full => {
             tell(Order::PromoteFull, why);
@@ -225,6 +236,10 @@ fn carry_out(
         }
         Verb::Abort => {
             tell(Order::Abort, format!("aborted {why}"));
+            // It does not say so itself, and what is asked for from now on must know.
+            let progress = rollout.progress.get_or_insert_default();
+            progress.stage = Stage::Unwinding;
+            progress.hold = None;
             "new workflows go to the version that served before"
         }
         _ => {

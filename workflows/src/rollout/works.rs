@@ -142,14 +142,17 @@ fn expected(input: &RolloutInput, machine: &Machine) -> Expected {
     Expected {
         current: input.stable.clone(),
         weight: machine.progress().weight,
-        or: Vec::new(),
+        // A weight that was being set when something else was decided may have got through.
+        or: machine.weight_of_step().into_iter().collect(),
     }
 }
 
-/// A rollout that never shares traffic takes the routing over as it finds it.
+/// A rollout that never shares traffic takes the routing over as it finds it, and so does one that
+/// takes it back from somebody, at first.
 fn unless_changed(input: &RolloutInput, machine: &Machine, force: bool) -> Option<Expected> {
     let shares = !input.at_once && input.policy.strategy != RolloutStrategy::RollingUpdate;
-    (shares && !force).then(|| expected(input, machine))
+    let begins = input.take_over && machine.progress().weight == 0;
+    (shares && !force && !begins).then(|| expected(input, machine))
 }
 
 fn start(
