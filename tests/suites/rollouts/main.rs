@@ -12,5 +12,6 @@ mod crash;
 mod failing;
 mod gates;
 mod meddling;
+mod recorded;
 mod support;
 mod verbs;

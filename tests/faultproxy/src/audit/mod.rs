@@ -20,6 +20,9 @@ pub use self::filter::AuditFilter;
 /// How often a log is read while something is waited for. A file gives no notice.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Lines carry metadata only, no objects.
+const LONGEST_LINE: u64 = 1 << 20;
+
 /// A position in an audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditMark {
@@ -44,10 +47,16 @@ impl AuditLog {
         Ok(log)
     }
 
-    /// The position after the last line so far.
+    /// The position after the last line so far. One that is being written comes after it.
     pub fn mark(&self) -> Result<AuditMark> {
-        let (_, metadata) = self.file()?;
-        Ok(mark_at(metadata.len(), &metadata))
+        let (mut file, metadata) = self.file()?;
+        let from = metadata.len().saturating_sub(LONGEST_LINE);
+        file.seek(SeekFrom::Start(from))?;
+        let mut text = Vec::new();
+        file.take(metadata.len() - from).read_to_end(&mut text)?;
+        let complete = text.iter().rposition(|byte| *byte == b'\n');
+        let after = complete.map_or(from, |at| from + at as u64 + 1);
+        Ok(mark_at(after, &metadata))
     }
 
     /// The position before the first line.

@@ -235,3 +235,16 @@ async fn waiting_for_an_entry() {
     );
     assert_eq!(found.unwrap().verb, "patch");
 }
+
+#[test]
+fn a_mark_set_while_a_line_is_being_written_comes_before_it() {
+    let file = Log::new();
+    file.append(&apply());
+    let second = apply();
+    let (begin, end) = second.split_at(100);
+    file.append(begin);
+    let log = file.open();
+    let mark = log.mark().unwrap();
+    file.append(end);
+    assert_eq!(log.since(mark).unwrap().len(), 1);
+}
