@@ -1,5 +1,7 @@
 //! Records of versions, and who polls.
 
+use std::collections::BTreeSet;
+
 use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::{ProcessKey, VersionState};
 use temporalio_client::grpc::WorkflowService;
@@ -22,8 +24,8 @@ use crate::error::Result;
 pub(crate) struct Record {
     /// Its state.
     pub(crate) state: VersionState,
-    /// Workflow task queues it polls or polled.
-    pub(crate) queues: Vec<String>,
+    /// Task queues it polls or polled, each with the type of its tasks.
+    pub(crate) queues: BTreeSet<(String, TaskQueueType)>,
 }
 
 /// What a version has been.
@@ -92,8 +94,7 @@ pub(crate) async fn record(
             queues: info
                 .task_queue_infos
                 .iter()
-                .filter(|queue| queue.r#type() == TaskQueueType::Workflow)
-                .map(|queue| queue.name.clone())
+                .map(|queue| (queue.name.clone(), queue.r#type()))
                 .collect(),
         })),
         Err(fault) if fault.category == ErrorCategory::NotFound => Ok(None),

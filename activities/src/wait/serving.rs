@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::{WaitServingInput, WaitServingOutcome};
+use temporalio_common::protos::temporal::api::enums::v1::TaskQueueType;
 
 use super::{Pace, passing};
 use crate::context::Context;
@@ -52,12 +53,13 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
         )
         .await;
         if let Some(Some(record)) = passing(record)?
-            && record.queues.contains(&input.task_queue)
+            && record
+                .queues
+                .contains(&(input.task_queue.clone(), TaskQueueType::Workflow))
+            && let Some(missing) = passing(missing(context, input, &record).await)?
+            && missing.is_empty()
         {
-            return Ok(WaitServingOutcome {
-                serving: true,
-                ..WaitServingOutcome::default()
-            });
+            return served(context, input).await;
         }
         if looked.elapsed() > LOOK && !unversioned {
             looked = tokio::time::Instant::now();
@@ -71,7 +73,6 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
         }
         if unversioned && ready_since.elapsed() > GRACE {
             return Ok(WaitServingOutcome {
-                serving: false,
                 category: Some(ErrorCategory::WorkerNotVersioned),
                 message: format!(
                     "the workers poll {} without saying their version; set deployment name and build id \
@@ -79,6 +80,7 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
                      Worker Versioning on",
                     input.task_queue
                 ),
+                ..WaitServingOutcome::default()
             });
         }
         let pace = if ready_since.elapsed() < QUICK {
@@ -88,6 +90,40 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
         };
         pace.rest().await;
     }
+}
+
+/// Task queues that the serving version polls and the new one does not: the server would refuse to
+/// route to it, and tasks on them would wait for ever.
+async fn missing(
+    context: &Context,
+    input: &WaitServingInput,
+    record: &versions::Record,
+) -> Result<Vec<String>, Fault> {
+    let Some(stable) = input.stable.as_deref().filter(|stable| !stable.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let stable = versions::record(context, &input.temporal_namespace, &input.key, stable).await?;
+    let needed = stable.map(|stable| stable.queues).unwrap_or_default();
+    Ok(needed
+        .difference(&record.queues)
+        .map(|(queue, kind)| format!("{queue} ({})", kind.as_str_name()))
+        .collect())
+}
+
+async fn served(context: &Context, input: &WaitServingInput) -> Result<WaitServingOutcome, Fault> {
+    let first = input.stable.as_deref() == Some("");
+    let beside_unversioned = if first {
+        let pollers =
+            versions::unversioned_pollers(context, &input.temporal_namespace, &input.task_queue);
+        passing(pollers.await)?.is_some_and(|pollers| pollers > 0)
+    } else {
+        false
+    };
+    Ok(WaitServingOutcome {
+        serving: true,
+        beside_unversioned,
+        ..WaitServingOutcome::default()
+    })
 }
 
 /// Waits by the watcher's cache; looks for itself now and then, in case the watch has gone mute.
@@ -136,7 +172,23 @@ async fn late(context: &Context, input: &WaitServingInput) -> WaitServingOutcome
     let seen = context
         .cache
         .workload(&input.key.namespace, &input.deployment_name);
+    let record = versions::record(
+        context,
+        &input.temporal_namespace,
+        &input.key,
+        &input.build_id,
+    );
+    let lacks = match record.await {
+        Ok(Some(record)) => missing(context, input, &record).await.unwrap_or_default(),
+        _ => Vec::new(),
+    };
     let message = match seen {
+        Some(seen) if seen.available && !lacks.is_empty() => format!(
+            "no worker of {} polls what {} polls: {}",
+            input.build_id,
+            input.stable.as_deref().unwrap_or_default(),
+            lacks.join(", ")
+        ),
         Some(seen) if seen.available => format!(
             "the pods of {} are ready, but no worker of {} polls {}",
             input.deployment_name, input.build_id, input.task_queue
@@ -148,8 +200,8 @@ async fn late(context: &Context, input: &WaitServingInput) -> WaitServingOutcome
         None => format!("there is no Deployment {}", input.deployment_name),
     };
     WaitServingOutcome {
-        serving: false,
         category: Some(ErrorCategory::ProgressDeadlineExceeded),
         message: format!("progress deadline exceeded: {message}"),
+        ..WaitServingOutcome::default()
     }
 }

@@ -14,16 +14,20 @@ use temporalio_client::{
     WorkflowStartOptions,
 };
 use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
-use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentInfo;
-use temporalio_common::protos::temporal::api::enums::v1::EventType;
+use temporalio_common::protos::temporal::api::deployment::v1::{
+    WorkerDeploymentInfo, WorkerDeploymentOptions,
+};
+use temporalio_common::protos::temporal::api::enums::v1::{EventType, WorkerVersioningMode};
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
+use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
 use temporalio_common::protos::temporal::api::workflow::v1::WorkflowExecutionInfo;
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeWorkerDeploymentRequest, GetWorkflowExecutionHistoryRequest,
-    ListWorkflowExecutionsRequest, RegisterNamespaceRequest, RequestCancelWorkflowExecutionRequest,
-    SetWorkerDeploymentCurrentVersionRequest, SetWorkerDeploymentManagerRequest,
-    SetWorkerDeploymentRampingVersionRequest, SignalWorkflowExecutionRequest,
-    TerminateWorkflowExecutionRequest, set_worker_deployment_manager_request::NewManagerIdentity,
+    ListWorkflowExecutionsRequest, PollWorkflowTaskQueueRequest, RegisterNamespaceRequest,
+    RequestCancelWorkflowExecutionRequest, SetWorkerDeploymentCurrentVersionRequest,
+    SetWorkerDeploymentManagerRequest, SetWorkerDeploymentRampingVersionRequest,
+    SignalWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
+    set_worker_deployment_manager_request::NewManagerIdentity,
 };
 
 use crate::SOON;
@@ -307,6 +311,36 @@ impl Temporal {
             request.into_request(),
         )
         .await?;
+        Ok(())
+    }
+
+    /// Polls a queue of workflow tasks once, as a worker of a version does, until the server knows it.
+    pub async fn poll_once(
+        &self,
+        namespace: &str,
+        queue: &str,
+        deployment: &str,
+        build_id: &str,
+    ) -> Result<()> {
+        let request = PollWorkflowTaskQueueRequest {
+            namespace: namespace.to_owned(),
+            task_queue: Some(TaskQueue {
+                name: queue.to_owned(),
+                ..Default::default()
+            }),
+            identity: "tests".to_owned(),
+            deployment_options: Some(WorkerDeploymentOptions {
+                deployment_name: deployment.to_owned(),
+                build_id: build_id.to_owned(),
+                worker_versioning_mode: WorkerVersioningMode::Versioned.into(),
+            }),
+            ..Default::default()
+        };
+        let mut connection = self.connection.clone();
+        let poll =
+            WorkflowService::poll_workflow_task_queue(&mut connection, request.into_request());
+        // The poll itself waits for a task that never comes; by then it is registered.
+        let _ = tokio::time::timeout(Duration::from_secs(3), poll).await;
         Ok(())
     }
 

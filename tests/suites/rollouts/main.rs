@@ -12,6 +12,7 @@ mod crash;
 mod failing;
 mod gates;
 mod meddling;
+mod queues;
 mod recorded;
 mod support;
 mod verbs;

@@ -111,6 +111,10 @@ pub struct WaitServingInput {
     pub task_queue: String,
     /// When to give up.
     pub deadline: Timestamp,
+    /// The version that serves, whose task queues the new one must poll too. Empty: none does.
+    /// `None`, from an operator that did not look: only [`Self::task_queue`] counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stable: Option<String>,
 }
 
 /// Outcome of [`WaitServing`].
@@ -119,6 +123,9 @@ pub struct WaitServingInput {
 pub struct WaitServingOutcome {
     /// The version serves its queue.
     pub serving: bool,
+    /// Workers that do not say their version poll that queue too, and none that do were there before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub beside_unversioned: bool,
     /// Why it does not, when it does not.
     pub category: Option<ErrorCategory>,
     /// For people.

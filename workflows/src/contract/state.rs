@@ -187,8 +187,10 @@ impl Rollout {
     /// Takes over what the rollout tells. To a lifecycle that has found it under way it also tells
     /// what was known before.
     pub fn take_in(&mut self, progress: Progress) {
-        if self.progress.is_none() && self.steps == 0 {
+        if self.steps == 0 {
             self.steps = progress.steps;
+        }
+        if self.progress.is_none() {
             if progress.paused && !self.told_paused {
                 self.told_paused = true;
                 self.paused = Some("since before this run of the lifecycle".into());

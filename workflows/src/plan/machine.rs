@@ -56,6 +56,8 @@ pub enum Work {
 pub enum Event {
     /// Pods are ready and poll.
     Served,
+    /// The same, and workers without a version have served the queue so far.
+    ServedBeside,
     /// A gate workflow completed; with what, for people.
     GatePassed(String),
     /// The weight is set, and all task queues know it.
@@ -86,6 +88,8 @@ pub struct Machine {
     policy: RolloutPolicy,
     /// No steps and no gate: a first version, or one that has served before.
     at_once: bool,
+    /// No version serves yet.
+    first: bool,
     progress: Progress,
     /// Routing may have been changed by this rollout.
     touched: bool,
@@ -101,13 +105,11 @@ pub struct Machine {
 impl Machine {
     /// At its beginning.
     pub fn new(policy: RolloutPolicy, at_once: bool, paused: bool) -> Self {
-        let stepped = !at_once && policy.strategy == RolloutStrategy::Canary;
-        let steps = if stepped { policy.steps.len() } else { 0 };
-        Self {
+        let mut machine = Self {
             policy,
             at_once,
+            first: false,
             progress: Progress {
-                steps: u32::try_from(steps).unwrap_or(u32::MAX),
                 paused,
                 ..Progress::default()
             },
@@ -118,7 +120,27 @@ impl Machine {
             since: None,
             failure: None,
             cancelled: false,
-        }
+        };
+        machine.count_steps();
+        machine
+    }
+
+    /// No version serves yet.
+    #[must_use]
+    pub fn first(mut self, first: bool) -> Self {
+        self.first = first;
+        self
+    }
+
+    fn count_steps(&mut self) {
+        let stepped = !self.at_once && self.policy.strategy == RolloutStrategy::Canary;
+        let steps = if stepped { self.policy.steps.len() } else { 0 };
+        self.progress.steps = u32::try_from(steps).unwrap_or(u32::MAX);
+    }
+
+    /// It shares new executions with what served before, or waits beside it.
+    pub fn shares(&self) -> bool {
+        !self.at_once && self.policy.strategy != RolloutStrategy::RollingUpdate
     }
 
     /// For the lifecycle.
@@ -203,6 +225,14 @@ impl Machine {
             // Nothing is under way while it is held: only a person leads on.
             _ if self.progress.hold.is_some() => {}
             (Stage::Starting, Event::Served) => self.served(),
+            (Stage::Starting, Event::ServedBeside) => {
+                // Workflows run already: the first version takes them over like any other.
+                if self.first {
+                    self.at_once = false;
+                    self.count_steps();
+                }
+                self.served();
+            }
             (Stage::Gate | Stage::StepGate, Event::GatePassed(result)) => {
                 self.progress.gate = result;
                 self.after_gate();

@@ -115,7 +115,8 @@ impl ProcessRollout {
 
 /// From the beginning to the end.
 async fn course(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput) -> Machine {
-    let mut machine = Machine::new(input.policy.clone(), input.at_once, input.paused);
+    let mut machine = Machine::new(input.policy.clone(), input.at_once, input.paused)
+        .first(input.stable.is_empty());
     let mut works = Works::default();
     let mut cancelled = false;
     loop {

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
-use process_operator_crds::spec::{Analysis, RolloutStrategy};
+use process_operator_crds::spec::Analysis;
 use temporalio_common::Priority;
 use temporalio_workflow::{
     ActivityOptions, TimerOptions, WorkflowCancellationToken, WorkflowContext,
@@ -150,9 +150,8 @@ fn expected(input: &RolloutInput, machine: &Machine) -> Expected {
 /// A rollout that never shares traffic takes the routing over as it finds it, and so does one that
 /// takes it back from somebody, at first.
 fn unless_changed(input: &RolloutInput, machine: &Machine, force: bool) -> Option<Expected> {
-    let shares = !input.at_once && input.policy.strategy != RolloutStrategy::RollingUpdate;
     let begins = input.take_over && machine.progress().weight == 0;
-    (shares && !force && !begins).then(|| expected(input, machine))
+    (machine.shares() && !force && !begins).then(|| expected(input, machine))
 }
 
 fn start(
@@ -274,6 +273,7 @@ fn serving(input: &RolloutInput) -> WaitServingInput {
         temporal_namespace: input.temporal_namespace.clone(),
         task_queue: input.task_queue.clone(),
         deadline: input.deadline,
+        stable: Some(input.stable.clone()),
     }
 }
 
@@ -284,6 +284,7 @@ async fn serve(ctx: Ctx, input: WaitServingInput, token: WorkflowCancellationTok
     );
     let options = support::wait(summary, Some(token));
     match ctx.execute_activity(WaitServing, input, options).await {
+        Ok(serving) if serving.serving && serving.beside_unversioned => Event::ServedBeside,
         Ok(serving) if serving.serving => Event::Served,
         Ok(serving) => Event::Failed(StepFailure {
             category: serving

@@ -12,7 +12,39 @@ fn every_course_is_as_its_sentence_says() {
 pub(super) fn all() -> Vec<Case> {
     let mut all = without_steps();
     all.extend(steps());
+    all.extend(beside_unversioned());
     all
+}
+
+/// A first version on a queue that workers without a version have served so far.
+fn beside_unversioned() -> Vec<Case> {
+    let gated = RolloutPolicy {
+        gate: Some(gate(1)),
+        ..three_steps()
+    };
+    vec![
+        given(
+            "it is rolled out by the steps like any other",
+            three_steps(),
+        )
+        .first()
+        .course([(Event::ServedBeside, "Weighting 1/0%: weigh 10")]),
+        given("through its gate", gated)
+            .first()
+            .course([(Event::ServedBeside, "Gate 0/0%: gate of step 0, try 1")]),
+        given("or when it is promoted", manual())
+            .first()
+            .course([(Event::ServedBeside, "WaitingForPromotion 0/0%: wait")]),
+        given("or at once, as the strategy says", rolling())
+            .first()
+            .course([(Event::ServedBeside, "Promoting 0/0%: promote")]),
+        given(
+            "a rollback beside them is a rollback all the same",
+            three_steps(),
+        )
+        .at_once()
+        .course([(Event::ServedBeside, "Promoting 0/0%: promote")]),
+    ]
 }
 
 fn without_steps() -> Vec<Case> {

@@ -31,6 +31,7 @@ struct Begin {
     name: &'static str,
     policy: RolloutPolicy,
     at_once: bool,
+    first: bool,
     paused: bool,
 }
 
@@ -39,6 +40,7 @@ fn given(name: &'static str, policy: RolloutPolicy) -> Begin {
         name,
         policy,
         at_once: false,
+        first: false,
         paused: false,
     }
 }
@@ -47,6 +49,15 @@ impl Begin {
     fn at_once(self) -> Self {
         Self {
             at_once: true,
+            ..self
+        }
+    }
+
+    /// No version serves yet.
+    fn first(self) -> Self {
+        Self {
+            at_once: true,
+            first: true,
             ..self
         }
     }
@@ -61,7 +72,7 @@ impl Begin {
     fn course<const N: usize>(self, course: [(Event, &str); N]) -> Case {
         Case {
             name: self.name.into(),
-            machine: Machine::new(self.policy, self.at_once, self.paused),
+            machine: Machine::new(self.policy, self.at_once, self.paused).first(self.first),
             course: course
                 .into_iter()
                 .map(|(event, expected)| (event, expected.to_owned()))

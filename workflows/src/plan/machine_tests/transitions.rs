@@ -16,6 +16,11 @@ const LEGAL: &[(Stage, &str, &[Stage])] = {
             "Served",
             &[Gate, WaitingForPromotion, Weighting, Promoting],
         ),
+        (
+            Starting,
+            "ServedBeside",
+            &[Gate, WaitingForPromotion, Weighting, Promoting],
+        ),
         (Starting, "Failed", &[Ended]),
         (Starting, "Abort", &[Ended]),
         (Starting, "Cancelled", &[Ended]),
@@ -91,6 +96,7 @@ pub(super) fn legal() -> BTreeSet<Transition> {
 pub(super) fn every_event() -> Vec<Event> {
     let mut events = vec![
         Event::Served,
+        Event::ServedBeside,
         passed(),
         weighted(),
         Event::Due,
