@@ -254,6 +254,9 @@ pub(crate) async fn claim(
 /// and then answers questions only when a second has passed, but a request for a change at once. This
 /// one is for a state that it never was in, so it is always refused.
 pub(crate) async fn wake(context: &Context, namespace: &str, deployment: &str) {
+    let Ok(_slot) = context.hints.try_acquire() else {
+        return;
+    };
     let identity = context.manager_identity("");
     let request = SetWorkerDeploymentManagerRequest {
         namespace: namespace.to_owned(),
