@@ -19,6 +19,10 @@ use crate::health::{Part, Readiness};
 use crate::metrics::Metrics;
 use crate::wear::{Counted, Wear};
 
+/// Lifecycles at work at once. More do not get done sooner: their reads and writes wait for each other
+/// at the servers while the time of their workflow tasks runs out, and the first ones are held up by
+/// the last. What waits, waits in Temporal.
+const AT_WORK: usize = 32;
 /// Pause before a worker that ended by itself is started again.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -131,7 +135,7 @@ impl Workers {
                 .register_workflow::<ProcessLifecycle>()?
                 .register_workflow::<ProcessRollout>()?
                 .register_workflow::<ProcessDrain>()?
-                .tuner(tuner(100, 50, 100))
+                .tuner(tuner(AT_WORK, 50, AT_WORK))
                 .max_cached_workflows(2_000_usize)
                 .sticky_queue_schedule_to_start_timeout(Duration::from_secs(1))
                 .workflow_task_poller_behavior(PollerBehavior::SimpleMaximum(8))

@@ -313,8 +313,12 @@ async fn restart(scene: &Scene<'_>, name: &str, uid: &str, at: jiff::Timestamp) 
     };
     match api.patch(name, &params, &Patch::Merge(&patch)).await {
         Ok(_) => Ok(()),
-        // Gone or another one by now: its pods are new anyway.
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
-        Err(error) => Err(Fault::from(error).about(&format!("restarting {name}"))),
+        Err(error) => {
+            let fault = Fault::from(error).about(&format!("restarting {name}"));
+            let live = api.get_opt(name).await?;
+            // Gone or another one by now: its pods are new anyway.
+            let other = live.and_then(|live| live.uid()).as_deref() != Some(uid);
+            if other { Ok(()) } else { Err(fault) }
+        }
     }
 }

@@ -10,7 +10,7 @@ use kube::core::DynamicObject;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{ProcessKey, Settings};
 use temporalio_client::Connection;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::cache::Cache;
 use crate::error::Fault;
@@ -46,7 +46,12 @@ pub struct Context {
     pub faults: Box<dyn Fn(&'static str) + Send + Sync>,
     recent: Mutex<HashMap<String, Arc<Process>>>,
     budgets: Mutex<HashMap<String, Budget>>,
+    /// For calls that only hasten an answer: a server that is slow because it is busy gets few.
+    pub(crate) hints: Semaphore,
 }
+
+/// Such calls on their way at once.
+const HINTS: usize = 4;
 
 /// A token bucket.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +94,7 @@ impl Context {
             faults,
             recent: Mutex::default(),
             budgets: Mutex::default(),
+            hints: Semaphore::new(HINTS),
         }
     }
 

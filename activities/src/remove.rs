@@ -93,8 +93,10 @@ pub(crate) async fn keep_revision(
     };
     match revisions.patch(name, &params, &Patch::Merge(&mark)).await {
         Ok(_) => {}
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => return Ok(()),
-        Err(error) => return Err(error.into()),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
+        // Without the mark it counts as a version that is still to be retired: after a conflict the
+        // activity is tried again, and looks whose it is then.
+        Err(error) => return Err(Fault::from(error).about("keeping a ControllerRevision")),
     }
     let selector = ListParams::default().labels(&format!("{}={}", names::label::PROCESS, key.name));
     let mut kept: Vec<(jiff::Timestamp, String)> = revisions

@@ -41,6 +41,13 @@ pub(crate) fn build_id(version: Option<&WorkerDeploymentVersion>) -> String {
         .unwrap_or_default()
 }
 
+impl Shares {
+    /// The ramp is at a percentage of ours. What lies between two is somebody else's.
+    fn is_at(&self, weight: i32) -> bool {
+        (self.percent - percent(weight)).abs() < f32::EPSILON
+    }
+}
+
 /// The shares as the server has them.
 pub(crate) fn shares(info: &WorkerDeploymentInfo) -> Shares {
     let Some(routing) = &info.routing_config else {
@@ -65,7 +72,7 @@ pub(crate) fn disturbed(
     let manager = foreign_manager(context, &info.manager_identity);
     let mut weights = expected.or.iter().copied().chain([expected.weight]);
     let ramp_kept = expected.weight == 0
-        || found.ramping == build_id && weights.any(|weight| percent(weight) == found.percent);
+        || found.ramping == build_id && weights.any(|weight| found.is_at(weight));
     if manager.is_none() && found.current == expected.current && ramp_kept {
         return None;
     }
@@ -174,7 +181,7 @@ pub(crate) async fn set_weight(
             propagated(context, namespace, key, &input.task_queue).await?;
         }
     } else {
-        let done = ours && found.percent == wanted;
+        let done = ours && found.is_at(input.percent);
         if let Some(expected) = &input.expected
             && !done
             && let Some(fault) = disturbed(context, &info, &input.build_id, expected)
@@ -254,6 +261,9 @@ pub(crate) async fn claim(
 /// and then answers questions only when a second has passed, but a request for a change at once. This
 /// one is for a state that it never was in, so it is always refused.
 pub(crate) async fn wake(context: &Context, namespace: &str, deployment: &str) {
+    let Ok(_slot) = context.hints.try_acquire() else {
+        return;
+    };
     let identity = context.manager_identity("");
     let request = SetWorkerDeploymentManagerRequest {
         namespace: namespace.to_owned(),

@@ -213,7 +213,7 @@ async fn manual_waits_for_promote_and_a_restart_replaces_pods() -> Result<()> {
         .pods("l2o")
         .await?
         .iter()
-        .filter_map(|pod| pod.uid())
+        .filter_map(kube::ResourceExt::uid)
         .collect();
     env.grant(&process, "restart").await?;
     until("other pods", SOON, async || {
