@@ -69,6 +69,7 @@ fn examples_can_be_read() {
     for example in [
         include_str!("../../examples/process.yaml"),
         include_str!("../../examples/l2o.yaml"),
+        include_str!("../../examples/canary.yaml"),
     ] {
         let process: Process = serde_yaml_ng::from_str(example).expect("a Process");
         assert!(process.metadata.name.is_some());

@@ -35,6 +35,13 @@ pub(crate) fn memory(pid: i32, line: &str) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// How many processes want a core, over 1, 5 and 15 minutes.
+pub(crate) fn load() -> Result<String> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    let loads: Vec<&str> = text.split_whitespace().take(3).collect();
+    Ok(loads.join(" "))
+}
+
 /// The value below which `share` of the sorted values lie.
 pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);

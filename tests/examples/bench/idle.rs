@@ -35,8 +35,11 @@ pub(crate) async fn all_current(env: &Env, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Requests by operation in the operator's and the workers' Temporal namespaces.
-async fn temporal_requests(env: &Env) -> Result<BTreeMap<String, f64>> {
+/// Requests by operation in these Temporal namespaces.
+pub(crate) async fn temporal_requests(
+    env: &Env,
+    namespaces: &[&str],
+) -> Result<BTreeMap<String, f64>> {
     let url = env
         .testbed
         .state()
@@ -56,8 +59,9 @@ async fn temporal_requests(env: &Env) -> Result<BTreeMap<String, f64>> {
         let (Some(namespace), Some(operation)) = (label("namespace"), label("operation")) else {
             continue;
         };
-        let ours = namespace == env.control || namespace == env.apps;
-        if !ours || label("service_name").as_deref() != Some("frontend") {
+        if !namespaces.contains(&namespace.as_str())
+            || label("service_name").as_deref() != Some("frontend")
+        {
             continue;
         }
         let value: f64 = line.rsplit_once(' ').context("metric")?.1.parse()?;
@@ -82,7 +86,8 @@ pub(crate) async fn window(
     for name in SERVERS {
         servers.insert(name, (env.server_pid(name)?, cpu(env.server_pid(name)?)?));
     }
-    let requests = temporal_requests(env).await?;
+    let ours = [env.control.as_str(), env.apps.as_str()];
+    let requests = temporal_requests(env, &ours).await?;
     tokio::time::sleep(window).await;
     let minutes = window.as_secs_f64() / 60.0;
     println!(
@@ -109,7 +114,7 @@ pub(crate) async fn window(
             .or_default() += 1;
     }
     println!("  Kubernetes requests in the window: {by_kind:?}");
-    let mut grown = temporal_requests(env).await?;
+    let mut grown = temporal_requests(env, &ours).await?;
     for (operation, before) in requests {
         grown.entry(operation).and_modify(|after| *after -= before);
     }

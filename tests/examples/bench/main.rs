@@ -1,11 +1,15 @@
 //! The benchmark: prints numbers with their conditions, asserts nothing about time.
 //!
-//! Run it with `cargo xtask bench`. `BENCH_WINDOW` (seconds, 180) and `BENCH_COUNT` (100) shrink it.
+//! Run it with `cargo xtask bench`. `BENCH_WINDOW` (seconds, 180) and `BENCH_COUNT` (100) shrink it;
+//! `BENCH_ONLY` (`create`, `idle`, `rollout`, or parts of the last: `first`, `steps`, `pauses`, `shares`, `kills`;
+//! separated by commas) runs a part. `BENCH_STARTS` (1000), `BENCH_PAUSES` (`30,31,35,38`) and `BENCH_KILLS` (3)
+//! shrink what takes long of rollouts.
 
 mod create;
 mod gauge;
 mod idle;
 mod pollers;
+mod rollout;
 
 use std::time::Duration;
 
@@ -19,13 +23,15 @@ fn number(name: &str, default: u64) -> u64 {
         .unwrap_or(default)
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let count = usize::try_from(number("BENCH_COUNT", 100))?;
-    let window = Duration::from_secs(number("BENCH_WINDOW", 180));
-    let env = Env::new("bench").await?;
-    conditions(&env).await?;
-    // The defaults of an installation, not the short times of the tests.
+/// Whether a part was asked for.
+fn wanted(part: &str) -> bool {
+    std::env::var("BENCH_ONLY").map_or(true, |only| {
+        only.is_empty() || only.split(',').any(|it| it == part)
+    })
+}
+
+/// The defaults of an installation, not the short times of the tests.
+fn options() -> OperatorOptions {
     let args = [
         "--sweep-seconds",
         "60",
@@ -34,28 +40,37 @@ async fn main() -> Result<()> {
         "--scale-down-delay-seconds",
         "1",
     ];
-    let options = OperatorOptions {
+    OperatorOptions {
         args: args.map(str::to_owned).to_vec(),
         ..OperatorOptions::default()
-    };
-    let operator = Operator::start(&env, options).await?;
-    create::one_by_one(&env, 20).await?;
-    create::to_current(&env, 5).await?;
-    create::events(&env).await?;
-    env.clear().await?;
-    idle::window(&env, &operator, "0 settled Processes", window).await?;
-    create::burst(&env, count).await?;
-    let pollers = pollers::Pollers::start(&env, count);
-    idle::all_current(&env, count).await?;
-    pollers.stop();
-    idle::window(
-        &env,
-        &operator,
-        &format!("{count} settled Processes"),
-        window,
-    )
-    .await?;
-    env.clear().await?;
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let count = usize::try_from(number("BENCH_COUNT", 100))?;
+    let window = Duration::from_secs(number("BENCH_WINDOW", 180));
+    let env = Env::new("bench").await?;
+    conditions(&env).await?;
+    let operator = Operator::start(&env, options()).await?;
+    if wanted("create") {
+        create::one_by_one(&env, 20).await?;
+        create::to_current(&env, 5).await?;
+        create::events(&env).await?;
+        env.clear().await?;
+    }
+    if wanted("idle") {
+        idle::window(&env, &operator, "0 settled Processes", window).await?;
+        create::burst(&env, count).await?;
+        let pollers = pollers::Pollers::start(&env, count);
+        idle::all_current(&env, count).await?;
+        pollers.stop();
+        let what = format!("{count} settled Processes");
+        idle::window(&env, &operator, &what, window).await?;
+        env.clear().await?;
+    }
+    Box::pin(rollout::run(&env, operator)).await?;
+    println!("load average at the end: {}", gauge::load()?);
     env.remove().await
 }
 
@@ -68,16 +83,17 @@ async fn conditions(env: &Env) -> Result<()> {
         .output()?;
     let version: serde_json::Value = serde_json::from_slice(&version.stdout)?;
     println!(
-        "conditions: {cores} cores shared with the servers; Kubernetes {} (etcd without fsync); \
+        "conditions: {cores} cores shared with the servers, load average {}; Kubernetes {} (etcd without fsync); \
          Temporal {} (SQLite file); operator {}",
+        gauge::load()?,
         version["serverVersion"]["gitVersion"]
             .as_str()
             .unwrap_or("?"),
         env.temporal_version().await?,
-        if cfg!(debug_assertions) {
-            "debug build"
-        } else {
-            "release build"
+        match std::env::var("PROCESS_OPERATOR_BINARY") {
+            Ok(path) => path,
+            Err(_) if cfg!(debug_assertions) => "debug build".to_owned(),
+            Err(_) => "release build".to_owned(),
         },
     );
     Ok(())
