@@ -190,11 +190,9 @@ impl Rollout {
         if self.steps == 0 {
             self.steps = progress.steps;
         }
-        if self.progress.is_none() {
-            if progress.paused && !self.told_paused {
-                self.told_paused = true;
-                self.paused = Some("since before this run of the lifecycle".into());
-            }
+        if self.progress.is_none() && progress.paused && !self.told_paused {
+            self.told_paused = true;
+            self.paused = Some("since before this run of the lifecycle".into());
         }
         self.progress = Some(progress);
     }
