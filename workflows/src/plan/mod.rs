@@ -9,6 +9,7 @@ pub mod machine;
 mod machine_tests;
 mod reports;
 mod rollouts;
+mod status;
 #[cfg(test)]
 mod tests;
 mod verbs;
@@ -314,9 +315,7 @@ fn delete(
     );
     let verdict = Verdict::deleting();
     plan.steps.push(Step::PublishStatus {
-        status: Box::new(conditions::status(
-            state, key, run_id, seen, process, &verdict,
-        )),
+        status: Box::new(status::status(state, key, run_id, seen, process, &verdict)),
     });
     plan.steps.push(Step::RemoveFinalizer);
     plan
@@ -418,7 +417,7 @@ fn finish_plan(
         // Before the first effect outside, so that a deletion always comes past us.
         plan.steps.insert(0, Step::EnsureFinalizer);
     }
-    let status = conditions::status(state, key, run_id, seen, process, verdict);
+    let status = status::status(state, key, run_id, seen, process, verdict);
     // Status before Events: what a person waits for comes first.
     let events = plan
         .steps
@@ -450,8 +449,6 @@ pub fn failing_status(
     let process = seen.process.as_ref()?;
     let verdict = conditions::verdict(state, process, seen, block(process, seen).as_ref());
     Some(Step::PublishStatus {
-        status: Box::new(conditions::status(
-            state, key, run_id, seen, process, &verdict,
-        )),
+        status: Box::new(status::status(state, key, run_id, seen, process, &verdict)),
     })
 }
