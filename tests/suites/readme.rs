@@ -139,8 +139,11 @@ fn checkout(env: &Env) -> Result<PathBuf> {
         );
     }
     // Its Temporal namespace would be shared with every other test.
-    let example = example.replace("namespace: default", &format!("namespace: {}", env.apps));
-    fs::write(dir.join("examples/process.yaml"), example)?;
+    let apps = format!("namespace: {}", env.apps);
+    for name in ["examples/process.yaml", "examples/canary.yaml"] {
+        let example = fs::read_to_string(root().join(name))?;
+        fs::write(dir.join(name), example.replace("namespace: default", &apps))?;
+    }
     symlink(&env.testbed.state().kubectl, dir.join("kubectl"))?;
     let kubeconfig = dir.join("kubeconfig");
     fs::copy(env.testbed.kubeconfig(), &kubeconfig)?;

@@ -47,6 +47,11 @@ pub(crate) async fn temporal_requests(
         .clone()
         .unwrap_or_default();
     let text = env.fetch(&url).await?;
+    // As the server writes names into its metrics.
+    let namespaces: Vec<String> = namespaces
+        .iter()
+        .map(|name| name.replace('-', "_"))
+        .collect();
     let mut found = BTreeMap::new();
     for line in text
         .lines()
@@ -59,8 +64,7 @@ pub(crate) async fn temporal_requests(
         let (Some(namespace), Some(operation)) = (label("namespace"), label("operation")) else {
             continue;
         };
-        if !namespaces.contains(&namespace.as_str())
-            || label("service_name").as_deref() != Some("frontend")
+        if !namespaces.contains(&namespace) || label("service_name").as_deref() != Some("frontend")
         {
             continue;
         }

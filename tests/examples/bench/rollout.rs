@@ -14,6 +14,7 @@ use process_operator_crds::Process;
 use process_operator_harness::{Env, Operator, counts, is_settled, lifecycle_id, manifest, until};
 use serde_json::{Value, json};
 use temporalio_common::protos::temporal::api::deployment::v1::RoutingConfig;
+use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 
 use crate::gauge::percentile;
 use crate::idle::temporal_requests;
@@ -260,43 +261,74 @@ async fn children(env: &Env, name: &str) -> Result<BTreeMap<String, usize>> {
 
 /// How much longer than asked for a weight is held, several Processes side by side.
 async fn overshoots(env: &Env, pauses: &[i64]) -> Result<()> {
-    let mut found = Vec::new();
+    let mut processes = Vec::new();
     for pause in pauses {
-        settled(env, &format!("pause{pause}")).await?;
+        processes.push(settled(env, &format!("pause{pause}")).await?);
     }
-    for pause in pauses {
-        found.push(overshoot(env, *pause));
-    }
-    for (pause, over) in pauses
+    let runs = pauses
         .iter()
-        .zip(futures::future::try_join_all(found).await?)
-    {
+        .zip(&processes)
+        .map(|(pause, process)| overshoot(env, process, *pause));
+    let found = futures::future::try_join_all(runs).await?;
+    for (pause, overs) in pauses.iter().zip(found) {
+        let told: Vec<String> = overs
+            .iter()
+            .map(|(over, told)| format!("{over:.2} s ({told:.2} s)"))
+            .collect();
         println!(
-            "overshoot of two pauses of {pause} s: {:.2} s and {:.2} s",
-            over.0, over.1
+            "overshoot of pauses of {pause} s (of it until all task queues knew the weight): {}",
+            told.join(", ")
         );
     }
-    for pause in pauses {
-        remove(env, &format!("pause{pause}")).await?;
+    for process in processes {
+        remove(env, &process.name_any()).await?;
     }
     Ok(())
 }
 
-async fn overshoot(env: &Env, pause: i64) -> Result<(f64, f64)> {
-    let name = format!("pause{pause}");
+/// Of two pauses: how much longer the weight was held, and the part of that before the pause counts.
+async fn overshoot(env: &Env, process: &Process, pause: i64) -> Result<Vec<(f64, f64)>> {
+    let name = process.name_any();
     let held = json!({ "durationSeconds": pause });
     let steps = json!([
         { "weight": 10, "pause": held }, { "weight": 20, "pause": held }, { "weight": 30, "pause": {} },
     ]);
     env.patch(&name, &canary(&steps)).await?;
-    let first = weighted(env, &name, 10.0).await?;
-    let second = weighted(env, &name, 20.0).await?;
-    let third = weighted(env, &name, 30.0).await?;
+    let mut set = Vec::new();
+    for weight in [10.0, 20.0, 30.0] {
+        set.push(weighted(env, &name, weight).await?);
+    }
+    let known = known(env, process).await?;
     let asked = SignedDuration::from_secs(pause).as_secs_f64();
-    Ok((
-        seconds(first, second) - asked,
-        seconds(second, third) - asked,
-    ))
+    let overs = set.windows(2).zip(known).map(|(pair, known)| match pair {
+        [this, next] => (seconds(*this, *next) - asked, seconds(*this, known)),
+        _ => (f64::NAN, f64::NAN),
+    });
+    Ok(overs.collect())
+}
+
+/// When all task queues knew each weight of the rollout of v2, by its own word: a pause counts from then.
+async fn known(env: &Env, process: &Process) -> Result<Vec<Timestamp>> {
+    let id = lifecycle_id(process).replacen("process/", "rollout/", 1);
+    let rollouts = env.workflows(&format!("{id}/v2-")).await?;
+    let rollout = rollouts.first().context("no rollout")?;
+    let mut found = Vec::new();
+    for event in env.temporal.history(&env.control, rollout).await? {
+        let Some(Attributes::ActivityTaskCompletedEventAttributes(done)) = event.attributes else {
+            continue;
+        };
+        let payloads = done
+            .result
+            .map(|result| result.payloads)
+            .unwrap_or_default();
+        for payload in payloads {
+            let result: Value = serde_json::from_slice(&payload.data).unwrap_or_default();
+            if let Some(at) = result["at"].as_str() {
+                found.push(at.parse()?);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The share of new workflows that the new version really answers.
@@ -333,20 +365,28 @@ async fn shares(env: &Env, starts: u64) -> Result<()> {
 
 /// How late the next step is when the operator is killed before it and started again at once.
 async fn kills(env: &Env, operator: Operator, rounds: u64) -> Result<()> {
-    const PAUSE: i64 = 12;
+    const PAUSE: i64 = 15;
     let mut operator = operator;
-    let mut undisturbed = Vec::new();
     for before in [None, Some(8.0), Some(4.0), Some(2.0), Some(1.0), Some(0.2)] {
         let (mut late, mut ready) = (Vec::new(), Vec::new());
         for round in 0..rounds {
-            let name = format!("kill{round}");
-            settled(env, &name).await?;
+            // A name of its own: what a predecessor leaves behind would be cleaned meanwhile.
+            let moment = before.map_or_else(|| "none".to_owned(), |it| format!("{:.0}", it * 10.0));
+            let name = format!("kill{moment}-{round}");
+            let process = settled(env, &name).await?;
             let steps = json!([
                 { "weight": 20, "pause": { "durationSeconds": PAUSE } }, { "weight": 60, "pause": {} },
             ]);
             env.patch(&name, &canary(&steps)).await?;
-            let first = weighted(env, &name, 20.0).await?;
-            let due = first.checked_add(SignedDuration::from_secs(PAUSE))?;
+            let known = until("the pause has begun", SOON, async || {
+                known(env, &process)
+                    .await?
+                    .first()
+                    .copied()
+                    .context("not yet")
+            })
+            .await?;
+            let due = known.checked_add(SignedDuration::from_secs(PAUSE))?;
             if let Some(before) = before {
                 let left = seconds(Timestamp::now(), due) - before;
                 ensure!(left > 0.0, "seen too late");
@@ -360,18 +400,14 @@ async fn kills(env: &Env, operator: Operator, rounds: u64) -> Result<()> {
             remove(env, &name).await?;
         }
         let told: Vec<String> = late.iter().map(|late| format!("{late:.2}")).collect();
+        let told = told.join(", ");
         match before {
-            None => undisturbed = told,
+            None => println!("a step after a pause of {PAUSE} s, undisturbed: late by {told} s"),
             Some(before) => println!(
-                "killed {before} s before a step was due, started at once (ready after {:.1} s): late by {} s",
+                "killed {before} s before a step was due, started at once (ready after {:.1} s): late by {told} s",
                 percentile(&mut ready, 0.5),
-                told.join(", "),
             ),
         }
     }
-    println!(
-        "  the same step undisturbed: late by {} s",
-        undisturbed.join(", ")
-    );
     Ok(())
 }
