@@ -28,8 +28,9 @@ use super::canary::{Analysis, Gate, RolloutStep};
 pub struct Rollout {
     /// How work is shifted. `RollingUpdate`: the new version takes all new workflows as soon as
     /// its workers are ready and poll the task queue. `Canary`: it takes a growing share of them,
-    /// as `steps` says. `Manual`: it takes none until somebody promotes it. The first version, and
-    /// a version that has served before and is still kept, take all at once.
+    /// as `steps` says. `Manual`: it takes none until somebody promotes it. The first version takes
+    /// all at once, unless workers without a version have served the queue so far; and so does a
+    /// version that has served before and is still kept.
     #[serde(default)]
     pub strategy: RolloutStrategy,
 
