@@ -157,7 +157,10 @@ fn defaults_are_exactly_these() {
         }
     });
     defaults.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let rollout = json!({"progressDeadlineSeconds": 600, "strategy": "RollingUpdate", "versioning": "WorkerVersioning"});
+    let rollout = json!({
+        "onFailure": "Abort", "progressDeadlineSeconds": 600, "revisionHistoryLimit": 3,
+        "strategy": "RollingUpdate", "versioning": "WorkerVersioning",
+    });
     let pending = json!({"conditions": [{
         "type": "Ready", "status": "Unknown", "reason": "Pending", "message": "Waiting for controller",
         "lastTransitionTime": "1970-01-01T00:00:00Z",
@@ -166,7 +169,21 @@ fn defaults_are_exactly_these() {
         (".spec.imagePullPolicy", json!("IfNotPresent")),
         (".spec.replicas", json!(1)),
         (".spec.rollout", rollout),
+        (".spec.rollout.analysis.intervalSeconds", json!(30)),
+        (".spec.rollout.analysis.maxFailurePercent", json!(5)),
+        (".spec.rollout.analysis.maxTaskFailures", json!(0)),
+        (".spec.rollout.analysis.minWorkflows", json!(10)),
+        (".spec.rollout.gate.attempts", json!(1)),
+        (".spec.rollout.gate.timeoutSeconds", json!(3600)),
+        (".spec.rollout.onFailure", json!("Abort")),
         (".spec.rollout.progressDeadlineSeconds", json!(600)),
+        (".spec.rollout.revisionHistoryLimit", json!(3)),
+        (".spec.rollout.steps[].analysis.intervalSeconds", json!(30)),
+        (".spec.rollout.steps[].analysis.maxFailurePercent", json!(5)),
+        (".spec.rollout.steps[].analysis.maxTaskFailures", json!(0)),
+        (".spec.rollout.steps[].analysis.minWorkflows", json!(10)),
+        (".spec.rollout.steps[].gate.attempts", json!(1)),
+        (".spec.rollout.steps[].gate.timeoutSeconds", json!(3600)),
         (".spec.rollout.strategy", json!("RollingUpdate")),
         (".spec.rollout.versioning", json!("WorkerVersioning")),
         (".status", pending),
@@ -233,6 +250,7 @@ fn subresources_and_columns() {
         ("Reason", 0),
         ("Current", 0),
         ("Target", 0),
+        ("Weight", 0),
         ("Draining", 0),
         ("Age", 0),
         ("Task Queue", 1),
