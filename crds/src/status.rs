@@ -82,7 +82,7 @@ pub struct ProcessStatus {
     #[schemars(length(max = 1024))]
     pub selector: Option<String>,
 
-    /// How many versions exist in Temporal, retired ones included.
+    /// How many versions there are: current, target, draining, and kept for a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub version_count: Option<i32>,

@@ -87,8 +87,9 @@ async fn status_events_and_columns_tell_what_happened() -> Result<()> {
         .collect();
     ensure!(names == [current.deployment_name.clone()], "{names:?}");
     ensure!(status.task_queue.as_deref() == Some("l2o-tq"), "{status:?}");
+    // v2, and v1 that is kept for a rollback.
     ensure!(
-        status.replicas == Some(1) && status.version_count == Some(1),
+        status.replicas == Some(1) && status.version_count == Some(2),
         "{status:?}"
     );
     let selector = status.selector.clone().context("selector")?;

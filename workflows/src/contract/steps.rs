@@ -120,7 +120,7 @@ pub struct StatusView {
     pub replicas: i32,
     /// Label selector of the current version's pods.
     pub selector: String,
-    /// Versions that exist in Kubernetes.
+    /// Versions that exist in Kubernetes, those kept for a rollback included.
     pub version_count: i32,
     /// The rollout under way.
     #[serde(skip_serializing_if = "Option::is_none")]
