@@ -143,7 +143,7 @@ async fn status_events_and_columns_tell_what_happened() -> Result<()> {
     let head: Vec<_> = lines.next().context("header")?.split_whitespace().collect();
     ensure!(
         head == [
-            "NAME", "READY", "REASON", "CURRENT", "TARGET", "DRAINING", "AGE"
+            "NAME", "READY", "REASON", "CURRENT", "TARGET", "WEIGHT", "DRAINING", "AGE"
         ],
         "{head:?}"
     );
