@@ -15,7 +15,7 @@ use crate::apply::{Ready, Version};
 use crate::context::Context;
 use crate::error::{Fault, Result};
 use crate::remove::delete_version;
-use crate::{apply, events, status};
+use crate::{apply, events, routes, status};
 
 /// Tries of one step for what passes within a moment. Longer back-off belongs to the lifecycle,
 /// where it is durable and can be seen.
@@ -161,6 +161,11 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
         }
         Step::DeleteVersion { name, uid } => {
             delete_version(scene.context, scene.key, name, uid.as_deref()).await
+        }
+        Step::RestoreRouting { current } => {
+            let spec = &scene.process.spec;
+            let scope = (spec.rollout.versioning, spec.temporal.task_queue.as_str());
+            routes::restore(scene.context, scene.key, scope, current).await
         }
         Step::RestartVersion { name, uid, at } => restart(scene, name, uid, *at).await,
         Step::PublishStatus { status } => {

@@ -17,7 +17,7 @@ use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
 use crate::context::Context;
-use crate::{act, observe, temporal, wait};
+use crate::{act, observe, shift, temporal, wait};
 
 /// All activities of the operator.
 #[derive(Clone)]
@@ -37,6 +37,14 @@ fn occasion(ctx: &ActivityContext) -> String {
     let info = ctx.info();
     let run_id = info.workflow_run_id.as_deref().unwrap_or_default();
     format!("{run_id}/{}", info.activity_id)
+}
+
+/// When the activity was scheduled: the same for all tries of it.
+fn begun(ctx: &ActivityContext) -> jiff::Timestamp {
+    let scheduled = ctx.info().scheduled_time;
+    scheduled
+        .and_then(|time| jiff::Timestamp::try_from(time).ok())
+        .unwrap_or_else(jiff::Timestamp::now)
 }
 
 #[activities]
@@ -83,7 +91,14 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: SetCurrentInput,
     ) -> Result<(), ActivityError> {
-        let set = temporal::routing::set_current(&self.context, &input);
+        let begun = begun(&ctx);
+        let set = async {
+            if input.versioning.is_default() {
+                temporal::routing::set_current(&self.context, &input).await
+            } else {
+                shift::set_current(&self.context, &input, begun).await
+            }
+        };
         wait::beating(&self.context, &ctx, Box::pin(set)).await
     }
 
@@ -94,8 +109,15 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: SetWeightInput,
     ) -> Result<SetWeightOutcome, ActivityError> {
-        let occasion = occasion(&ctx);
-        let set = temporal::routing::set_weight(&self.context, &input, &occasion);
+        let (occasion, begun) = (occasion(&ctx), begun(&ctx));
+        let set = async {
+            if input.versioning.is_default() {
+                temporal::routing::set_weight(&self.context, &input).await?;
+            } else {
+                shift::set_weight(&self.context, &input, begun).await?;
+            }
+            Ok(temporal::lifecycle::weighted(&self.context, &input, &occasion).await)
+        };
         wait::beating(&self.context, &ctx, Box::pin(set)).await
     }
 

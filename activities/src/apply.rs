@@ -15,6 +15,7 @@ use crate::watched::orphaned;
 pub(crate) struct Version<'a> {
     pub(crate) build_id: &'a str,
     pub(crate) name: &'a str,
+    kept_as: &'a str,
     uid: Option<&'a str>,
     revision: bool,
     replicas: i32,
@@ -26,6 +27,7 @@ impl<'a> Version<'a> {
         let Step::ApplyVersion {
             build_id,
             name,
+            kept_as,
             uid,
             revision,
             replicas,
@@ -36,6 +38,7 @@ impl<'a> Version<'a> {
         Some(Self {
             build_id,
             name,
+            kept_as: kept_as.as_deref().unwrap_or(name),
             uid: uid.as_deref(),
             revision: *revision,
             replicas: *replicas,
@@ -115,7 +118,7 @@ async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revisi
     let api: Api<ControllerRevision> =
         Api::namespaced(scene.context.kube.clone(), &scene.key.namespace);
     if wanted.revision {
-        let stored = api.get_opt(wanted.name).await?;
+        let stored = api.get_opt(wanted.kept_as).await?;
         if let Some(kept) = stored.as_ref().and_then(revision::kept) {
             return Ok(kept);
         }
@@ -126,7 +129,7 @@ async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revisi
             ErrorCategory::NotFound,
             format!(
                 "ControllerRevision {} is gone, so its version cannot be made again",
-                wanted.name
+                wanted.kept_as
             ),
         ));
     }
@@ -140,7 +143,7 @@ async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revisi
         ),
     };
     let number = scene.process.metadata.generation.unwrap_or(1);
-    let built = revision::revision(scene.key, wanted.name, number, &kept);
+    let built = revision::revision(scene.key, wanted.kept_as, number, &kept);
     let params = PostParams {
         field_manager: Some(names::manager::OPERATOR.into()),
         ..PostParams::default()
@@ -149,7 +152,7 @@ async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revisi
         Ok(_) => Ok(kept),
         // Left by a try that was cut off after the API server had committed.
         Err(kube::Error::Api(answer)) if answer.code == 409 => {
-            let stored = api.get_opt(wanted.name).await?;
+            let stored = api.get_opt(wanted.kept_as).await?;
             let ours = stored.filter(|stored| {
                 let owners = stored.owner_references();
                 owners.iter().any(|owner| owner.uid == scene.key.uid)
@@ -160,13 +163,14 @@ async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revisi
                     ErrorCategory::Conflict,
                     format!(
                         "ControllerRevision {} belongs to something else",
-                        wanted.name
+                        wanted.kept_as
                     ),
                 )
             })
         }
         Err(error) => {
-            Err(Fault::from(error).about(&format!("creating ControllerRevision {}", wanted.name)))
+            let what = format!("creating ControllerRevision {}", wanted.kept_as);
+            Err(Fault::from(error).about(&what))
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use process_operator_crds::names::ProcessKey;
+use process_operator_crds::spec::Versioning;
 use tokio::sync::watch;
 
 /// An owned Deployment as last seen.
@@ -22,6 +23,8 @@ pub struct Workload {
     pub uid: String,
     /// Name of the Process, from its label.
     pub process: String,
+    /// Build id of its pods, from its label.
+    pub build_id: String,
     /// uid of the controlling owner.
     pub owner_uid: String,
     /// `metadata.generation`.
@@ -59,6 +62,8 @@ pub struct Neighbour {
     pub temporal_namespace: String,
     /// `spec.temporal.taskQueue`.
     pub task_queue: String,
+    /// `spec.rollout.versioning`.
+    pub versioning: Versioning,
     /// `status.currentVersion.buildId` as published.
     pub current: Option<String>,
     /// Our finalizer is present.
@@ -87,6 +92,8 @@ impl Neighbour {
 #[derive(Debug, Default)]
 struct Inner {
     workloads: BTreeMap<(String, String), Workload>,
+    /// Marks of the ConfigMaps that hold a routing, by namespace and Process.
+    routes: BTreeMap<(String, String), String>,
     processes: HashMap<String, Neighbour>,
     own_writes: HashMap<String, (i64, String)>,
     leaving: HashMap<String, Instant>,
@@ -151,6 +158,29 @@ impl Cache {
             .workloads
             .get(&(namespace.to_owned(), name.to_owned()))
             .cloned()
+    }
+
+    /// Stores the mark of a Process's routing; returns the previous one.
+    pub fn put_route(&self, namespace: &str, process: &str, mark: String) -> Option<String> {
+        let key = (namespace.to_owned(), process.to_owned());
+        self.lock().routes.insert(key, mark)
+    }
+
+    /// Forgets a Process's routing.
+    pub fn remove_route(&self, namespace: &str, process: &str) -> Option<String> {
+        let key = (namespace.to_owned(), process.to_owned());
+        self.lock().routes.remove(&key)
+    }
+
+    /// The mark of a Process's routing, where a ConfigMap holds it.
+    pub fn route(&self, namespace: &str, process: &str) -> Option<String> {
+        let key = (namespace.to_owned(), process.to_owned());
+        self.lock().routes.get(&key).cloned()
+    }
+
+    /// Namespace and Process of all routings.
+    pub fn all_routes(&self) -> Vec<(String, String)> {
+        self.lock().routes.keys().cloned().collect()
     }
 
     /// All workloads of a Process, by its uid.

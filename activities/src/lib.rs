@@ -18,6 +18,8 @@ mod events;
 mod observe;
 mod pods;
 mod remove;
+pub mod routes;
+mod shift;
 mod status;
 mod wait;
 

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use process_operator_crds::spec::Versioning;
 use process_operator_crds::{ErrorCategory, Process, names};
 use process_operator_workflows::contract::{
     Annotation, DeploymentView, Observation, ObserveInput, ProcessKey, ProcessView, RolloutPolicy,
-    Routing, VersionView,
+    Routing, RoutingState, VersionView,
 };
-use process_operator_workflows::plan::fingerprint;
+use process_operator_workflows::plan::{fingerprint, placement};
 
 use crate::build::{controls, deployment, revision};
 use crate::cache::Neighbour;
 use crate::context::Context;
 use crate::error::{Fault, Result};
+use crate::routes;
 use crate::temporal;
 use crate::watched::{orphaned, workload};
 
@@ -65,7 +67,6 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
                 &mut seen,
                 key,
                 None,
-                false,
                 deployments.map_err(Fault::from)?.items,
                 revisions.map_err(Fault::from)?.items,
             );
@@ -73,14 +74,17 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         }
     };
     let view = view(&process, key)?;
+    seen.routing = routing(context, key, &view, &process).await;
     collect(
         &mut seen,
         key,
-        Some(view.replicas),
-        !view.deleting,
+        Some(&view),
         deployments.map_err(Fault::from)?.items,
         revisions.map_err(Fault::from)?.items,
     );
+    if !view.versioning.is_default() && !view.deleting {
+        seen.routing.versions = routes::states(&seen.routing, view.versioning, &seen.versions);
+    }
     seen.status = process
         .status
         .as_ref()
@@ -98,18 +102,31 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
             .and_then(crate::status::last_request);
     }
     seen.queue_holder = queue_holder(context, &process, key);
-    seen.routing = routing(context, key, &view).await;
     seen.process = Some(view);
     context.remember(Arc::new(process));
     Ok(seen)
 }
 
-/// During a deletion nothing depends on the routing, and it may be out of reach.
-async fn routing(context: &Context, key: &ProcessKey, view: &ProcessView) -> Routing {
+/// During a deletion nothing depends on the routing, and it may be out of reach. Whether the Temporal
+/// namespace is there is asked of the server also where a ConfigMap holds the routing.
+async fn routing(
+    context: &Context,
+    key: &ProcessKey,
+    view: &ProcessView,
+    process: &Process,
+) -> Routing {
     if view.deleting {
         return Routing::default();
     }
-    temporal::routing(context, key, &view.temporal_namespace).await
+    let asked = temporal::routing(context, key, &view.temporal_namespace).await;
+    if view.versioning.is_default() || asked.state != RoutingState::Known {
+        return asked;
+    }
+    let status = process.status.as_ref();
+    let published = status
+        .and_then(|status| status.current_version.as_ref())
+        .map(|version| version.build_id.as_str());
+    routes::routing(context, key, published).await
 }
 
 /// A lifecycle without memory asks for children of a predecessor, if there can be any.
@@ -186,6 +203,7 @@ fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
         task_queue: spec.temporal.task_queue.clone(),
         deployment_name: version.deployment_name,
         build_id: version.build_id.to_string(),
+        versioning: spec.rollout.versioning,
         progress_deadline_seconds: i64::from(spec.rollout.progress_deadline_seconds),
         policy: RolloutPolicy::of(&spec.rollout),
         paused: spec.rollout.paused,
@@ -195,13 +213,12 @@ fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
     })
 }
 
-/// Puts Deployments and ControllerRevisions together by build id. With `adopt`, what lost its owner
-/// reference counts as owned.
+/// Puts Deployments and ControllerRevisions together by build id, or by the place that a version has.
+/// Without a readable Process nothing is adopted, and nothing is wanted.
 fn collect(
     seen: &mut Observation,
     key: &ProcessKey,
-    replicas: Option<i32>,
-    adopt: bool,
+    process: Option<&ProcessView>,
     deployments: Vec<Deployment>,
     revisions: Vec<ControllerRevision>,
 ) {
@@ -214,15 +231,23 @@ fn collect(
             continue;
         }
         let name = stored.name_any();
-        let desired = replicas
-            .map(|replicas| {
-                deployment::applied(&deployment::deployment(key, &name, &kept, replicas))
+        let place = process.and_then(|process| {
+            placement(process, &key.name, &seen.routing, &kept.build_id, &name)
+        });
+        let desired = place
+            .as_ref()
+            .map(|place| {
+                let wanted = deployment::deployment(key, &place.name, &kept, place.replicas);
+                deployment::applied(&wanted)
             })
             .unwrap_or_default();
         versions.insert(
             kept.build_id.clone(),
             VersionView {
                 image: kept.image(),
+                workload: place
+                    .map(|place| place.name)
+                    .filter(|workload| *workload != name),
                 name,
                 revision: true,
                 desired,
@@ -231,17 +256,57 @@ fn collect(
             },
         );
     }
+    let adopt = process.is_some_and(|process| !process.deleting);
     for live in deployments {
+        let name = live.name_any();
+        let shared = process.is_some_and(|process| process.versioning == Versioning::None);
+        if shared {
+            share(
+                seen,
+                key,
+                &mut versions,
+                &name,
+                deployment_view(&live, key, adopt),
+            );
+            continue;
+        }
         let Some(build_id) = live.labels().get(names::label::BUILD_ID).cloned() else {
             continue;
         };
         let entry = versions.entry(build_id).or_insert_with(|| VersionView {
-            name: live.name_any(),
+            name,
             ..VersionView::default()
         });
         entry.deployment = deployment_view(&live, key, adopt);
     }
     seen.versions = versions;
+}
+
+/// A Deployment that versions have one after the other. While its pods are being replaced they are
+/// the workers of the version that serves, too.
+fn share(
+    seen: &mut Observation,
+    key: &ProcessKey,
+    versions: &mut BTreeMap<String, VersionView>,
+    name: &str,
+    view: Option<DeploymentView>,
+) {
+    let Some(view) = view else { return };
+    let stays = name == key.name;
+    let serving = seen.routing.current.clone().filter(|_| stays);
+    let mut placed = false;
+    for (build_id, version) in versions.iter_mut() {
+        let has = version.workload.as_deref() == Some(name);
+        if has || serving.as_ref() == Some(build_id) {
+            version.workload = Some(name.to_owned());
+            version.deployment = Some(view.clone());
+            placed = true;
+        }
+    }
+    let known = stays || name == names::canary_name(&key.name);
+    if !placed && known && !view.foreign && !view.deleting {
+        seen.strays.insert(name.to_owned(), view.uid);
+    }
 }
 
 fn deployment_view(live: &Deployment, key: &ProcessKey, adopt: bool) -> Option<DeploymentView> {

@@ -28,6 +28,11 @@ pub fn workload(live: &Deployment) -> Option<Workload> {
             .get(names::label::PROCESS)
             .cloned()
             .unwrap_or_default(),
+        build_id: live
+            .labels()
+            .get(names::label::BUILD_ID)
+            .cloned()
+            .unwrap_or_default(),
         owner_uid: live
             .owner_references()
             .iter()

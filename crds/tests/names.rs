@@ -227,6 +227,8 @@ fn what_makes_a_version() {
             json!({"namespace": "default", "taskQueue": "case", "connectionSecretRef": {"name": "s"}}),
         ),
         ("rollout", json!({"maxConcurrencyPerTenant": 1})),
+        ("rollout", json!({"versioning": "TaskQueuePerVersion"})),
+        ("rollout", json!({"versioning": "None"})),
         ("observability", json!({"metricsPort": 9464})),
         ("observability", json!({"metricsTags": {"a": "b"}})),
         ("worker", json!({"args": ["a"]})),

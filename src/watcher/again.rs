@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -45,7 +46,26 @@ pub(super) async fn look(shared: &Shared, process: &Neighbour) -> kube::Result<O
         return Ok(None);
     }
     look_at_workloads(shared, process).await?;
+    if !process.versioning.is_default() {
+        look_at_routing(shared, process).await?;
+    }
     Ok(shared.cache.process(&process.uid))
+}
+
+async fn look_at_routing(shared: &Shared, process: &Neighbour) -> kube::Result<()> {
+    let api: Api<ConfigMap> = Api::namespaced(shared.client.clone(), &process.namespace);
+    let found = answered(api.get_opt(&names::routing_name(&process.name))).await?;
+    match found {
+        Some(found) if found.labels().contains_key(names::label::PROCESS) => {
+            found.seen(shared, false);
+        }
+        _ => ConfigMap::gone(
+            shared,
+            &(process.namespace.clone(), process.name.clone()),
+            "",
+        ),
+    }
+    Ok(())
 }
 
 async fn look_at_workloads(shared: &Shared, process: &Neighbour) -> kube::Result<()> {

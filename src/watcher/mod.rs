@@ -81,10 +81,10 @@ struct Shared {
 }
 
 impl Shared {
-    /// Waits until the first lists of both kinds are complete in all watched namespaces. `false`
+    /// Waits until the first lists of all kinds are complete in all watched namespaces. `false`
     /// when the watch has ended before.
     async fn listed(&self) -> bool {
-        let wanted = 2 * self.config.watch_namespaces.len().max(1);
+        let wanted = 3 * self.config.watch_namespaces.len().max(1);
         let mut lists = self.lists.subscribe();
         lists.wait_for(|lists| *lists >= wanted).await.is_ok()
     }

@@ -194,6 +194,8 @@ fn report(shared: &Shared, process: &Neighbour, what: &str) {
 
 /// Digest of what the watcher sees now.
 fn present(shared: &Shared, process: &Neighbour) -> String {
+    let route = shared.cache.route(&process.namespace, &process.name);
+    let route = route.filter(|_| !process.versioning.is_default());
     let marks = shared
         .cache
         .workloads_of(&process.namespace, &process.name, &process.uid)
@@ -205,6 +207,10 @@ fn present(shared: &Shared, process: &Neighbour) -> String {
             available: workload.available,
             any_ready: workload.ready_replicas > 0,
         })
+        .chain(route.map(|mark| DeploymentMark {
+            name: mark,
+            ..DeploymentMark::default()
+        }))
         .collect();
     digest(
         process.generation,
@@ -301,7 +307,8 @@ fn differs(
     if missing {
         return Some("Temporal namespace is there");
     }
-    if says(process, Reason::DeploymentOwnedElsewhere) || process.deleting {
+    let held_by_temporal = process.versioning.is_default();
+    if says(process, Reason::DeploymentOwnedElsewhere) || process.deleting || !held_by_temporal {
         return None;
     }
     let present = routed.get(&process.key().worker_deployment());

@@ -7,10 +7,12 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::select_all;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Resource as _, ResourceExt};
 use process_operator_activities::cache::{Neighbour, Workload};
+use process_operator_activities::routes;
 use process_operator_activities::watched::workload;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{ChangeKind, Changed, ProcessKey};
@@ -29,7 +31,8 @@ pub(crate) async fn run(shared: Shared) {
     let managed = watcher::Config::default().labels(&managed);
     tokio::join!(
         follow::<DeserializeGuard<Process>>(&shared, watcher::Config::default()),
-        follow::<Deployment>(&shared, managed),
+        follow::<Deployment>(&shared, managed.clone()),
+        follow::<ConfigMap>(&shared, managed),
         listed(&shared),
     );
 }
@@ -173,6 +176,55 @@ impl Followed for Deployment {
     }
 }
 
+impl Followed for ConfigMap {
+    /// Its namespace and its Process.
+    type Id = (String, String);
+
+    fn id(&self) -> (String, String) {
+        let process = self.labels().get(names::label::PROCESS).cloned();
+        (
+            self.namespace().unwrap_or_default(),
+            process.unwrap_or_default(),
+        )
+    }
+
+    fn cached(shared: &Shared) -> Vec<(String, (String, String))> {
+        let routes = shared.cache.all_routes().into_iter();
+        routes.map(|id| (id.0.clone(), id)).collect()
+    }
+
+    fn seen(&self, shared: &Shared, at_start: bool) {
+        let (namespace, process) = self.id();
+        if self.name_any() != names::routing_name(&process) {
+            return;
+        }
+        Metrics::count_kind(&shared.metrics.watch_events, "ConfigMap");
+        let mark = routes::mark(self);
+        let before = shared.cache.put_route(&namespace, &process, mark.clone());
+        if !at_start && before.as_ref() != Some(&mark) {
+            let version = self.resource_version().unwrap_or_default();
+            routing_changed(shared, &namespace, &process, &version, "changed");
+        }
+    }
+
+    fn gone(shared: &Shared, (namespace, process): &(String, String), resource_version: &str) {
+        if shared.cache.remove_route(namespace, process).is_some() {
+            let version = format!("{resource_version} deleted");
+            routing_changed(shared, namespace, process, &version, "deleted");
+        }
+    }
+}
+
+fn routing_changed(shared: &Shared, namespace: &str, process: &str, version: &str, what: &str) {
+    if let Some(process) = shared.cache.process_named(namespace, process) {
+        let changed = Changed::new(ChangeKind::Routing, format!("routing {what}"));
+        let about = format!("routing of {}", process.uid);
+        shared
+            .signaler
+            .send(&process.key(), &about, version, changed);
+    }
+}
+
 /// Follows one kind in all watched namespaces. What a new list does not show any more is gone.
 async fn follow<K: Followed>(shared: &Shared, config: watcher::Config) {
     let streams = apis::<K>(shared).into_iter().enumerate().map(|(n, api)| {
@@ -247,6 +299,9 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
             .unwrap_or_default(),
         task_queue: process
             .map(|process| process.spec.temporal.task_queue.clone())
+            .unwrap_or_default(),
+        versioning: process
+            .map(|process| process.spec.rollout.versioning)
             .unwrap_or_default(),
         current: status
             .and_then(|status| status.current_version.as_ref())

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use process_operator_crds::spec::Versioning;
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
@@ -37,6 +38,12 @@ pub struct DrainInput {
     /// How many versions that were current are kept for a rollback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<i32>,
+    /// What keeps versions apart.
+    #[serde(skip_serializing_if = "Versioning::is_default")]
+    pub versioning: Versioning,
+    /// Task queue of the Process, where versions have queues of their own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub task_queue: String,
 }
 
 /// The retirement of one version.
@@ -91,6 +98,8 @@ async fn retire(
                     key: input.key.clone(),
                     temporal_namespace: input.temporal_namespace.clone(),
                     build_id: input.build_id.clone(),
+                    versioning: input.versioning,
+                    task_queue: input.task_queue.clone(),
                 },
                 support::wait(
                     format!(
@@ -135,6 +144,8 @@ async fn retire(
                     build_id: input.build_id.clone(),
                     name: input.deployment_name.clone(),
                     keep: input.keep,
+                    versioning: input.versioning,
+                    task_queue: input.task_queue.clone(),
                 },
                 support::wait(
                     format!("remove workers and record of {}", input.build_id),

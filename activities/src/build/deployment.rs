@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use process_operator_crds::names;
 use process_operator_workflows::contract::ProcessKey;
 
 use super::revision::Kept;
@@ -14,7 +15,19 @@ const APPLIED: &str = "ameide.io/applied";
 
 /// Builds the complete set of fields that we own, with the hash of it as annotation.
 pub fn deployment(key: &ProcessKey, name: &str, kept: &Kept, replicas: i32) -> Deployment {
-    let labels = template::labels(key, &kept.build_id);
+    let mut labels = template::labels(key, &kept.build_id);
+    let mut template = kept.template.clone();
+    let mut selector = template::selector(key, &kept.build_id);
+    if let Some(track) = track(key, name) {
+        let track = (names::label::TRACK.to_owned(), track.to_owned());
+        labels.extend([track.clone()]);
+        let metadata = template.metadata.get_or_insert_default();
+        let pods = metadata.labels.get_or_insert_default();
+        pods.extend([track.clone()]);
+        // Pods of all versions, one after the other.
+        selector.remove(names::label::BUILD_ID);
+        selector.extend([track]);
+    }
     let mut built = Deployment {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -26,10 +39,10 @@ pub fn deployment(key: &ProcessKey, name: &str, kept: &Kept, replicas: i32) -> D
         spec: Some(DeploymentSpec {
             replicas: Some(replicas),
             selector: LabelSelector {
-                match_labels: Some(template::selector(key, &kept.build_id)),
+                match_labels: Some(selector),
                 ..LabelSelector::default()
             },
-            template: kept.template.clone(),
+            template,
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()
@@ -37,6 +50,18 @@ pub fn deployment(key: &ProcessKey, name: &str, kept: &Kept, replicas: i32) -> D
     let applied = applied_hash(&built);
     built.metadata.annotations = Some(BTreeMap::from([(APPLIED.to_owned(), applied)]));
     built
+}
+
+/// Which of the two Deployments of `versioning: None` it is; every other one is a version's own, and
+/// is called after it.
+fn track(key: &ProcessKey, name: &str) -> Option<&'static str> {
+    if name == key.name {
+        Some(names::track::STABLE)
+    } else if name == names::canary_name(&key.name) {
+        Some(names::track::CANARY)
+    } else {
+        None
+    }
 }
 
 /// Hash over the built object without the annotation that carries it.

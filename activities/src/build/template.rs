@@ -178,11 +178,18 @@ fn own_env(
     } else {
         env.push(plain("TEMPORAL_ADDRESS", &defaults.temporal_address));
     }
+    let versioning = spec.rollout.versioning;
+    let task_queue = names::task_queue(versioning, &spec.temporal.task_queue, build_id);
     env.extend([
         plain("TEMPORAL_NAMESPACE", &spec.temporal.namespace),
-        plain("TASK_QUEUE", &spec.temporal.task_queue),
-        plain("TEMPORAL_TASK_QUEUE", &spec.temporal.task_queue),
-        plain("TEMPORAL_DEPLOYMENT_NAME", key.worker_deployment()),
+        plain("TASK_QUEUE", &task_queue),
+        plain("TEMPORAL_TASK_QUEUE", &task_queue),
+    ]);
+    if versioning.is_default() {
+        // A worker that is told both polls as a version, and nothing would be routed to it.
+        env.push(plain("TEMPORAL_DEPLOYMENT_NAME", key.worker_deployment()));
+    }
+    env.extend([
         plain("TEMPORAL_WORKER_BUILD_ID", build_id),
         plain("PROCESS_NAME", &key.name),
         plain("PROCESS_DEFINITION_ID", &spec.definition_ref.id),

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
+use process_operator_crds::spec::Versioning;
 use process_operator_workflows::contract::ProcessKey;
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
 use temporalio_common::protos::coresdk::FromJsonPayloadExt;
 use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    CountWorkflowExecutionsRequest, DescribeWorkflowExecutionRequest,
-    DescribeWorkflowExecutionResponse, ListWorkflowExecutionsRequest,
+    CountWorkflowExecutionsRequest, CountWorkflowExecutionsResponse,
+    DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse,
+    ListWorkflowExecutionsRequest,
 };
 
 use super::call;
@@ -34,9 +36,55 @@ pub(crate) struct Closed {
     pub(crate) failed: i64,
 }
 
-/// The version in the server's search attributes.
-fn version(key: &ProcessKey, build_id: &str) -> String {
-    format!("{}:{build_id}", key.worker_deployment())
+/// Where the executions of a version are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Executions {
+    /// By the version that the server writes down.
+    Version {
+        deployment: String,
+        build_id: String,
+        task_queue: String,
+    },
+    /// By the queue that is the version's own.
+    Queue(String),
+}
+
+impl Executions {
+    /// Those of a version; `None` when they cannot be told from those of another.
+    pub(crate) fn of(
+        key: &ProcessKey,
+        versioning: Versioning,
+        build_id: &str,
+        task_queue: &str,
+    ) -> Option<Self> {
+        match versioning {
+            Versioning::WorkerVersioning => Some(Self::Version {
+                deployment: key.worker_deployment(),
+                build_id: build_id.to_owned(),
+                task_queue: task_queue.to_owned(),
+            }),
+            Versioning::TaskQueuePerVersion => Some(Self::Queue(task_queue.to_owned())),
+            Versioning::None => None,
+        }
+    }
+
+    /// As a condition of a visibility query.
+    fn condition(&self) -> String {
+        match self {
+            Self::Version {
+                deployment,
+                build_id,
+                ..
+            } => format!("TemporalWorkerDeploymentVersion = '{deployment}:{build_id}'"),
+            Self::Queue(queue) => format!("TaskQueue = '{queue}'"),
+        }
+    }
+}
+
+/// Counts the running executions on a task queue.
+pub(crate) async fn running_on(context: &Context, namespace: &str, queue: &str) -> Result<i64> {
+    let query = format!("TaskQueue = '{queue}' AND ExecutionStatus = 'Running'");
+    Ok(count(context, namespace, query).await?.count)
 }
 
 /// Counts what has closed since a moment. Cancelled and terminated executions were ended by
@@ -44,27 +92,14 @@ fn version(key: &ProcessKey, build_id: &str) -> String {
 pub(crate) async fn closed(
     context: &Context,
     namespace: &str,
-    key: &ProcessKey,
-    build_id: &str,
+    of: &Executions,
     since: Timestamp,
 ) -> Result<Closed> {
     let query = format!(
-        "TemporalWorkerDeploymentVersion = '{}' AND ExecutionStatus != 'Running' AND CloseTime >= '{since}' \
-         GROUP BY ExecutionStatus",
-        version(key, build_id)
+        "{} AND ExecutionStatus != 'Running' AND CloseTime >= '{since}' GROUP BY ExecutionStatus",
+        of.condition()
     );
-    context.read_turn(namespace).await;
-    let request = CountWorkflowExecutionsRequest {
-        namespace: namespace.to_owned(),
-        query,
-        ..Default::default()
-    };
-    let mut connection = context.connection.clone();
-    let response = call(
-        "count executions",
-        WorkflowService::count_workflow_executions(&mut connection, request.into_request()),
-    )
-    .await?;
+    let response = count(context, namespace, query).await?;
     let mut by_status: BTreeMap<String, i64> = BTreeMap::new();
     for group in response.groups {
         let status = group.group_values.first();
@@ -79,33 +114,57 @@ pub(crate) async fn closed(
     })
 }
 
+async fn count(
+    context: &Context,
+    namespace: &str,
+    query: String,
+) -> Result<CountWorkflowExecutionsResponse> {
+    context.read_turn(namespace).await;
+    let request = CountWorkflowExecutionsRequest {
+        namespace: namespace.to_owned(),
+        query,
+        ..Default::default()
+    };
+    let mut connection = context.connection.clone();
+    call(
+        "count executions",
+        WorkflowService::count_workflow_executions(&mut connection, request.into_request()),
+    )
+    .await
+}
+
 /// Running executions whose workflow tasks fail again and again on this version, such as for
 /// non-determinism or an unknown workflow type; their ids.
 pub(crate) async fn troubled(
     context: &Context,
     namespace: &str,
-    key: &ProcessKey,
-    build_id: &str,
-    task_queue: &str,
+    of: &Executions,
     since: Timestamp,
 ) -> Result<Vec<String>> {
-    let deployment = key.worker_deployment();
-    let queries = [
-        // On the version already.
-        format!(
-            "ExecutionStatus = 'Running' AND TemporalWorkerDeploymentVersion = '{}'",
-            version(key, build_id)
-        ),
-        // On their way to it: the server writes the version with the first task that succeeds.
-        format!(
-            "ExecutionStatus = 'Running' AND TemporalWorkerDeployment = '{deployment}' \
-             AND TemporalReportedProblems IS NOT NULL"
-        ),
-        format!(
-            "ExecutionStatus = 'Running' AND TaskQueue = '{task_queue}' AND StartTime >= '{since}' \
-             AND TemporalWorkerDeploymentVersion IS NULL"
-        ),
-    ];
+    let on_it = format!("ExecutionStatus = 'Running' AND {}", of.condition());
+    let queries = match of {
+        Executions::Version {
+            deployment,
+            task_queue,
+            ..
+        } => vec![
+            // On the version already.
+            on_it,
+            // On their way to it: the server writes the version with the first task that succeeds.
+            format!(
+                "ExecutionStatus = 'Running' AND TemporalWorkerDeployment = '{deployment}' \
+                 AND TemporalReportedProblems IS NOT NULL"
+            ),
+            format!(
+                "ExecutionStatus = 'Running' AND TaskQueue = '{task_queue}' AND StartTime >= '{since}' \
+                 AND TemporalWorkerDeploymentVersion IS NULL"
+            ),
+        ],
+        Executions::Queue(_) => vec![
+            format!("{on_it} AND TemporalReportedProblems IS NOT NULL"),
+            on_it,
+        ],
+    };
     let mut ids = std::collections::BTreeSet::new();
     for query in queries {
         ids.extend(list(context, namespace, query).await?);
@@ -113,7 +172,7 @@ pub(crate) async fn troubled(
     let looked = futures::stream::iter(ids)
         .map(|(workflow_id, run_id)| async move {
             let seen = describe(context, namespace, &workflow_id, &run_id).await?;
-            let troubled = seen.is_some_and(|seen| fails_on(&seen, build_id));
+            let troubled = seen.is_some_and(|seen| fails_on(&seen, of));
             Ok(troubled.then_some(workflow_id))
         })
         .buffered(AT_ONCE)
@@ -173,11 +232,15 @@ pub(crate) async fn describe(
 }
 
 /// Its workflow task has failed several times, on this version.
-fn fails_on(seen: &DescribeWorkflowExecutionResponse, build_id: &str) -> bool {
+fn fails_on(seen: &DescribeWorkflowExecutionResponse, of: &Executions) -> bool {
     let attempts = seen
         .pending_workflow_task
         .as_ref()
         .map_or(0, |task| task.attempt);
+    let Executions::Version { build_id, .. } = of else {
+        // Nobody else polls that queue.
+        return attempts >= ATTEMPTS;
+    };
     let versioning = seen
         .workflow_execution_info
         .as_ref()
@@ -190,5 +253,5 @@ fn fails_on(seen: &DescribeWorkflowExecutionResponse, build_id: &str) -> bool {
             .and_then(|transition| transition.deployment_version.as_ref())
             .or(versioning.deployment_version.as_ref())
     });
-    attempts >= ATTEMPTS && on.is_some_and(|on| on.build_id == build_id)
+    attempts >= ATTEMPTS && on.is_some_and(|on| on.build_id == *build_id)
 }

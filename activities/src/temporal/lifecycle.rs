@@ -1,6 +1,8 @@
 //! What activities tell a lifecycle by themselves, so that its workflow code need not.
 
-use process_operator_workflows::contract::{ProcessKey, RolloutProgress, SIGNAL_PROGRESS};
+use process_operator_workflows::contract::{
+    ProcessKey, RolloutProgress, SIGNAL_PROGRESS, SetWeightInput, SetWeightOutcome,
+};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
 use temporalio_common::protos::coresdk::AsJsonPayloadExt;
@@ -10,6 +12,23 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::SignalWorkflo
 use super::call;
 use crate::build::hash;
 use crate::context::Context;
+
+/// A weight is set, and tells the lifecycle so: the pause that follows begins now.
+pub(crate) async fn weighted(
+    context: &Context,
+    input: &SetWeightInput,
+    occasion: &str,
+) -> SetWeightOutcome {
+    let at = jiff::Timestamp::now();
+    if let Some(mut told) = input.announce.clone() {
+        told.progress.due = input.pause_seconds.and_then(|seconds| {
+            at.checked_add(jiff::SignedDuration::from_secs(seconds))
+                .ok()
+        });
+        announce(context, &input.key, &told, occasion).await;
+    }
+    SetWeightOutcome { at }
+}
 
 /// Tells a lifecycle how far its rollout has come. A lifecycle that cannot be told asks by itself.
 ///

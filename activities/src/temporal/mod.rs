@@ -122,7 +122,7 @@ pub(crate) async fn routing(
                     Some((version.build_id.clone(), version_state(summary.status())))
                 })
                 .collect(),
-            message: String::new(),
+            ..Routing::default()
         },
         Err(fault) => Routing {
             state: match fault.category {

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use process_operator_crds::ErrorCategory;
-use process_operator_workflows::contract::{
-    Expected, ProcessKey, SetCurrentInput, SetWeightInput, SetWeightOutcome,
-};
+use process_operator_workflows::contract::{Expected, ProcessKey, SetCurrentInput, SetWeightInput};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
 use temporalio_common::protos::temporal::api::deployment::v1::{
@@ -19,7 +17,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     set_worker_deployment_manager_request::NewManagerIdentity,
 };
 
-use super::{call, describe, foreign_manager, lifecycle, versions};
+use super::{call, describe, foreign_manager, versions};
 use crate::context::Context;
 use crate::error::{Fault, Result};
 use crate::wait::Pace;
@@ -163,11 +161,7 @@ pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> R
 
 /// Sets the share of a version, or takes it back, and waits until all task queues know it. Repeating
 /// it changes nothing.
-pub(crate) async fn set_weight(
-    context: &Context,
-    input: &SetWeightInput,
-    occasion: &str,
-) -> Result<SetWeightOutcome> {
+pub(crate) async fn set_weight(context: &Context, input: &SetWeightInput) -> Result<()> {
     let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
     let (info, token) = described(context, namespace, key).await?;
     let found = shares(&info);
@@ -194,15 +188,7 @@ pub(crate) async fn set_weight(
         }
         propagated(context, namespace, key, &input.task_queue).await?;
     }
-    let at = jiff::Timestamp::now();
-    if let Some(mut announce) = input.announce.clone() {
-        announce.progress.due = input.pause_seconds.and_then(|seconds| {
-            at.checked_add(jiff::SignedDuration::from_secs(seconds))
-                .ok()
-        });
-        lifecycle::announce(context, key, &announce, occasion).await;
-    }
-    Ok(SetWeightOutcome { at })
+    Ok(())
 }
 
 /// After so long the server's word is not waited for: it can stay at "in progress" for ever, although

@@ -8,10 +8,10 @@ use process_operator_workflows::contract::{EvidenceInput, EvidenceOutcome, StepF
 
 use super::passing;
 use crate::context::Context;
-use crate::error::{Fault, Result};
-use crate::pods;
-use crate::temporal::executions::{self, Closed};
+use crate::error::{Fault, Result, within};
+use crate::temporal::executions::{self, Closed, Executions};
 use crate::temporal::{describe, lifecycle, routing};
+use crate::{pods, routes};
 
 /// What one look shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,26 +74,41 @@ fn judge_by(evidence: &Evidence, analysis: &Analysis) -> Verdict {
 }
 
 async fn look(context: &Context, input: &EvidenceInput) -> Result<Evidence> {
-    let deployment = input.key.worker_deployment();
-    if let Some((info, _)) = describe(context, &input.temporal_namespace, &deployment).await?
-        && let Some(fault) = routing::disturbed(context, &info, &input.build_id, &input.expected)
-    {
+    if let Some(fault) = disturbed(context, input).await? {
         return Err(fault);
     }
     let namespace = &input.temporal_namespace;
     let (key, build_id, since) = (&input.key, &input.build_id, input.since);
+    let pods = pods::failing(context, &key.namespace, &key.name, build_id).await;
+    let Some(of) = Executions::of(key, input.versioning, build_id, &input.task_queue) else {
+        return Ok(Evidence {
+            pods,
+            ..Evidence::default()
+        });
+    };
     let counted = input.analysis.max_failure_percent < 100 || input.analysis.min_workflows > 0;
     let closed = if counted {
-        executions::closed(context, namespace, key, build_id, since).await?
+        executions::closed(context, namespace, &of, since).await?
     } else {
         Closed::default()
     };
     Ok(Evidence {
         closed,
-        troubled: executions::troubled(context, namespace, key, build_id, &input.task_queue, since)
-            .await?,
-        pods: pods::failing(context, &key.namespace, &key.name, build_id).await,
+        troubled: executions::troubled(context, namespace, &of, since).await?,
+        pods,
     })
+}
+
+/// What somebody else has made of the routing.
+async fn disturbed(context: &Context, input: &EvidenceInput) -> Result<Option<Fault>> {
+    let (key, build_id) = (&input.key, &input.build_id);
+    if !input.versioning.is_default() {
+        let stored = within(routes::read(context, key)).await?;
+        return Ok(routes::disturbed(key, &stored, build_id, &input.expected));
+    }
+    let deployment = key.worker_deployment();
+    let found = describe(context, &input.temporal_namespace, &deployment).await?;
+    Ok(found.and_then(|(info, _)| routing::disturbed(context, &info, build_id, &input.expected)))
 }
 
 fn against(category: ErrorCategory, message: String) -> EvidenceOutcome {

@@ -107,7 +107,8 @@ async fn start(context: &Context, input: &GateInput) -> Result<()> {
         request_id: hash::prefix(input.workflow_id.as_bytes(), 16),
         workflow_id_reuse_policy: WorkflowIdReusePolicy::RejectDuplicate.into(),
         workflow_id_conflict_policy: WorkflowIdConflictPolicy::UseExisting.into(),
-        versioning_override: Some(VersioningOverride {
+        // On a queue of its own there is no other version.
+        versioning_override: input.versioning.is_default().then(|| VersioningOverride {
             r#override: Some(Override::Pinned(pinned)),
             ..Default::default()
         }),

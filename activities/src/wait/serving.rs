@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use process_operator_crds::ErrorCategory;
+use process_operator_crds::spec::Versioning;
 use process_operator_workflows::contract::{WaitServingInput, WaitServingOutcome};
 use temporalio_common::protos::temporal::api::enums::v1::TaskQueueType;
 
@@ -38,7 +39,17 @@ pub(crate) async fn wait(
 }
 
 async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServingOutcome, Fault> {
+    if input.versioning == Versioning::None && input.stable.as_deref() != Some("") {
+        // Its pods take a share as soon as they are there, so they come with its first weight.
+        return Ok(WaitServingOutcome {
+            serving: true,
+            ..WaitServingOutcome::default()
+        });
+    }
     ready(context, input).await?;
+    if !input.versioning.is_default() {
+        return polled(context, input).await;
+    }
     let ready_since = tokio::time::Instant::now();
     // Workers begin to poll within a second of their start; what takes longer may take long.
     let mut quick = Pace::new(Duration::from_millis(50), Duration::from_millis(250));
@@ -92,6 +103,32 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
     }
 }
 
+/// Waits until somebody polls the queue: without Worker Versioning a poller does not say of which
+/// version it is.
+async fn polled(context: &Context, input: &WaitServingInput) -> Result<WaitServingOutcome, Fault> {
+    let mut pace = Pace::new(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        let pollers =
+            versions::unversioned_pollers(context, &input.temporal_namespace, &input.task_queue);
+        if passing(pollers.await)?.is_some_and(|pollers| pollers > 0) {
+            return Ok(WaitServingOutcome {
+                serving: true,
+                ..WaitServingOutcome::default()
+            });
+        }
+        pace.rest().await;
+    }
+}
+
+/// Name of the Deployment whose pods are waited for.
+fn workload_name(input: &WaitServingInput) -> &str {
+    if input.versioning == Versioning::None {
+        &input.key.name
+    } else {
+        &input.deployment_name
+    }
+}
+
 /// Task queues that the serving version polls and the new one does not: the server would refuse to
 /// route to it, and tasks on them would wait for ever.
 async fn missing(
@@ -134,7 +171,7 @@ async fn ready(context: &Context, input: &WaitServingInput) -> Result<(), Fault>
         changes.mark_unchanged();
         let cached = context
             .cache
-            .workload(&input.key.namespace, &input.deployment_name);
+            .workload(&input.key.namespace, workload_name(input));
         if cached.is_some_and(|seen| seen.available && seen.owner_uid == input.key.uid) {
             return Ok(());
         }
@@ -147,10 +184,7 @@ async fn ready(context: &Context, input: &WaitServingInput) -> Result<(), Fault>
             }
             continue;
         }
-        let fresh = api
-            .get_opt(&input.deployment_name)
-            .await
-            .map_err(Fault::from);
+        let fresh = api.get_opt(workload_name(input)).await.map_err(Fault::from);
         if let Some(Some(fresh)) = passing(fresh)?
             && workload(&fresh)
                 .is_some_and(|seen| seen.available && seen.owner_uid == input.key.uid)
@@ -171,7 +205,7 @@ async fn late(context: &Context, input: &WaitServingInput) -> WaitServingOutcome
     .await;
     let seen = context
         .cache
-        .workload(&input.key.namespace, &input.deployment_name);
+        .workload(&input.key.namespace, workload_name(input));
     let record = versions::record(
         context,
         &input.temporal_namespace,
@@ -191,13 +225,18 @@ async fn late(context: &Context, input: &WaitServingInput) -> WaitServingOutcome
         ),
         Some(seen) if seen.available => format!(
             "the pods of {} are ready, but no worker of {} polls {}",
-            input.deployment_name, input.build_id, input.task_queue
+            workload_name(input),
+            input.build_id,
+            input.task_queue
         ),
         Some(seen) => format!(
             "{}/{} pods of {} are ready{}",
-            seen.ready_replicas, seen.replicas, input.deployment_name, pods
+            seen.ready_replicas,
+            seen.replicas,
+            workload_name(input),
+            pods
         ),
-        None => format!("there is no Deployment {}", input.deployment_name),
+        None => format!("there is no Deployment {}", workload_name(input)),
     };
     WaitServingOutcome {
         category: Some(ErrorCategory::ProgressDeadlineExceeded),

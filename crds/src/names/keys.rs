@@ -10,6 +10,9 @@ pub mod label {
     /// of the same name.
     pub const PROCESS_UID: &str = "ameide.io/process-uid";
 
+    /// With `versioning: None`, which of the two Deployments it is: [`super::track`].
+    pub const TRACK: &str = "ameide.io/track";
+
     /// Recommended label: kind of the application.
     pub const APP_NAME: &str = "app.kubernetes.io/name";
     /// Recommended label: instance of the application, the name of the Process.
@@ -42,8 +45,18 @@ pub mod annotation {
     /// On the ControllerRevision of a retired version that is kept for a rollback: when it was
     /// last current.
     pub const LAST_CURRENT: &str = "ameide.io/last-current";
+    /// On the ConfigMap that holds the routing: when each version was last current, as JSON.
+    pub const SERVED: &str = "ameide.io/served";
     /// On owned objects: hash of what makes the version.
     pub const VERSION_HASH: &str = "ameide.io/version-hash";
+}
+
+/// Values of label [`label::TRACK`].
+pub mod track {
+    /// The Deployment that stays.
+    pub const STABLE: &str = "stable";
+    /// The Deployment beside it during a canary.
+    pub const CANARY: &str = "canary";
 }
 
 /// The finalizer of a Process.
@@ -144,4 +157,24 @@ pub fn selector(process: &str, build_id: &super::BuildId) -> String {
         label::PROCESS,
         label::BUILD_ID
     )
+}
+
+/// Label selector of the worker pods with `versioning: None`: those of the Deployment that stays.
+pub fn track_selector(process: &str) -> String {
+    format!(
+        "{}={process},{}={}",
+        label::PROCESS,
+        label::TRACK,
+        track::STABLE
+    )
+}
+
+/// Name of the Deployment beside the one that stays, during a canary with `versioning: None`.
+pub fn canary_name(process: &str) -> String {
+    format!("{process}-canary")
+}
+
+/// Name of the ConfigMap that holds the routing where Temporal does not.
+pub fn routing_name(process: &str) -> String {
+    format!("{process}-routing")
 }

@@ -8,6 +8,9 @@
 //! | version hash | 8 hex digits over the user's input ([`version_hash`]) |
 //! | build id | `<tag or digest, cleaned>-<hash>`, at most 63 characters |
 //! | Deployment, ControllerRevision | `<process>-<hash>` |
+//! | with `versioning: None`: Deployments | `<process>`, `<process>-canary` |
+//! | with `versioning: TaskQueuePerVersion`: task queue | `<taskQueue>-<hash>` |
+//! | with both: ConfigMap | `<process>-routing` |
 //! | Worker Deployment in Temporal | `<namespace>/<process>` |
 //! | lifecycle workflow | `process/<namespace>/<process>/<uid>` |
 //! | rollout workflow | `rollout/<namespace>/<process>/<uid>/<build id>/<attempt>` |
@@ -19,8 +22,13 @@ mod keys;
 mod version;
 
 pub use ids::{IdError, ManagerIdentity, ProcessKey, WorkflowId};
-pub use keys::{annotation, env, finalizer, label, manager, port, queue, selector, volume};
-pub use version::{BuildId, Version, VersionHash, child_name, version_hash, version_input};
+pub use keys::{
+    annotation, canary_name, env, finalizer, label, manager, port, queue, routing_name, selector,
+    track, track_selector, volume,
+};
+pub use version::{
+    BuildId, Version, VersionHash, child_name, task_queue, version_hash, version_input,
+};
 
 /// Longest `metadata.name` of a Process; a CEL rule of the CRD says the same.
 pub const MAX_PROCESS_NAME: usize = 40;

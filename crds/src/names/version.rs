@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::MAX_BUILD_ID;
 use crate::{
     Process, ProcessSpec,
-    spec::{ImagePullPolicy, Observability, Resources, SecurityContext, Worker},
+    spec::{ImagePullPolicy, Observability, Resources, SecurityContext, Versioning, Worker},
 };
 
 /// Length of a [`VersionHash`].
@@ -111,6 +111,18 @@ pub fn child_name(process: &str, hash: &VersionHash) -> String {
     format!("{process}-{hash}")
 }
 
+/// Task queue that the workers of one version poll: the Process's own, or with
+/// [`Versioning::TaskQueuePerVersion`] `<taskQueue>-<hash>`. A build id that the operator has not made
+/// stands there as a whole.
+pub fn task_queue(versioning: Versioning, task_queue: &str, build_id: &str) -> String {
+    if versioning != Versioning::TaskQueuePerVersion {
+        return task_queue.to_owned();
+    }
+    let hash = BuildId::from_observed(build_id).hash();
+    let suffix = hash.as_ref().map_or(build_id, VersionHash::as_str);
+    format!("{task_queue}-{suffix}")
+}
+
 /// The hash over [`version_input`].
 ///
 /// Fails only if the spec cannot be written as JSON, which no spec that came from JSON does.
@@ -160,6 +172,10 @@ pub fn version_input(spec: &ProcessSpec) -> Result<String, serde_json::Error> {
     }
     if let Some(max) = spec.rollout.max_concurrency_per_tenant {
         input.insert("maxConcurrencyPerTenant".into(), max.into());
+    }
+    if spec.rollout.versioning != Versioning::default() {
+        // It decides what the workers are told: their queue, and whether they have a version.
+        input.insert("versioning".into(), spec.rollout.versioning.as_str().into());
     }
     if let Some(observability) = spec
         .observability

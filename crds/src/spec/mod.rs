@@ -131,6 +131,14 @@ use crate::{schema, status::ProcessStatus};
         .message("spec.temporal.taskQueue may not change once a version has been deployed; create another Process instead")
         .reason(Reason::FieldValueForbidden)
         .field_path(".spec.temporal.taskQueue"),
+    validation = Rule::new(
+        "!has(oldSelf.status) || !(has(oldSelf.status.currentVersion) || has(oldSelf.status.targetVersion)) \
+         || (has(self.spec.rollout) && has(self.spec.rollout.versioning) ? self.spec.rollout.versioning : 'WorkerVersioning') \
+         == (has(oldSelf.spec.rollout) && has(oldSelf.spec.rollout.versioning) ? oldSelf.spec.rollout.versioning : 'WorkerVersioning')"
+    )
+        .message("spec.rollout.versioning may not change once a version has been deployed; create another Process instead")
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".spec.rollout.versioning"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessSpec {

@@ -25,6 +25,14 @@ use super::canary::{Analysis, Gate, RolloutStep};
     .message("rollout.steps must have strictly increasing weights: a step has a lower weight than the one before")
     .reason(Reason::FieldValueInvalid)
     .field_path(".steps"))]
+#[x_kube(validation = Rule::new("!has(self.versioning) || self.versioning != 'None' || !(has(self.gate) || (has(self.steps) && self.steps.exists(s, has(s.gate))))")
+    .message("rollout.gate and steps[].gate must not be set when rollout.versioning is None: a gate cannot be sent to one version")
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".versioning"))]
+#[x_kube(validation = Rule::new("!has(self.versioning) || self.versioning != 'None' || !(has(self.analysis) || (has(self.steps) && self.steps.exists(s, has(s.analysis))))")
+    .message("rollout.analysis and steps[].analysis must not be set when rollout.versioning is None: executions of one version cannot be told from those of another")
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".versioning"))]
 pub struct Rollout {
     /// How work is shifted. `RollingUpdate`: the new version takes all new workflows as soon as
     /// its workers are ready and poll the task queue. `Canary`: it takes a growing share of them,
@@ -36,6 +44,10 @@ pub struct Rollout {
 
     /// What keeps versions apart. `WorkerVersioning`: each version is a Deployment of its own with
     /// its own build id, and Temporal routes each workflow to the version it is pinned to.
+    /// `TaskQueuePerVersion`: each version is a Deployment of its own that polls a task queue of its
+    /// own, `<taskQueue>-<hash>`; starters find the queue in `status.taskQueue` or in the ConfigMap
+    /// `<name>-routing`. `None`: one Deployment, whose pods are replaced; changes of workflow code must
+    /// replay what older code has begun. It may not change once a version has been deployed.
     #[serde(default)]
     pub versioning: Versioning,
 
@@ -140,4 +152,28 @@ pub enum Versioning {
     /// Temporal Worker Versioning: one Deployment and one build id per version.
     #[default]
     WorkerVersioning,
+    /// One Deployment and one task queue per version; starters choose the queue.
+    TaskQueuePerVersion,
+    /// One Deployment for all; the user keeps workflow code compatible.
+    None,
+}
+
+impl Versioning {
+    /// The default, which payloads leave out.
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the shape that serde wants"
+    )]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The value as the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkerVersioning => "WorkerVersioning",
+            Self::TaskQueuePerVersion => "TaskQueuePerVersion",
+            Self::None => "None",
+        }
+    }
 }

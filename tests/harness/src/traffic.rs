@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
 use tokio::task::JoinHandle;
 
 use crate::env::Env;
@@ -20,6 +22,34 @@ pub struct Traffic {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
     stream: JoinHandle<Vec<Result<(String, String)>>>,
+}
+
+/// Where a start goes.
+#[derive(Clone)]
+enum Queues {
+    One(String),
+    Shared(Api<ConfigMap>, String),
+}
+
+impl Queues {
+    /// The queue of the n-th start.
+    async fn choose(&self, n: u64) -> Result<String> {
+        let (maps, name) = match self {
+            Self::One(queue) => return Ok(queue.clone()),
+            Self::Shared(maps, name) => (maps, name),
+        };
+        let data = maps.get(name).await?.data.unwrap_or_default();
+        let percent = data
+            .get("rampingPercent")
+            .map_or(Ok(0), |text| text.parse())?;
+        // Spread evenly: every hundredth of the starts is another one.
+        let queue = if n * 37 % 100 < percent {
+            data.get("rampingTaskQueue")
+        } else {
+            data.get("currentTaskQueue")
+        };
+        queue.cloned().context("the ConfigMap names no queue")
+    }
 }
 
 /// What became of all of it.
@@ -51,9 +81,18 @@ impl Answers {
 impl Traffic {
     /// Starts a `Quick` about every `every` until it is stopped.
     pub fn start(env: &Env, queue: &str, every: Duration) -> Self {
+        Self::to(env, Queues::One(queue.to_owned()), every)
+    }
+
+    /// The same, on the queue that a ConfigMap of the operator names at that moment.
+    pub fn routed(env: &Env, config_map: &str, every: Duration) -> Self {
+        Self::to(env, Queues::Shared(env.api(), config_map.to_owned()), every)
+    }
+
+    fn to(env: &Env, queues: Queues, every: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU64::new(0));
-        let (temporal, apps, queue) = (env.temporal.clone(), env.apps.clone(), queue.to_owned());
+        let (temporal, apps) = (env.temporal.clone(), env.apps.clone());
         let (stopped, count) = (stop.clone(), answered.clone());
         let ticks = futures::stream::unfold(0_u64, move |n| {
             let stopped = stopped.clone();
@@ -65,11 +104,14 @@ impl Traffic {
         let stream = tokio::spawn(async move {
             ticks
                 .map(|n| {
-                    let (temporal, apps, queue) = (temporal.clone(), apps.clone(), queue.clone());
+                    let (temporal, apps, queues) = (temporal.clone(), apps.clone(), queues.clone());
                     let count = count.clone();
                     async move {
                         let id = format!("stream-{n}");
-                        let answer = temporal.quick(&apps, &queue, &id).await;
+                        let answer = match queues.choose(n).await {
+                            Ok(queue) => temporal.quick(&apps, &queue, &id).await,
+                            Err(error) => Err(error),
+                        };
                         count.fetch_add(1, Ordering::Relaxed);
                         answer
                             .map(|answer| (id.clone(), answer.build_id))

@@ -12,6 +12,7 @@ mod crash;
 mod failing;
 mod gates;
 mod meddling;
+mod modes;
 mod queues;
 mod recorded;
 mod support;

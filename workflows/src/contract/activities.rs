@@ -6,7 +6,7 @@ use process_operator_crds::ErrorCategory;
 use serde::{Deserialize, Serialize};
 use temporalio_workflow::common::ActivityDefinition;
 
-use process_operator_crds::spec::Analysis;
+use process_operator_crds::spec::{Analysis, Versioning};
 
 use super::{ActOutcome, Observation, ProcessKey, RolloutProgress, Step, StepFailure};
 
@@ -115,6 +115,9 @@ pub struct WaitServingInput {
     /// `None`, from an operator that did not look: only [`Self::task_queue`] counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable: Option<String>,
+    /// What keeps versions apart.
+    #[serde(skip_serializing_if = "Versioning::is_default")]
+    pub versioning: Versioning,
 }
 
 /// Outcome of [`WaitServing`].
@@ -151,6 +154,12 @@ pub struct SetCurrentInput {
     /// Take the Worker Deployment over, whoever manages it: somebody has decided so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub take_over: bool,
+    /// What keeps versions apart.
+    #[serde(skip_serializing_if = "Versioning::is_default")]
+    pub versioning: Versioning,
+    /// Seconds in which pods must become ready, where a change of routing is a change of pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_within: Option<i64>,
 }
 
 /// The routing as a rollout left it.
@@ -192,6 +201,12 @@ pub struct SetWeightInput {
     /// Seconds of the pause that begins then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause_seconds: Option<i64>,
+    /// What keeps versions apart.
+    #[serde(skip_serializing_if = "Versioning::is_default")]
+    pub versioning: Versioning,
+    /// See [`SetCurrentInput::ready_within`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_within: Option<i64>,
 }
 
 /// Outcome of [`SetWeight`].
@@ -222,6 +237,9 @@ pub struct GateInput {
     pub timeout_seconds: i64,
     /// Whose `input` it is given: 0 for `rollout.gate`, otherwise the step.
     pub step: u32,
+    /// What keeps versions apart.
+    #[serde(skip_serializing_if = "Versioning::is_default")]
+    pub versioning: Versioning,
 }
 
 /// Outcome of [`RunGate`].
@@ -257,6 +275,9 @@ pub struct EvidenceInput {
     /// Told to the lifecycle with what is missing, while the evidence is inconclusive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub announce: Option<RolloutProgress>,
+    /// What keeps versions apart.
+    #[serde(skip_serializing_if = "Versioning::is_default")]
+    pub versioning: Versioning,
 }
 
 /// Outcome of [`WatchEvidence`] and [`Judge`].
@@ -279,6 +300,12 @@ pub struct WaitDrainedInput {
     pub temporal_namespace: String,
     /// The retiring version.
     pub build_id: String,
+    /// What keeps versions apart.
+    #[serde(skip_serializing_if = "Versioning::is_default")]
+    pub versioning: Versioning,
+    /// Task queue of the Process.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub task_queue: String,
 }
 
 /// Outcome of [`WaitDrained`].
@@ -309,6 +336,12 @@ pub struct RetireInput {
     /// kept none, means 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<i32>,
+    /// What keeps versions apart.
+    #[serde(skip_serializing_if = "Versioning::is_default")]
+    pub versioning: Versioning,
+    /// Task queue of the Process.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub task_queue: String,
 }
 
 /// Outcome of [`RetireVersion`].

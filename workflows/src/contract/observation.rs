@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use process_operator_crds::spec::Versioning;
+
 use super::StepFailure;
 
 /// One consistent look at Kubernetes and Temporal, taken by the `observe` activity.
@@ -21,6 +23,9 @@ pub struct Observation {
     pub status: String,
     /// What Temporal says about the Worker Deployment.
     pub routing: Routing,
+    /// Deployments of ours that no version has a place for, with their uids.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub strays: BTreeMap<String, String>,
     /// `<namespace>/<name>` of an older Process that owns the task queue.
     pub queue_holder: Option<String>,
     /// The operator's settings that decisions depend on; recorded so that decisions replay.
@@ -65,6 +70,9 @@ pub struct ProcessView {
     pub build_id: String,
     /// Name of the Deployment of that build id.
     pub deployment_name: String,
+    /// `spec.rollout.versioning`.
+    #[serde(skip_serializing_if = "Versioning::is_default")]
+    pub versioning: Versioning,
     /// `spec.rollout.progressDeadlineSeconds`.
     pub progress_deadline_seconds: i64,
     /// The rest of `spec.rollout`.
@@ -85,8 +93,11 @@ pub struct ProcessView {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct VersionView {
-    /// Name of its Deployment and of its ControllerRevision.
+    /// Name of its ControllerRevision, and of its Deployment unless [`Self::workload`] says another.
     pub name: String,
+    /// Name of its Deployment, where that is not [`Self::name`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
     /// Image of its worker container.
     pub image: String,
     /// Its ControllerRevision exists, so that its Deployment can be re-made.
@@ -98,6 +109,13 @@ pub struct VersionView {
     pub retired: Option<Timestamp>,
     /// Its Deployment, if there is one.
     pub deployment: Option<DeploymentView>,
+}
+
+impl VersionView {
+    /// Name of its Deployment.
+    pub fn deployment_name(&self) -> &str {
+        self.workload.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// An owned Deployment.
@@ -136,6 +154,16 @@ pub struct Routing {
     pub ramping: Option<String>,
     /// Percentage of new executions that it takes.
     pub percent: i32,
+    /// Build id whose pods are replacing those of the Current version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promoting: Option<String>,
+    /// The routing has gone and is known from the published status only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
+    /// Mark of the object that holds the routing; another content has another one. Empty where
+    /// Temporal holds it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mark: String,
     /// When each version was last current, for those that ever were.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub served: BTreeMap<String, Timestamp>,

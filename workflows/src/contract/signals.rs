@@ -34,6 +34,8 @@ pub enum ChangeKind {
     Recovered,
     /// The annotation `ameide.io/request` was written.
     Request,
+    /// The ConfigMap that holds the routing was changed or disappeared.
+    Routing,
 }
 
 impl Changed {

@@ -15,8 +15,11 @@ pub enum Step {
     ApplyVersion {
         /// The version.
         build_id: String,
-        /// Name of its Deployment and ControllerRevision.
+        /// Name of its Deployment, and of its ControllerRevision unless `kept_as` says another.
         name: String,
+        /// Name of its ControllerRevision, where that is not `name`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept_as: Option<String>,
         /// uid of the Deployment as observed; `None` when it has to be created.
         uid: Option<String>,
         /// Its ControllerRevision was observed.
@@ -30,6 +33,11 @@ pub enum Step {
         name: String,
         /// uid of the Deployment as observed.
         uid: Option<String>,
+    },
+    /// Make the object that holds the routing again, after it was lost.
+    RestoreRouting {
+        /// Build id of the Current version.
+        current: String,
     },
     /// Restart the pods of a version, as `kubectl rollout restart` does.
     RestartVersion {

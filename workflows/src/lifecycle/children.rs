@@ -8,6 +8,7 @@ use std::task::Poll;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use process_operator_crds::ErrorCategory;
+use process_operator_crds::spec::Versioning;
 use temporalio_common::data_converters::RawValue;
 use temporalio_common::search_attributes::SearchAttributes;
 use temporalio_workflow::{
@@ -128,6 +129,9 @@ pub(super) async fn start(
                 at_once: *at_once,
                 paused: process.paused,
                 take_over: *take_over,
+                versioning: process.versioning,
+                ready_within: (process.versioning == Versioning::None)
+                    .then_some(process.progress_deadline_seconds),
             };
             let summary = format!("bring {} {build_id} live", key.name);
             let attributes =
@@ -148,6 +152,12 @@ pub(super) async fn start(
                 temporal_namespace: process.temporal_namespace,
                 scale_down_delay_seconds: seen.settings.scale_down_delay_seconds,
                 keep: process.revision_history_limit,
+                versioning: process.versioning,
+                task_queue: if process.versioning.is_default() {
+                    String::new()
+                } else {
+                    process.task_queue
+                },
             };
             let summary = format!("retire {} {build_id}", key.name);
             let attributes = indexed.then(|| support::search_attributes(key, "Draining", build_id));

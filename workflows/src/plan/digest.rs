@@ -61,6 +61,10 @@ pub(super) fn fnv1a(text: &str) -> String {
 }
 
 pub(super) fn of(process: &ProcessView, seen: &Observation) -> String {
+    let routing = (!seen.routing.mark.is_empty()).then(|| DeploymentMark {
+        name: seen.routing.mark.clone(),
+        ..DeploymentMark::default()
+    });
     let marks = seen
         .versions
         .values()
@@ -70,13 +74,14 @@ pub(super) fn of(process: &ProcessView, seen: &Observation) -> String {
                 .as_ref()
                 .filter(|deployment| !deployment.foreign)?;
             Some(DeploymentMark {
-                name: version.name.clone(),
+                name: version.deployment_name().to_owned(),
                 uid: deployment.uid.clone(),
                 generation: deployment.generation,
                 available: deployment.available,
                 any_ready: deployment.ready_replicas > 0,
             })
         })
+        .chain(routing)
         .collect();
     digest(
         process.generation,

@@ -90,6 +90,8 @@ pub struct Machine {
     at_once: bool,
     /// No version serves yet.
     first: bool,
+    /// Making the version Current replaces pods, which has to be undone when it does not succeed.
+    replaces_pods: bool,
     progress: Progress,
     /// Routing may have been changed by this rollout.
     touched: bool,
@@ -109,6 +111,7 @@ impl Machine {
             policy,
             at_once,
             first: false,
+            replaces_pods: false,
             progress: Progress {
                 paused,
                 ..Progress::default()
@@ -129,6 +132,13 @@ impl Machine {
     #[must_use]
     pub fn first(mut self, first: bool) -> Self {
         self.first = first;
+        self
+    }
+
+    /// Making the version Current replaces the pods of the one that serves.
+    #[must_use]
+    pub fn replaces_pods(mut self, replaces: bool) -> Self {
+        self.replaces_pods = replaces;
         self
     }
 
@@ -257,6 +267,7 @@ impl Machine {
     }
 
     fn enter(&mut self, stage: Stage) {
+        self.touched |= stage == Stage::Promoting && self.replaces_pods && !self.first;
         self.progress.stage = stage;
         self.progress.due = None;
         self.progress.hold = None;

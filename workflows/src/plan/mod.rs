@@ -7,6 +7,7 @@ mod digest;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
+mod placement;
 mod reports;
 mod rollouts;
 mod status;
@@ -25,6 +26,7 @@ use crate::contract::{
 pub use conditions::Verdict;
 pub(crate) use conditions::category_of;
 pub use digest::{DeploymentMark, digest, fingerprint};
+pub use placement::{Placement, placement};
 pub use verbs::check;
 pub use versions::Role;
 
@@ -193,7 +195,7 @@ fn decide(
     }
     let roles = versions::roles(state, process, seen, block.is_some());
     if !process.suspend && seen.invalid.is_none() {
-        versions::restore(state, process, seen, &roles, &mut plan);
+        versions::restore(state, key, process, seen, &roles, &mut plan);
     }
     rollouts::roll_out(state, key, process, seen, block.as_ref(), now, &mut plan);
     versions::retire(state, key, process, seen, &roles, now, &mut plan);
@@ -299,12 +301,15 @@ fn delete(
             .as_ref()
             .filter(|deployment| !deployment.foreign);
         if ours.is_some() || version.revision {
-            plan.steps.push(Step::DeleteVersion {
-                name: version.name.clone(),
-                uid: ours.map(|deployment| deployment.uid.clone()),
-            });
+            let uid = ours.map(|deployment| deployment.uid.clone());
+            let workload = version.workload.clone();
+            for name in workload.into_iter().chain([version.name.clone()]) {
+                let uid = uid.clone().filter(|_| name == version.deployment_name());
+                plan.steps.push(Step::DeleteVersion { name, uid });
+            }
         }
     }
+    versions::delete_strays(seen, &mut plan);
     note(
         state,
         &mut plan,

@@ -2,6 +2,7 @@
 
 use process_operator_crds::conditions::NewCondition;
 use process_operator_crds::names::{self, BuildId};
+use process_operator_crds::spec::Versioning;
 
 use super::Verdict;
 use super::conditions::deployment_of;
@@ -34,7 +35,11 @@ pub(super) fn status(
         conditions: conditions(verdict, process.generation),
         replicas: pods.map_or(0, |pods| pods.replicas),
         selector: current.as_ref().map_or_else(String::new, |current| {
-            names::selector(&key.name, &BuildId::from_observed(&current.build_id))
+            if process.versioning == Versioning::None {
+                names::track_selector(&key.name)
+            } else {
+                names::selector(&key.name, &BuildId::from_observed(&current.build_id))
+            }
         }),
         draining: oldest_first(state)
             .into_iter()
@@ -43,9 +48,9 @@ pub(super) fn status(
                 version_status(seen, build_id, Some(drain.since), fallback)
             })
             .collect(),
+        task_queue: task_queue(process, current.as_ref()),
         current,
         target,
-        task_queue: process.task_queue.clone(),
         workflow: [
             seen.settings.control_namespace.clone(),
             key.lifecycle().to_string(),
@@ -55,6 +60,17 @@ pub(super) fn status(
         version_count: i32::try_from(seen.versions.len()).unwrap_or(i32::MAX),
         rollout: rollout(state),
         last_request: state.last_request.clone(),
+    }
+}
+
+/// The queue that starters use; empty when each version has its own and none serves yet.
+fn task_queue(process: &ProcessView, current: Option<&VersionStatus>) -> String {
+    match current {
+        None if process.versioning == Versioning::TaskQueuePerVersion => String::new(),
+        current => {
+            let build_id = current.map_or("", |current| current.build_id.as_str());
+            names::task_queue(process.versioning, &process.task_queue, build_id)
+        }
     }
 }
 
@@ -108,7 +124,9 @@ fn version_status(
         build_id: build_id.to_owned(),
         image: version.map_or_else(|| fallback.0.to_owned(), |version| version.image.clone()),
         deployment_name: version
-            .map_or_else(|| fallback.1.to_owned(), |version| version.name.clone()),
+            .map(|version| version.deployment_name())
+            .unwrap_or(fallback.1)
+            .to_owned(),
         replicas: pods.map_or(0, |pods| pods.replicas),
         ready_replicas: pods.map_or(0, |pods| pods.ready_replicas),
         since,

@@ -2,6 +2,7 @@
 
 mod annotation;
 mod check;
+mod modes;
 mod requests;
 mod standing;
 mod told;
@@ -109,6 +110,7 @@ impl World for Observation {
                 desired: "want".into(),
                 deployment,
                 retired: None,
+                workload: None,
             },
         );
         self

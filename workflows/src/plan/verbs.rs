@@ -316,7 +316,7 @@ fn restart(state: &State, scene: &Scene<'_>, plan: &mut Plan) -> Result<(String,
         let deployment = version.deployment.as_ref().filter(|it| !it.foreign)?;
         Some((
             build_id.clone(),
-            version.name.clone(),
+            version.deployment_name().to_owned(),
             deployment.uid.clone(),
         ))
     });

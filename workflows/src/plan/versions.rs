@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use process_operator_crds::names::{BuildId, WorkflowId};
 
+use super::placement::placement;
 use super::verbs::given_up;
 use super::{Child, Plan, note};
 use crate::contract::{
@@ -146,14 +147,27 @@ fn held(seen: &Observation, build_id: &str) -> bool {
 /// Deployments of needed versions are made, and re-made when lost or edited.
 pub(super) fn restore(
     state: &State,
+    key: &ProcessKey,
     process: &ProcessView,
     seen: &Observation,
     roles: &BTreeMap<String, Role>,
     plan: &mut Plan,
 ) {
+    if seen.routing.lost
+        && let Some(current) = &seen.routing.current
+    {
+        plan.steps.push(Step::RestoreRouting {
+            current: current.clone(),
+        });
+    }
+    delete_strays(seen, plan);
     for (build_id, role) in roles {
         let version = seen.versions.get(build_id);
         let deployment = version.and_then(|version| version.deployment.as_ref());
+        let kept_as = version.map_or(&process.deployment_name, |version| &version.name);
+        let Some(place) = placement(process, &key.name, &seen.routing, build_id, kept_as) else {
+            continue;
+        };
         let blocked_target = *role == Role::Target
             && state
                 .target
@@ -165,10 +179,7 @@ pub(super) fn restore(
             continue;
         }
         if let Some(deployment) = deployment {
-            let name = version
-                .map(|version| version.name.as_str())
-                .unwrap_or_default();
-            let as_applied = state.applied.get(name) == Some(&deployment.fields);
+            let as_applied = state.applied.get(&place.name) == Some(&deployment.fields);
             let as_wanted = version.is_some_and(|version| version.desired == deployment.applied);
             // A Deployment on its way out is re-made once it is gone; its deletion is signalled.
             if deployment.foreign || deployment.deleting || (as_applied && as_wanted) {
@@ -177,13 +188,21 @@ pub(super) fn restore(
         }
         plan.steps.push(Step::ApplyVersion {
             build_id: build_id.clone(),
-            name: version.map_or_else(
-                || process.deployment_name.clone(),
-                |version| version.name.clone(),
-            ),
+            kept_as: (*kept_as != place.name).then(|| kept_as.clone()),
+            name: place.name,
             uid: deployment.map(|deployment| deployment.uid.clone()),
             revision: version.is_some_and(|version| version.revision),
-            replicas: process.replicas,
+            replicas: place.replicas,
+        });
+    }
+}
+
+/// Deployments that no version has a place for: a canary that has ended.
+pub(super) fn delete_strays(seen: &Observation, plan: &mut Plan) {
+    for (name, uid) in &seen.strays {
+        plan.steps.push(Step::DeleteVersion {
+            name: name.clone(),
+            uid: Some(uid.clone()),
         });
     }
 }

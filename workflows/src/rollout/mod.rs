@@ -14,6 +14,8 @@ mod works;
 
 use futures::FutureExt as _;
 use jiff::Timestamp;
+use process_operator_crds::names;
+use process_operator_crds::spec::Versioning;
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
@@ -53,6 +55,19 @@ pub struct RolloutInput {
     pub paused: bool,
     /// Routing is taken back from whoever manages it.
     pub take_over: bool,
+    /// What keeps versions apart.
+    #[serde(skip_serializing_if = "Versioning::is_default")]
+    pub versioning: Versioning,
+    /// Seconds in which pods must become ready, where a change of routing is a change of pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_within: Option<i64>,
+}
+
+impl RolloutInput {
+    /// Task queue that the workers of the version poll.
+    fn version_queue(&self) -> String {
+        names::task_queue(self.versioning, &self.task_queue, &self.build_id)
+    }
 }
 
 /// One attempt to bring one version live.
@@ -116,7 +131,8 @@ impl ProcessRollout {
 /// From the beginning to the end.
 async fn course(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput) -> Machine {
     let mut machine = Machine::new(input.policy.clone(), input.at_once, input.paused)
-        .first(input.stable.is_empty());
+        .first(input.stable.is_empty())
+        .replaces_pods(input.versioning == Versioning::None);
     let mut works = Works::default();
     let mut cancelled = false;
     loop {
@@ -195,7 +211,9 @@ fn details(input: &RolloutInput, machine: &Machine, work: &Work) -> String {
     let now = match work {
         Work::Serve => format!(
             "Waiting until the pods of `{}` are ready and poll `{}`. It fails if that is not so at {:.0}.",
-            input.deployment_name, input.task_queue, input.deadline
+            input.deployment_name,
+            input.version_queue(),
+            input.deadline
         ),
         Work::Gate { gate, attempt, .. } => format!(
             "Gate: workflow `{}` must complete on `{build_id}` (`{}`).",

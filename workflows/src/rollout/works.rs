@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
-use process_operator_crds::spec::Analysis;
+use process_operator_crds::spec::{Analysis, Versioning};
 use temporalio_common::Priority;
 use temporalio_workflow::{
     ActivityOptions, TimerOptions, WorkflowCancellationToken, WorkflowContext,
@@ -172,7 +172,8 @@ fn start(
             let gate_input = GateInput {
                 key: input.key.clone(),
                 temporal_namespace: input.temporal_namespace.clone(),
-                task_queue: input.task_queue.clone(),
+                task_queue: input.version_queue(),
+                versioning: input.versioning,
                 build_id: input.build_id.clone(),
                 workflow_id: format!("{workflow_id}/{}", attempt_of(&ctx)),
                 workflow_type: gate.workflow_type.clone(),
@@ -206,6 +207,8 @@ fn start(
                 pause_seconds: pause
                     .and_then(|pause| pause.duration_seconds)
                     .map(i64::from),
+                versioning: input.versioning,
+                ready_within: input.ready_within,
             };
             weigh(ctx, set, token).boxed_local()
         }
@@ -233,6 +236,8 @@ fn start(
                 task_queue: input.task_queue.clone(),
                 expected: unless_changed(input, machine, *force),
                 take_over: *force || input.take_over,
+                versioning: input.versioning,
+                ready_within: input.ready_within,
             };
             promote(ctx, set, token).boxed_local()
         }
@@ -242,6 +247,7 @@ fn start(
                 temporal_namespace: input.temporal_namespace.clone(),
                 build_id: input.build_id.clone(),
                 task_queue: input.task_queue.clone(),
+                versioning: input.versioning,
                 ..SetWeightInput::default()
             };
             unwind(ctx, set, token).boxed_local()
@@ -271,9 +277,10 @@ fn serving(input: &RolloutInput) -> WaitServingInput {
         build_id: input.build_id.clone(),
         deployment_name: input.deployment_name.clone(),
         temporal_namespace: input.temporal_namespace.clone(),
-        task_queue: input.task_queue.clone(),
+        task_queue: input.version_queue(),
         deadline: input.deadline,
         stable: Some(input.stable.clone()),
+        versioning: input.versioning,
     }
 }
 
@@ -309,8 +316,17 @@ async fn run_gate(ctx: Ctx, input: GateInput, token: WorkflowCancellationToken) 
     }
 }
 
-/// Options of a change of routing. An abort goes before routine steps when the queue is full.
-fn routing(summary: String, urgent: bool, token: WorkflowCancellationToken) -> ActivityOptions {
+/// Options of a change of routing. An abort goes before routine steps when the queue is full. With
+/// `versioning: None` it waits for pods, and that is not for a queue of short calls.
+fn routing(
+    summary: String,
+    versioning: Versioning,
+    urgent: bool,
+    token: WorkflowCancellationToken,
+) -> ActivityOptions {
+    if versioning == Versioning::None {
+        return support::wait(summary, Some(token));
+    }
     ActivityOptions::with_start_to_close_timeout(Duration::from_secs(30))
         .task_queue(QUEUE_ROUTING)
         // A replica that was paused with this in its hands is noticed long before the time-out.
@@ -327,7 +343,7 @@ async fn weigh(ctx: Ctx, input: SetWeightInput, token: WorkflowCancellationToken
         "send {} % of new workflows to {}",
         input.percent, input.build_id
     );
-    let options = routing(summary, false, token);
+    let options = routing(summary, input.versioning, false, token);
     match ctx.execute_activity(SetWeight, input, options).await {
         Ok(outcome) => Event::Weighted(outcome.at),
         Err(error) => failed(support::unless_cancelled(error)),
@@ -336,7 +352,7 @@ async fn weigh(ctx: Ctx, input: SetWeightInput, token: WorkflowCancellationToken
 
 async fn unwind(ctx: Ctx, input: SetWeightInput, token: WorkflowCancellationToken) -> Event {
     let summary = format!("take new workflows away from {}", input.build_id);
-    let options = routing(summary, true, token);
+    let options = routing(summary, input.versioning, true, token);
     match ctx.execute_activity(SetWeight, input, options).await {
         Ok(_) => Event::Unwound,
         Err(error) => failed(support::unless_cancelled(error)),
@@ -346,6 +362,7 @@ async fn unwind(ctx: Ctx, input: SetWeightInput, token: WorkflowCancellationToke
 async fn promote(ctx: Ctx, input: SetCurrentInput, token: WorkflowCancellationToken) -> Event {
     let options = routing(
         format!("send new workflows to {}", input.build_id),
+        input.versioning,
         false,
         token,
     );
@@ -379,7 +396,8 @@ fn evidence(
         temporal_namespace: input.temporal_namespace.clone(),
         build_id: input.build_id.clone(),
         deployment_name: input.deployment_name.clone(),
-        task_queue: input.task_queue.clone(),
+        task_queue: input.version_queue(),
+        versioning: input.versioning,
         since,
         analysis: analysis.clone(),
         expected: expected.clone(),

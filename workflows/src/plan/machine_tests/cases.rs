@@ -13,7 +13,43 @@ pub(super) fn all() -> Vec<Case> {
     let mut all = without_steps();
     all.extend(steps());
     all.extend(beside_unversioned());
+    all.extend(replacing_pods());
     all
+}
+
+/// Without versions a promotion replaces pods.
+fn replacing_pods() -> Vec<Case> {
+    vec![
+        given("pods that do not become ready are put back", rolling())
+            .replacing_pods()
+            .course([
+                (Event::Served, "Promoting 0/0%: promote"),
+                (
+                    failed(ErrorCategory::ProgressDeadlineExceeded),
+                    "Unwinding 0/0%: unwind",
+                ),
+                (Event::Unwound, "Ended 0/0%: ProgressDeadlineExceeded"),
+            ]),
+        given(
+            "and so are those of a promotion that is superseded",
+            rolling(),
+        )
+        .replacing_pods()
+        .at_once()
+        .course([
+            (Event::Served, "Promoting 0/0%: promote"),
+            (Event::Cancelled, "Unwinding 0/0%: unwind"),
+            (Event::Unwound, "Ended 0/0%: cancelled"),
+        ]),
+        given("a first version has none to put back", rolling())
+            .replacing_pods()
+            .at_once()
+            .first()
+            .course([
+                (Event::Served, "Promoting 0/0%: promote"),
+                (Event::Cancelled, "Ended 0/0%: cancelled"),
+            ]),
+    ]
 }
 
 /// A first version on a queue that workers without a version have served so far.

@@ -33,6 +33,7 @@ struct Begin {
     at_once: bool,
     first: bool,
     paused: bool,
+    replaces_pods: bool,
 }
 
 fn given(name: &'static str, policy: RolloutPolicy) -> Begin {
@@ -42,6 +43,7 @@ fn given(name: &'static str, policy: RolloutPolicy) -> Begin {
         at_once: false,
         first: false,
         paused: false,
+        replaces_pods: false,
     }
 }
 
@@ -49,6 +51,13 @@ impl Begin {
     fn at_once(self) -> Self {
         Self {
             at_once: true,
+            ..self
+        }
+    }
+
+    fn replacing_pods(self) -> Self {
+        Self {
+            replaces_pods: true,
             ..self
         }
     }
@@ -72,7 +81,9 @@ impl Begin {
     fn course<const N: usize>(self, course: [(Event, &str); N]) -> Case {
         Case {
             name: self.name.into(),
-            machine: Machine::new(self.policy, self.at_once, self.paused).first(self.first),
+            machine: Machine::new(self.policy, self.at_once, self.paused)
+                .first(self.first)
+                .replaces_pods(self.replaces_pods),
             course: course
                 .into_iter()
                 .map(|(event, expected)| (event, expected.to_owned()))

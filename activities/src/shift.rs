@@ -1,0 +1,210 @@
+//! Changes of routing where Temporal does not hold it: see [`crate::routes`].
+
+use jiff::{SignedDuration, Timestamp};
+use process_operator_crds::spec::Versioning;
+use process_operator_crds::{ErrorCategory, names};
+use process_operator_workflows::contract::{ProcessKey, SetCurrentInput, SetWeightInput};
+
+use crate::context::Context;
+use crate::error::{Fault, Result, within};
+use crate::pods;
+use crate::routes::{self, Routes, Stored};
+
+/// Sends all new executions to a version. Repeating it changes nothing. With `versioning: None` the
+/// pods of the version that serves are replaced first; when that does not succeed they are put back.
+pub(crate) async fn set_current(
+    context: &Context,
+    input: &SetCurrentInput,
+    begun: Timestamp,
+) -> Result<()> {
+    let (key, build_id) = (&input.key, &input.build_id);
+    let scope = (input.versioning, input.task_queue.as_str());
+    let mut stored = within(routes::read(context, key)).await?;
+    if let Some(expected) = &input.expected
+        && stored.routes.current != *build_id
+        && let Some(fault) = routes::disturbed(key, &stored, build_id, expected)
+    {
+        return Err(fault);
+    }
+    let replaces = !stored.routes.current.is_empty() && stored.routes.current != *build_id;
+    if input.versioning == Versioning::None && replaces {
+        let promoting = Routes {
+            promoting: build_id.clone(),
+            ..stored.routes.clone()
+        };
+        stored = put(context, key, scope, stored, promoting).await?;
+        let ready = pods_ready(
+            context,
+            key,
+            &key.name,
+            build_id,
+            (begun, input.ready_within),
+        );
+        if let Err(fault) = ready.await {
+            if fault.category == ErrorCategory::ProgressDeadlineExceeded {
+                let back = without(&stored.routes, build_id);
+                put(context, key, scope, stored, back).await?;
+            }
+            return Err(fault);
+        }
+    }
+    let mut wanted = Routes {
+        current: build_id.clone(),
+        served: stored.routes.served.clone(),
+        ..Routes::default()
+    };
+    if stored.routes.current != *build_id {
+        let now = Timestamp::now();
+        if replaces {
+            wanted.served.insert(stored.routes.current.clone(), now);
+        }
+        wanted.served.insert(build_id.clone(), now);
+    }
+    put(context, key, scope, stored, wanted).await.map(|_| ())
+}
+
+/// Sets the share of a version, or takes it back. Repeating it changes nothing. With
+/// `versioning: None` it ends when the pods of the share are ready.
+pub(crate) async fn set_weight(
+    context: &Context,
+    input: &SetWeightInput,
+    begun: Timestamp,
+) -> Result<()> {
+    let (key, build_id) = (&input.key, &input.build_id);
+    let scope = (input.versioning, input.task_queue.as_str());
+    let stored = within(routes::read(context, key)).await?;
+    if input.percent == 0 {
+        let wanted = without(&stored.routes, build_id);
+        return put(context, key, scope, stored, wanted).await.map(|_| ());
+    }
+    let done = stored.routes.ramping == *build_id && stored.routes.percent == input.percent;
+    if let Some(expected) = &input.expected
+        && !done
+        && let Some(fault) = routes::disturbed(key, &stored, build_id, expected)
+    {
+        return Err(fault);
+    }
+    let wanted = Routes {
+        // A rollout that takes the routing back knows what it took its share from.
+        current: input
+            .expected
+            .as_ref()
+            .filter(|_| input.take_over)
+            .map_or_else(
+                || stored.routes.current.clone(),
+                |expected| expected.current.clone(),
+            ),
+        ramping: build_id.clone(),
+        percent: input.percent,
+        promoting: String::new(),
+        served: stored.routes.served.clone(),
+    };
+    put(context, key, scope, stored, wanted).await?;
+    if input.versioning == Versioning::None {
+        let canary = names::canary_name(&key.name);
+        pods_ready(context, key, &canary, build_id, (begun, input.ready_within)).await?;
+    }
+    Ok(())
+}
+
+/// The routing without a share for a version.
+fn without(routes: &Routes, build_id: &str) -> Routes {
+    let mut left = routes.clone();
+    if left.ramping == build_id {
+        left.ramping = String::new();
+        left.percent = 0;
+    }
+    if left.promoting == build_id {
+        left.promoting = String::new();
+    }
+    left
+}
+
+/// Writes what differs, and says what is stored then.
+async fn put(
+    context: &Context,
+    key: &ProcessKey,
+    scope: (Versioning, &str),
+    stored: Stored,
+    wanted: Routes,
+) -> Result<Stored> {
+    if stored.routes == wanted {
+        return Ok(stored);
+    }
+    within(async {
+        routes::write(context, key, scope, &stored, &wanted).await?;
+        routes::read(context, key).await
+    })
+    .await
+}
+
+/// Waits until a Deployment has the pods of a version, all of them ready. The lifecycle makes them,
+/// told by the change of the routing.
+async fn pods_ready(
+    context: &Context,
+    key: &ProcessKey,
+    name: &str,
+    build_id: &str,
+    (begun, seconds): (Timestamp, Option<i64>),
+) -> Result<()> {
+    let seconds = seconds.unwrap_or(600);
+    let deadline = begun
+        .checked_add(SignedDuration::from_secs(seconds))
+        .unwrap_or(Timestamp::MAX);
+    let left = deadline.duration_since(Timestamp::now());
+    let left = std::time::Duration::try_from(left).unwrap_or_default();
+    let ready = async {
+        let mut changes = context.cache.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let seen = context.cache.workload(&key.namespace, name);
+            let ready = seen.is_some_and(|seen| {
+                seen.available && seen.build_id == build_id && seen.owner_uid == key.uid
+            });
+            if ready {
+                return Ok(());
+            }
+            if changes.changed().await.is_err() {
+                return Err(Fault::new(
+                    ErrorCategory::Unavailable,
+                    "the watcher has stopped",
+                ));
+            }
+        }
+    };
+    if let Ok(result) = tokio::time::timeout(left, ready).await {
+        return result;
+    }
+    let seen = context.cache.workload(&key.namespace, name);
+    let (ready, all) = seen.map_or((0, 0), |seen| (seen.ready_replicas, seen.replicas));
+    let why = pods::trouble(context, &key.namespace, &key.name, build_id).await;
+    Err(Fault::new(
+        ErrorCategory::ProgressDeadlineExceeded,
+        format!(
+            "progress deadline exceeded: {ready}/{all} pods of {name} are ready in {seconds} s{why}"
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_own_share_is_taken_back() {
+        let routes = Routes {
+            current: "v1".into(),
+            ramping: "v2".into(),
+            percent: 25,
+            promoting: "v2".into(),
+            ..Routes::default()
+        };
+        let left = without(&routes, "v2");
+        let nothing_ramps = Routes {
+            current: "v1".into(),
+            ..Routes::default()
+        };
+        assert_eq!(left, nothing_ramps);
+        assert_eq!(without(&routes, "v3"), routes);
+    }
+}
