@@ -17,8 +17,11 @@ pub fn workload(live: &Deployment) -> Option<Workload> {
         .unwrap_or(1);
     let status = live.status.clone().unwrap_or_default();
     let ready_replicas = status.ready_replicas.unwrap_or(0);
-    let observed = status.observed_generation.unwrap_or(0) >= generation;
     let updated = status.updated_replicas.unwrap_or(0);
+    // Pods of an earlier template count as available too: `kubectl rollout status` waits for them to go.
+    let others = status.replicas.unwrap_or(0) > updated;
+    let available = status.available_replicas.unwrap_or(0);
+    let observed = status.observed_generation.unwrap_or(0) >= generation;
     Some(Workload {
         namespace: live.namespace()?,
         name: live.name_any(),
@@ -43,7 +46,7 @@ pub fn workload(live: &Deployment) -> Option<Workload> {
         deleting: live.metadata.deletion_timestamp.is_some(),
         replicas,
         ready_replicas,
-        available: observed && updated >= replicas && ready_replicas >= replicas,
+        available: observed && updated >= replicas && !others && available >= replicas,
         fields: hash::owned_fields(live.metadata.managed_fields.as_ref()),
         resource_version: live.resource_version().unwrap_or_default(),
     })

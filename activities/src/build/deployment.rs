@@ -13,11 +13,16 @@ use super::{hash, owner, template};
 /// Annotation with the hash of what was applied.
 const APPLIED: &str = "ameide.io/applied";
 
+/// Seconds that pods must be ready before those of another version are replaced by them. Where nothing
+/// tells which version polls, staying up is all that speaks for a version.
+const PROOF: i32 = 10;
+
 /// Builds the complete set of fields that we own, with the hash of it as annotation.
 pub fn deployment(key: &ProcessKey, name: &str, kept: &Kept, replicas: i32) -> Deployment {
     let mut labels = template::labels(key, &kept.build_id);
     let mut template = kept.template.clone();
     let mut selector = template::selector(key, &kept.build_id);
+    let mut proof = None;
     if let Some(track) = track(key, name) {
         let track = (names::label::TRACK.to_owned(), track.to_owned());
         labels.extend([track.clone()]);
@@ -27,6 +32,7 @@ pub fn deployment(key: &ProcessKey, name: &str, kept: &Kept, replicas: i32) -> D
         // Pods of all versions, one after the other.
         selector.remove(names::label::BUILD_ID);
         selector.extend([track]);
+        proof = Some(PROOF);
     }
     let mut built = Deployment {
         metadata: ObjectMeta {
@@ -42,6 +48,7 @@ pub fn deployment(key: &ProcessKey, name: &str, kept: &Kept, replicas: i32) -> D
                 match_labels: Some(selector),
                 ..LabelSelector::default()
             },
+            min_ready_seconds: proof,
             template,
             ..DeploymentSpec::default()
         }),
