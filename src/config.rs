@@ -62,6 +62,11 @@ pub(crate) struct Config {
     /// Seconds a version keeps its pods after it has drained, so that activities in flight end.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub scale_down_delay_seconds: u64,
+    /// Changes of routing a second over all replicas together. What exceeds it waits in Temporal's task
+    /// queue, where an abort goes first. Temporal's own default is about one a second for each Temporal
+    /// namespace; what it refuses is tried again.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub routing_changes_per_second: u32,
     /// Seconds that running work gets after SIGTERM; keep it below the pod's termination grace period.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub shutdown_seconds: u64,

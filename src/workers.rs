@@ -147,6 +147,10 @@ impl Workers {
                 .activity_task_poller_behavior(PollerBehavior::SimpleMaximum(4))
                 .build(),
             Queue::Routing => builder
+                // Kept by the server, and so for all replicas together.
+                .max_task_queue_activities_per_second(f64::from(
+                    self.config.routing_changes_per_second,
+                ))
                 .tuner(tuner(2, 10, 1))
                 .max_cached_workflows(0_usize)
                 .activity_task_poller_behavior(PollerBehavior::SimpleMaximum(2))

@@ -12,6 +12,7 @@
 
 mod answers;
 mod by_hand;
+mod canary;
 mod kill_points;
 mod mute;
 mod observer;

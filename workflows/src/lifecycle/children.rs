@@ -9,6 +9,7 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use process_operator_crds::ErrorCategory;
 use process_operator_crds::spec::Versioning;
+use temporalio_common::Priority;
 use temporalio_common::data_converters::RawValue;
 use temporalio_common::search_attributes::SearchAttributes;
 use temporalio_workflow::{
@@ -25,6 +26,9 @@ use crate::drain::{DrainInput, ProcessDrain};
 use crate::plan::Child;
 use crate::rollout::{ProcessRollout, RolloutInput};
 use crate::support::{self, TASK_TIMEOUT};
+
+/// Behind lifecycles, which have the server's default of 3; an abort's change of routing has 1.
+const CHILD_PRIORITY: u32 = 4;
 
 /// The children whose results this run awaits.
 #[derive(Default)]
@@ -234,6 +238,8 @@ fn options(
         .cancellation_token(WorkflowCancellationToken::new())
         .id_reuse_policy(WorkflowIdReusePolicy::AllowDuplicate)
         .task_timeout(TASK_TIMEOUT)
+        // When tasks wait for each other, those that bring Deployments come first.
+        .priority(Priority::builder().priority_key(CHILD_PRIORITY).build())
         .static_summary(summary)
         .maybe_search_attributes(attributes.map(SearchAttributes::new))
         .build()
