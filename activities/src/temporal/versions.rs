@@ -10,12 +10,14 @@ use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentVe
 use temporalio_common::protos::temporal::api::enums::v1::{TaskQueueType, WorkerVersioningMode};
 use temporalio_common::protos::temporal::api::taskqueue::v1::{PollerInfo, TaskQueue};
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
+    CreateWorkerDeploymentRequest, CreateWorkerDeploymentVersionRequest,
     DeleteWorkerDeploymentRequest, DeleteWorkerDeploymentVersionRequest, DescribeTaskQueueRequest,
     DescribeTaskQueueResponse, DescribeWorkerDeploymentVersionRequest,
 };
 
 use super::routing::{Shares, build_id};
 use super::{call, version_state};
+use crate::build::hash;
 use crate::context::Context;
 use crate::error::Result;
 
@@ -99,6 +101,55 @@ pub(crate) async fn record(
         })),
         Err(fault) if fault.category == ErrorCategory::NotFound => Ok(None),
         Err(fault) => Err(fault),
+    }
+}
+
+/// Why the server takes no record of a version whose workers poll; `None` when it would. What polls
+/// is registered by the server itself, and a limit that it has reached is told to the worker only.
+/// So it is asked to register the version, which it would do anyhow.
+pub(crate) async fn full(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    build_id: &str,
+) -> Result<Option<String>> {
+    let deployment = key.worker_deployment();
+    let known = super::describe(context, namespace, &deployment).await?;
+    let request_id = hash::prefix(format!("{key}/{build_id}").as_bytes(), 16);
+    let identity = context.manager_identity(&key.uid);
+    // Past the client's own retries: it would ask again and again what is full.
+    let mut service = context.connection.workflow_service();
+    let answer = if known.is_some() {
+        let request = CreateWorkerDeploymentVersionRequest {
+            namespace: namespace.to_owned(),
+            deployment_version: Some(version(key, build_id)),
+            identity,
+            request_id,
+            ..Default::default()
+        };
+        let asked = service.create_worker_deployment_version(request.into_request());
+        call("register version", asked).await.map(|_| ())
+    } else {
+        let request = CreateWorkerDeploymentRequest {
+            namespace: namespace.to_owned(),
+            deployment_name: deployment,
+            identity,
+            request_id,
+        };
+        let asked = service.create_worker_deployment(request.into_request());
+        call("register Worker Deployment", asked).await.map(|_| ())
+    };
+    match answer {
+        // The same status says that requests come too fast; only the words differ.
+        Err(fault)
+            if fault.category == ErrorCategory::RateLimited
+                && fault.message.contains("maximum") =>
+        {
+            Ok(Some(fault.message))
+        }
+        // Registered meanwhile, or by an earlier question.
+        Err(fault) if fault.category == ErrorCategory::Conflict => Ok(None),
+        answer => answer.map(|()| None),
     }
 }
 

@@ -54,7 +54,7 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
     // Workers begin to poll within a second of their start; what takes longer may take long.
     let mut quick = Pace::new(Duration::from_millis(50), Duration::from_millis(250));
     let mut slow = Pace::new(Duration::from_millis(500), Duration::from_secs(2));
-    let (mut looked, mut unversioned) = (ready_since, false);
+    let (mut looked, mut unversioned, mut asked) = (ready_since, false, false);
     loop {
         let record = versions::record(
             context,
@@ -63,7 +63,9 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
             &input.build_id,
         )
         .await;
-        if let Some(Some(record)) = passing(record)?
+        let record = passing(record)?;
+        let unregistered = matches!(record, Some(None));
+        if let Some(Some(record)) = record
             && record
                 .queues
                 .contains(&(input.task_queue.clone(), TaskQueueType::Workflow))
@@ -81,6 +83,23 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
             )
             .await;
             unversioned = passing(pollers)?.is_some_and(|pollers| pollers > 0);
+        }
+        if unregistered && !asked && !unversioned && ready_since.elapsed() > GRACE {
+            let (namespace, key) = (&input.temporal_namespace, &input.key);
+            let full = versions::full(context, namespace, key, &input.build_id).await;
+            let full = passing(full)?;
+            asked = full.is_some();
+            if let Some(Some(why)) = full {
+                return Ok(WaitServingOutcome {
+                    category: Some(ErrorCategory::QuotaExceeded),
+                    message: format!(
+                        "Temporal namespace {namespace} takes no further version: {why}; delete what is not \
+                         used there, or raise matching.maxVersionsInDeployment or matching.maxDeployments of \
+                         the server, then request `retry`"
+                    ),
+                    ..WaitServingOutcome::default()
+                });
+            }
         }
         if unversioned && ready_since.elapsed() > GRACE {
             return Ok(WaitServingOutcome {

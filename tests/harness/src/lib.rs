@@ -2,6 +2,7 @@
 //! Temporal namespaces of their own, an operator that looks after nothing else, waits for conditions
 //! with a deadline, and the invariants that hold after every scenario.
 
+mod deployments;
 mod env;
 mod invariants;
 mod look;

@@ -14,20 +14,15 @@ use temporalio_client::{
     WorkflowStartOptions,
 };
 use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
-use temporalio_common::protos::temporal::api::deployment::v1::{
-    WorkerDeploymentInfo, WorkerDeploymentOptions,
-};
+use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentOptions;
 use temporalio_common::protos::temporal::api::enums::v1::{EventType, WorkerVersioningMode};
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
 use temporalio_common::protos::temporal::api::workflow::v1::WorkflowExecutionInfo;
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    DescribeWorkerDeploymentRequest, GetWorkflowExecutionHistoryRequest,
-    ListWorkflowExecutionsRequest, PollWorkflowTaskQueueRequest, RegisterNamespaceRequest,
-    RequestCancelWorkflowExecutionRequest, SetWorkerDeploymentCurrentVersionRequest,
-    SetWorkerDeploymentManagerRequest, SetWorkerDeploymentRampingVersionRequest,
+    GetWorkflowExecutionHistoryRequest, ListWorkflowExecutionsRequest,
+    PollWorkflowTaskQueueRequest, RegisterNamespaceRequest, RequestCancelWorkflowExecutionRequest,
     SignalWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
-    set_worker_deployment_manager_request::NewManagerIdentity,
 };
 
 use crate::SOON;
@@ -247,73 +242,6 @@ impl Temporal {
         Ok(page.executions)
     }
 
-    /// A Worker Deployment; `None` when the server has no record of it.
-    pub async fn worker_deployment(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<WorkerDeploymentInfo>> {
-        let request = DescribeWorkerDeploymentRequest {
-            namespace: namespace.to_owned(),
-            deployment_name: name.to_owned(),
-            ..Default::default()
-        };
-        let mut connection = self.connection.clone();
-        match WorkflowService::describe_worker_deployment(&mut connection, request.into_request())
-            .await
-        {
-            Ok(response) => Ok(response.into_inner().worker_deployment_info),
-            Err(status) if status.code() == Code::NotFound => Ok(None),
-            Err(status) => Err(status.into()),
-        }
-    }
-
-    /// Makes somebody the manager of a Worker Deployment, as another client does; `None` releases it.
-    pub async fn set_manager(
-        &self,
-        namespace: &str,
-        deployment: &str,
-        manager: Option<&str>,
-    ) -> Result<()> {
-        let request = SetWorkerDeploymentManagerRequest {
-            namespace: namespace.to_owned(),
-            deployment_name: deployment.to_owned(),
-            identity: "tests".to_owned(),
-            new_manager_identity: Some(NewManagerIdentity::ManagerIdentity(
-                manager.unwrap_or_default().to_owned(),
-            )),
-            ..Default::default()
-        };
-        let mut connection = self.connection.clone();
-        WorkflowService::set_worker_deployment_manager(&mut connection, request.into_request())
-            .await?;
-        Ok(())
-    }
-
-    /// Routes a Worker Deployment to a version, as another client does that acts as `identity`.
-    pub async fn set_current(
-        &self,
-        namespace: &str,
-        deployment: &str,
-        build_id: &str,
-        identity: &str,
-    ) -> Result<()> {
-        let request = SetWorkerDeploymentCurrentVersionRequest {
-            namespace: namespace.to_owned(),
-            deployment_name: deployment.to_owned(),
-            build_id: build_id.to_owned(),
-            identity: identity.to_owned(),
-            ..Default::default()
-        };
-        let mut connection = self.connection.clone();
-        WorkflowService::set_worker_deployment_current_version(
-            &mut connection,
-            request.into_request(),
-        )
-        .await?;
-        Ok(())
-    }
-
     /// Polls a queue of workflow tasks once, as a worker of a version does, until the server knows it.
     pub async fn poll_once(
         &self,
@@ -341,32 +269,6 @@ impl Temporal {
             WorkflowService::poll_workflow_task_queue(&mut connection, request.into_request());
         // The poll itself waits for a task that never comes; by then it is registered.
         let _ = tokio::time::timeout(Duration::from_secs(3), poll).await;
-        Ok(())
-    }
-
-    /// Gives a version a share of new executions, as another client does that acts as `identity`.
-    pub async fn set_ramp(
-        &self,
-        namespace: &str,
-        deployment: &str,
-        build_id: &str,
-        percentage: f32,
-        identity: &str,
-    ) -> Result<()> {
-        let request = SetWorkerDeploymentRampingVersionRequest {
-            namespace: namespace.to_owned(),
-            deployment_name: deployment.to_owned(),
-            build_id: build_id.to_owned(),
-            percentage,
-            identity: identity.to_owned(),
-            ..Default::default()
-        };
-        let mut connection = self.connection.clone();
-        WorkflowService::set_worker_deployment_ramping_version(
-            &mut connection,
-            request.into_request(),
-        )
-        .await?;
         Ok(())
     }
 

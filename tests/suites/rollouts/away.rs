@@ -76,6 +76,9 @@ async fn killed_during(
         last.is_some_and(|last| last.id == id && last.result == "Accepted")
     })
     .await?;
+    let mut what = format!("{verb}Requested");
+    what[..1].make_ascii_uppercase();
+    requested(env, &what).await?;
     Ok(operator)
 }
 
@@ -110,7 +113,6 @@ async fn killed_during_promote_it_goes_one_step() -> Result<()> {
     let (scene, process, traffic) = waiting("kill-promote").await?;
     let operator = killed_during(&scene, &process, "promote").await?;
     at_step(&scene.env, 2).await?;
-    requested(&scene.env, "PromoteRequested").await?;
     scene.env.grant(&process, "abort").await?;
     scene
         .env
@@ -132,7 +134,6 @@ async fn killed_during_abort_it_is_aborted() -> Result<()> {
                 && condition(process, "Draining").0 == "False"
         })
         .await?;
-    requested(&scene.env, "AbortRequested").await?;
     over(scene, operator, traffic).await
 }
 
@@ -158,9 +159,6 @@ async fn killed_during_pause_resume_and_retry_each_is_done_once() -> Result<()> 
     env.grant_with(&process, "promote", &json!({ "full": true }))
         .await?;
     env.wait_settled("l2o", "v2").await?;
-    for what in ["PauseRequested", "ResumeRequested", "RetryRequested"] {
-        requested(env, what).await?;
-    }
     over(scene, operator, traffic).await
 }
 
@@ -184,9 +182,6 @@ async fn killed_during_undo_and_restart_each_is_done_once() -> Result<()> {
             && condition(process, "Draining").0 == "False"
     })
     .await?;
-    for what in ["UndoRequested", "RestartRequested"] {
-        requested(env, what).await?;
-    }
     ensure!(!is_current(&now(env).await?, "v2"));
     over(scene, operator, traffic).await
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DeleteParams, PostParams};
-use process_operator_harness::{Env, Scene, Traffic, condition, manifest, until};
+use process_operator_harness::{
+    Env, Invariants, Operator, OperatorOptions, QUIET, Scene, Traffic, condition, manifest, until,
+};
+use process_operator_tests::testbed::{PrivateTemporal, Testbed};
 use serde_json::json;
 
 use crate::support::{SOON, at_step, canary, change, reason, routed, shares};
@@ -117,4 +120,36 @@ async fn a_version_that_does_not_poll_what_the_serving_one_polls_takes_nothing()
     env.patch("l2o", &back).await?;
     env.wait_settled("l2o", "v1").await?;
     scene.finish().await
+}
+
+/// In a Temporal namespace that the server's configuration of the testbed gives a low limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_temporal_namespace_is_told_in_its_words() -> Result<()> {
+    const SMALL: &str = "small";
+    let temporal = tokio::task::spawn_blocking(|| PrivateTemporal::start_new("full")).await??;
+    let env = Env::on(
+        "full",
+        Testbed::current()?,
+        temporal.address(),
+        temporal.pod_address(),
+    )
+    .await?;
+    let operator = Operator::start(&env, OperatorOptions::default()).await?;
+    let invariants = Invariants::start(&env)?;
+    env.temporal.create_namespace(SMALL).await?;
+    env.temporal.fill_deployments(SMALL, 3).await?;
+    let mut wanted = manifest(&env, "l2o", "v1");
+    wanted["spec"]["temporal"]["namespace"] = SMALL.into();
+    let process = env.apply(&wanted).await?;
+    let stalled = reason(&env, "Stalled", "QuotaExceeded").await?;
+    let message = condition(&stalled, "Stalled").2;
+    ensure!(
+        message.contains("maximum deployments in namespace (3)"),
+        "{message}"
+    );
+    env.temporal.delete_deployment(SMALL, "filler/0").await?;
+    env.grant(&process, "retry").await?;
+    env.wait_settled("l2o", "v1").await?;
+    invariants.hold(&env, &[&operator], QUIET).await?;
+    env.remove().await
 }
