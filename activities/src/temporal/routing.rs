@@ -145,7 +145,8 @@ async fn managed(
 pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> Result<()> {
     let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
     let (info, token) = described(context, namespace, key).await?;
-    let current = shares(&info).current;
+    let found = shares(&info);
+    let current = found.current.clone();
     if let Some(expected) = &input.expected
         && current != input.build_id
         && let Some(fault) = disturbed(context, &info, &input.build_id, expected)
@@ -156,7 +157,14 @@ pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> R
     if current != input.build_id {
         set(context, namespace, key, &input.build_id, token).await?;
     }
-    propagated(context, namespace, key, &input.task_queue).await
+    // The server ends a ramp to the version that becomes Current, and no other.
+    let ramps = found.ramping != input.build_id;
+    let wanted = Shares {
+        current: input.build_id.clone(),
+        ramping: ramps.then(|| found.ramping.clone()).unwrap_or_default(),
+        percent: if ramps { found.percent } else { 0.0 },
+    };
+    propagated(context, namespace, key, &input.task_queue, &wanted).await
 }
 
 /// Sets the share of a version, or takes it back, and waits until all task queues know it. Repeating
@@ -172,7 +180,11 @@ pub(crate) async fn set_weight(context: &Context, input: &SetWeightInput) -> Res
         if ours && foreign_manager(context, &info.manager_identity).is_none() {
             let token = managed(context, namespace, key, false, (&info, token)).await?;
             ramp(context, namespace, key, ("", 0.0), token).await?;
-            propagated(context, namespace, key, &input.task_queue).await?;
+            let wanted = Shares {
+                current: found.current,
+                ..Shares::default()
+            };
+            propagated(context, namespace, key, &input.task_queue, &wanted).await?;
         }
     } else {
         let done = ours && found.is_at(input.percent);
@@ -186,14 +198,20 @@ pub(crate) async fn set_weight(context: &Context, input: &SetWeightInput) -> Res
         if !done {
             ramp(context, namespace, key, (&input.build_id, wanted), token).await?;
         }
-        propagated(context, namespace, key, &input.task_queue).await?;
+        let wanted = Shares {
+            current: found.current,
+            ramping: input.build_id.clone(),
+            percent: wanted,
+        };
+        propagated(context, namespace, key, &input.task_queue, &wanted).await?;
     }
     Ok(())
 }
 
-/// After so long the server's word is not waited for: it can stay at "in progress" for ever, although
-/// every task queue knows the routing (seen with 1.32 after changes in quick succession).
-const TOLD: Duration = Duration::from_secs(3);
+/// After so long the task queue itself is asked too. The server's word on a Worker Deployment comes
+/// from a workflow of its own, which may answer a second late, and can stay at "in progress" for
+/// ever, although every task queue knows the routing (seen with 1.32 after changes in quick succession).
+const TOLD: Duration = Duration::from_millis(250);
 
 /// Waits until the task queues know the routing: the server answers a change before that.
 async fn propagated(
@@ -201,19 +219,37 @@ async fn propagated(
     namespace: &str,
     key: &ProcessKey,
     task_queue: &str,
+    wanted: &Shares,
 ) -> Result<()> {
+    tokio::select! {
+        said = said_to_be_known(context, namespace, key) => said,
+        known = known_to_queue(context, namespace, task_queue, wanted) => known,
+    }
+}
+
+async fn said_to_be_known(context: &Context, namespace: &str, key: &ProcessKey) -> Result<()> {
     let mut pace = Pace::new(Duration::from_millis(20), Duration::from_secs(1));
-    let started = tokio::time::Instant::now();
     loop {
         let (info, _) = described(context, namespace, key).await?;
         if info.routing_config_update_state() != RoutingConfigUpdateState::InProgress {
             return Ok(());
         }
-        if started.elapsed() > TOLD {
-            let known = versions::routing_of_queue(context, namespace, task_queue).await?;
-            if known == shares(&info) {
-                return Ok(());
-            }
+        pace.rest().await;
+    }
+}
+
+async fn known_to_queue(
+    context: &Context,
+    namespace: &str,
+    task_queue: &str,
+    wanted: &Shares,
+) -> Result<()> {
+    tokio::time::sleep(TOLD).await;
+    let mut pace = Pace::new(Duration::from_millis(100), Duration::from_secs(1));
+    loop {
+        let known = versions::routing_of_queue(context, namespace, task_queue).await?;
+        if known.iter().all(|known| known == wanted) {
+            return Ok(());
         }
         pace.rest().await;
     }

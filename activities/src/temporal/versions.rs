@@ -207,19 +207,28 @@ fn deleted<T>(answer: Result<T>) -> Result<bool> {
     }
 }
 
-/// The routing as a task queue knows it.
+/// The routing as a task queue knows it: for workflow tasks, and for activity tasks where versions
+/// poll those too.
 pub(crate) async fn routing_of_queue(
     context: &Context,
     namespace: &str,
     queue: &str,
-) -> Result<Shares> {
-    let response = task_queue(context, namespace, queue).await?;
-    let known = response.versioning_info.unwrap_or_default();
-    Ok(Shares {
-        current: build_id(known.current_deployment_version.as_ref()),
-        ramping: build_id(known.ramping_deployment_version.as_ref()),
-        percent: known.ramping_version_percentage,
-    })
+) -> Result<Vec<Shares>> {
+    let (workflows, activities) = tokio::try_join!(
+        task_queue(context, namespace, queue, TaskQueueType::Workflow),
+        task_queue(context, namespace, queue, TaskQueueType::Activity),
+    )?;
+    let shares = |response: DescribeTaskQueueResponse| {
+        let known = response.versioning_info?;
+        Some(Shares {
+            current: build_id(known.current_deployment_version.as_ref()),
+            ramping: build_id(known.ramping_deployment_version.as_ref()),
+            percent: known.ramping_version_percentage,
+        })
+    };
+    let mut known = vec![shares(workflows).unwrap_or_default()];
+    known.extend(shares(activities).filter(|known| *known != Shares::default()));
+    Ok(known)
 }
 
 /// Pollers of workflow tasks on a queue that do not say which version they are.
@@ -228,7 +237,7 @@ pub(crate) async fn unversioned_pollers(
     namespace: &str,
     queue: &str,
 ) -> Result<usize> {
-    let response = task_queue(context, namespace, queue).await?;
+    let response = task_queue(context, namespace, queue, TaskQueueType::Workflow).await?;
     Ok(response
         .pollers
         .iter()
@@ -236,11 +245,12 @@ pub(crate) async fn unversioned_pollers(
         .count())
 }
 
-/// Reads the workflow side of a task queue.
+/// Reads one side of a task queue.
 async fn task_queue(
     context: &Context,
     namespace: &str,
     queue: &str,
+    side: TaskQueueType,
 ) -> Result<DescribeTaskQueueResponse> {
     context.read_turn(namespace).await;
     let request = DescribeTaskQueueRequest {
@@ -249,7 +259,7 @@ async fn task_queue(
             name: queue.to_owned(),
             ..Default::default()
         }),
-        task_queue_type: TaskQueueType::Workflow.into(),
+        task_queue_type: side.into(),
         ..Default::default()
     };
     let mut connection = context.connection.clone();
