@@ -2,6 +2,7 @@
 
 pub(crate) mod executions;
 pub(crate) mod lifecycle;
+pub(crate) mod policy;
 pub mod routing;
 pub mod versions;
 
