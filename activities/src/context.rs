@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::ApiResource;
 use kube::core::DynamicObject;
 use process_operator_crds::{Process, names};
-use process_operator_workflows::contract::{ProcessKey, Settings};
+use process_operator_workflows::contract::{DrainPolicy, ProcessKey, Settings};
 use temporalio_client::Connection;
 use tokio::sync::{Semaphore, watch};
 
@@ -34,8 +34,8 @@ pub struct Context {
     pub cluster_uid: String,
     /// For the workers.
     pub workers: WorkerDefaults,
-    /// How long a drained version keeps its pods.
-    pub scale_down_delay: Duration,
+    /// How old versions end unless their Process says otherwise.
+    pub drains: DrainPolicy,
     /// Whether our search attributes are registered.
     pub search_attributes: watch::Receiver<bool>,
     /// What the watcher has seen.
@@ -90,7 +90,7 @@ impl Context {
         control_namespace: String,
         cluster_uid: String,
         workers: WorkerDefaults,
-        scale_down_delay: Duration,
+        drains: DrainPolicy,
         search_attributes: watch::Receiver<bool>,
         cache: Cache,
         instance: String,
@@ -102,7 +102,7 @@ impl Context {
             control_namespace,
             cluster_uid,
             workers,
-            scale_down_delay,
+            drains,
             search_attributes,
             cache,
             instance,
@@ -135,8 +135,7 @@ impl Context {
     pub fn settings(&self, key: &ProcessKey) -> Settings {
         Settings {
             search_attributes: *self.search_attributes.borrow(),
-            scale_down_delay_seconds: i64::try_from(self.scale_down_delay.as_secs())
-                .unwrap_or(i64::MAX),
+            scale_down_delay_seconds: self.drains.scale_down_delay_seconds,
             manager_identity: self.manager_identity(&key.uid),
             control_namespace: self.control_namespace.clone(),
         }

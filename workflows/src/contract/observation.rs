@@ -73,6 +73,9 @@ pub struct ProcessView {
     pub paused: bool,
     /// `spec.rollout.revisionHistoryLimit`.
     pub revision_history_limit: Option<i32>,
+    /// `spec.drain`, with the operator's defaults.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<super::DrainPolicy>,
     /// The annotation `ameide.io/request`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<super::Annotation>,
@@ -139,6 +142,10 @@ pub struct Routing {
     /// When each version was last current, for those that ever were.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub served: BTreeMap<String, Timestamp>,
+    /// When each version lost its traffic, or got work again without being routed to, for those
+    /// that are not routed to.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<String, Timestamp>,
     /// Who holds the Worker Deployment, when it is not us, not a predecessor and not nobody.
     pub foreign_manager: Option<String>,
     /// All versions the server has a record of.

@@ -140,6 +140,7 @@ pub(super) async fn start(
             id,
             build_id,
             deployment_name,
+            since,
         } => {
             let input = DrainInput {
                 key: key.clone(),
@@ -148,6 +149,9 @@ pub(super) async fn start(
                 temporal_namespace: process.temporal_namespace,
                 scale_down_delay_seconds: seen.settings.scale_down_delay_seconds,
                 keep: process.revision_history_limit,
+                policy: process.drain.clone(),
+                since: process.drain.is_some().then_some(*since),
+                memory: None,
             };
             let summary = format!("retire {} {build_id}", key.name);
             let attributes = indexed.then(|| support::search_attributes(key, "Draining", build_id));

@@ -1,83 +1,21 @@
-//! `ProcessDrain`: retires one version. It waits until the server says that no running workflow is
-//! pinned to it, lets what is in flight end, then removes its workers and its records.
-
-#![allow(
-    missing_docs,
-    reason = "the SDK's macros add a public constant beside each method and drop attributes on the impl"
-)]
+//! A drain that was started by an operator without drain policies: it goes on as it began until its
+//! lifecycle tells it a policy.
 
 use std::time::Duration;
 
-use temporalio_common::data_converters::RawValue;
-use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
-    SyncWorkflowContext, TimerOptions, TimerResult, WorkflowContext, WorkflowContextView,
-    WorkflowResult,
+    TimerOptions, TimerResult, WorkflowCancellationToken, WorkflowContext,
 };
 
-use crate::contract::{
-    ChildKind, ProcessKey, RetireInput, RetireVersion, StepFailure, WaitDrained, WaitDrainedInput,
-};
+use super::{DrainInput, ProcessDrain};
+use crate::contract::{RetireInput, RetireVersion, StepFailure, WaitDrained, WaitDrainedInput};
 use crate::support;
 
-/// Input of [`ProcessDrain`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct DrainInput {
-    /// Which Process.
-    pub key: ProcessKey,
-    /// The version to retire.
-    pub build_id: String,
-    /// Its Deployment; empty when only the server knows the version.
-    pub deployment_name: String,
-    /// Temporal namespace of the workers.
-    pub temporal_namespace: String,
-    /// How long the pods stay after the last workflow ended, so that activities in flight end.
-    pub scale_down_delay_seconds: i64,
-    /// How many versions that were current are kept for a rollback.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep: Option<i32>,
-}
-
-/// The retirement of one version.
-#[workflow]
-pub struct ProcessDrain {
-    input: DrainInput,
-    /// The run that started it is gone: its successor wants a signal.
-    asked: bool,
-}
-
-#[workflow_methods]
-impl ProcessDrain {
-    #[init]
-    fn new(_ctx: &WorkflowContextView, input: DrainInput) -> Self {
-        Self {
-            input,
-            asked: false,
-        }
-    }
-
-    /// Waits for the last workflow, then removes the version.
-    #[run(name = "ProcessDrain")]
-    pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<String> {
-        let input = ctx.state(|s| s.input.clone());
-        let result = retire(ctx, &input).await;
-        let asked = ctx.state(|s| s.asked);
-        let (key, build_id) = (&input.key, &input.build_id);
-        support::conclude(ctx, key, ChildKind::Drain, build_id, asked, result).await
-    }
-
-    /// Asks for a report by signal at the end. Any payload is taken.
-    #[signal(name = "report")]
-    pub fn report(&mut self, _ctx: &mut SyncWorkflowContext<Self>, _raw: RawValue) {
-        self.asked = true;
-    }
-}
-
 /// `Err(None)` when told to stop.
-async fn retire(
+pub(super) async fn retire(
     ctx: &WorkflowContext<ProcessDrain>,
     input: &DrainInput,
+    token: &WorkflowCancellationToken,
 ) -> Result<String, Option<StepFailure>> {
     loop {
         ctx.set_current_details(format!(
@@ -91,13 +29,14 @@ async fn retire(
                     key: input.key.clone(),
                     temporal_namespace: input.temporal_namespace.clone(),
                     build_id: input.build_id.clone(),
+                    known: None,
                 },
                 support::wait(
                     format!(
                         "wait until no running workflow is pinned to {}",
                         input.build_id
                     ),
-                    None,
+                    Some(token.clone()),
                 ),
             )
             .await
@@ -115,6 +54,7 @@ async fn retire(
                 .timer(
                     TimerOptions::builder(delay)
                         .summary(format!("let running activities of {} end", input.build_id))
+                        .cancellation_token(token.clone())
                         .build(),
                 )
                 .await;
@@ -135,10 +75,11 @@ async fn retire(
                     build_id: input.build_id.clone(),
                     name: input.deployment_name.clone(),
                     keep: input.keep,
+                    ..RetireInput::default()
                 },
                 support::wait(
                     format!("remove workers and record of {}", input.build_id),
-                    None,
+                    Some(token.clone()),
                 ),
             )
             .await
