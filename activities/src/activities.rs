@@ -12,8 +12,7 @@ use process_operator_workflows::contract::{
     EndOpenInput, EndOpenOutcome, EvidenceInput, EvidenceOutcome, GateInput, GateOutcome,
     KeepDrainedInput, KeepDrainedOutcome, Observation, ObserveInput, RetireInput, RetireOutcome,
     SetCurrentInput, SetWeightInput, SetWeightOutcome, StopVersionInput, StopVersionOutcome,
-    WaitDrainedInput, WaitDrainedOutcome, WaitServingInput,
-    WaitServingOutcome,
+    WaitDrainedInput, WaitDrainedOutcome, WaitServingInput, WaitServingOutcome,
 };
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};

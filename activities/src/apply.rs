@@ -7,8 +7,8 @@ use process_operator_crds::{ErrorCategory, names};
 use process_operator_workflows::contract::{ProcessKey, Step};
 
 use crate::act::Scene;
-use crate::context::Context;
 use crate::build::{controls, deployment, hash, revision, template};
+use crate::context::Context;
 use crate::error::{Fault, Result};
 use crate::watched::orphaned;
 
@@ -120,7 +120,9 @@ pub(crate) async fn scale_to_zero(context: &Context, key: &ProcessKey, name: &st
     let patched = if let Some(kept) = kept {
         let mut built = deployment::deployment(key, name, &kept, 0);
         built.metadata.uid = Some(uid);
-        deployments.patch(name, &params, &Patch::Apply(&built)).await
+        deployments
+            .patch(name, &params, &Patch::Apply(&built))
+            .await
     } else {
         // Without its ControllerRevision only the number can be changed.
         let none = serde_json::json!({ "metadata": { "uid": uid }, "spec": { "replicas": 0 } });

@@ -15,10 +15,7 @@ use crate::temporal::policy::{self, EndAction, Ended};
 use crate::temporal::{describe, routing};
 
 /// Counts them, with a sample of their ids: recorded before anything is done to them.
-pub(crate) async fn count(
-    context: &Context,
-    input: &CountOpenInput,
-) -> Result<CountOpenOutcome> {
+pub(crate) async fn count(context: &Context, input: &CountOpenInput) -> Result<CountOpenOutcome> {
     let query = policy::holding(&input.key, &input.build_id);
     let namespace = &input.temporal_namespace;
     let open = policy::count(context, namespace, &query).await?;
@@ -110,16 +107,9 @@ async fn pass(context: &Context, input: &EndOpenInput, asked: Option<u64>) -> Re
         Asked::Unknown => return Ok(Pass::NoTarget("the action is not known".into())),
     };
     let identity = context.manager_identity(&key.uid);
-    policy::end_executions(
-        context,
-        namespace,
-        &query,
-        action,
-        &input.reason,
-        &identity,
-    )
-    .await
-    .map(Pass::Done)
+    policy::end_executions(context, namespace, &query, action, &input.reason, &identity)
+        .await
+        .map(Pass::Done)
 }
 
 /// The version that takes new workflows, if another one does.

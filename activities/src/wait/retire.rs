@@ -9,11 +9,11 @@ use process_operator_workflows::contract::{
 
 use super::drained::{Need, need};
 use super::{Pace, passing};
+use crate::apply;
 use crate::context::Context;
 use crate::error::{Result, within};
 use crate::remove::{delete_deployment, keep_revision};
 use crate::temporal::{policy, versions};
-use crate::apply;
 
 /// Stops the pods, when nothing needs them at this moment.
 pub(crate) async fn stop(

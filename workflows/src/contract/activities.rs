@@ -8,9 +8,7 @@ use temporalio_workflow::common::ActivityDefinition;
 
 use process_operator_crds::spec::Analysis;
 
-use super::{
-    ActOutcome, EndAction, Observation, ProcessKey, RolloutProgress, Step, StepFailure,
-};
+use super::{ActOutcome, EndAction, Observation, ProcessKey, RolloutProgress, Step, StepFailure};
 
 macro_rules! activity {
     ($(#[$doc:meta])* $marker:ident, $name:literal, $input:ty => $output:ty) => {

@@ -7,7 +7,9 @@ use process_operator_crds::ErrorCategory;
 use serde::{Deserialize, Serialize};
 
 use super::rollout::is_zero;
-use super::{Changed, ChildKind, DrainPolicy, DrainProgress, LastRequest, ProcessKey, Progress, StepFailure};
+use super::{
+    Changed, ChildKind, DrainPolicy, DrainProgress, LastRequest, ProcessKey, Progress, StepFailure,
+};
 
 /// Input of [`crate::lifecycle::ProcessLifecycle`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

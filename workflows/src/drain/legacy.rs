@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use temporalio_workflow::{
-    TimerOptions, TimerResult, WorkflowCancellationToken, WorkflowContext,
-};
+use temporalio_workflow::{TimerOptions, TimerResult, WorkflowCancellationToken, WorkflowContext};
 
 use super::{DrainInput, ProcessDrain};
 use crate::contract::{RetireInput, RetireVersion, StepFailure, WaitDrained, WaitDrainedInput};

@@ -209,7 +209,10 @@ async fn course(
             return Ok(Ok(result));
         }
         if ctx.history_length() > HISTORY_LIMIT || ctx.continue_as_new_suggested() {
-            ctx.continue_as_new(next_run(ctx, input, &machine), ContinueAsNewOptions::default())?;
+            ctx.continue_as_new(
+                next_run(ctx, input, &machine),
+                ContinueAsNewOptions::default(),
+            )?;
         }
         works.turn_to(ctx, input, &machine, work);
         let happened = {
@@ -239,8 +242,7 @@ fn next_run(
     input: &DrainInput,
     machine: &Draining,
 ) -> DrainInput {
-    let (asked, forces, policy) =
-        ctx.state(|s| (s.asked, s.forces.clone(), s.policy.clone()));
+    let (asked, forces, policy) = ctx.state(|s| (s.asked, s.forces.clone(), s.policy.clone()));
     DrainInput {
         policy: Some(policy.unwrap_or_else(|| machine.policy().clone())),
         memory: Some(DrainMemory {

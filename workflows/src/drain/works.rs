@@ -35,7 +35,13 @@ pub(super) struct Works {
 
 impl Works {
     /// Goes on with what is wanted still, stops what is not, starts what is new.
-    pub(super) fn turn_to(&mut self, ctx: &Ctx, input: &DrainInput, machine: &Draining, work: Work) {
+    pub(super) fn turn_to(
+        &mut self,
+        ctx: &Ctx,
+        input: &DrainInput,
+        machine: &Draining,
+        work: Work,
+    ) {
         if self
             .work
             .as_ref()

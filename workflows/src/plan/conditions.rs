@@ -7,7 +7,8 @@ use super::Block;
 use super::status::oldest_first;
 use super::verbs::given_up;
 use crate::contract::{
-    DeploymentView, Drain, Observation, ProcessView, Rollout, RoutingState, Stage, State, StepFailure,
+    DeploymentView, Drain, Observation, ProcessView, Rollout, RoutingState, Stage, State,
+    StepFailure,
 };
 
 /// All conditions, and one word for them.

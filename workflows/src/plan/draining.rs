@@ -429,7 +429,9 @@ impl Draining {
         let build_id = &self.build_id;
         match self.work() {
             Work::Wait => self.waiting(),
-            Work::Count => format!("Counting the running workflows that are pinned to `{build_id}`."),
+            Work::Count => {
+                format!("Counting the running workflows that are pinned to `{build_id}`.")
+            }
             Work::End { action, until, .. } => format!(
                 "**{action}**: {} running workflows are pinned to `{build_id}`. Those left at {until:.0} are \
                  looked at again.\n\nTo list them:\n\n    {}",
@@ -454,9 +456,9 @@ impl Draining {
         let open = match (self.memory.open, self.memory.oldest) {
             (None, _) => "Running workflows pinned to it: not counted yet.".to_owned(),
             (Some(open), None) => format!("Running workflows pinned to it: **{open}**."),
-            (Some(open), Some(oldest)) => format!(
-                "Running workflows pinned to it: **{open}**, the oldest since {oldest:.0}."
-            ),
+            (Some(open), Some(oldest)) => {
+                format!("Running workflows pinned to it: **{open}**, the oldest since {oldest:.0}.")
+            }
         };
         let then = match (self.deadline(), EndAction::of(self.policy.on_timeout)) {
             (Some(deadline), Some(EndAction::Cancel)) => format!(

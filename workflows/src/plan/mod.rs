@@ -379,7 +379,8 @@ pub(crate) fn note_by(
     reason: &str,
     actor: &str,
 ) {
-    let warning = matches!(what, 
+    let warning = matches!(
+        what,
         "RolloutFailed"
             | "RolloutHeld"
             | "RoutingChanged"

@@ -6,7 +6,8 @@ use process_operator_crds::names::{self, BuildId};
 use super::Verdict;
 use super::conditions::deployment_of;
 use crate::contract::{
-    Drain, DrainProgress, Observation, ProcessKey, ProcessView, RolloutView, State, StatusView, VersionStatus,
+    Drain, DrainProgress, Observation, ProcessKey, ProcessView, RolloutView, State, StatusView,
+    VersionStatus,
 };
 
 /// The complete status.
