@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use process_operator_crds::spec::DrainOnTimeout;
+use process_operator_workflows::contract::DrainPolicy;
 
 /// Runs Temporal workers on Kubernetes safely, driven by durable Temporal workflows.
 #[derive(Debug, Parser)]
@@ -59,9 +61,31 @@ pub(crate) struct Config {
     /// probe interval of 5 s keeps single lost answers from showing.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3600))]
     pub outage_seconds: u64,
-    /// Seconds a version keeps its pods after it has drained, so that activities in flight end.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    pub scale_down_delay_seconds: u64,
+    /// Seconds that workflows get to end on an old version, for Processes without
+    /// `spec.drain.timeoutSeconds`; as long as they take when absent.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..=31_536_000))]
+    pub drain_timeout_seconds: Option<i64>,
+    /// What happens to them then, for Processes without `spec.drain.onTimeout`: `Wait`, `Cancel`,
+    /// `Terminate` or `MoveToCurrent`.
+    #[arg(long, default_value_t = DrainOnTimeout::Wait)]
+    pub drain_on_timeout: DrainOnTimeout,
+    /// Seconds between a cancellation and the termination that follows it, for Processes without
+    /// `spec.drain.cancelGraceSeconds`.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(i64).range(0..=86_400))]
+    pub drain_cancel_grace_seconds: i64,
+    /// Seconds a version keeps its pods after it has drained, so that activities in flight end, for
+    /// Processes without `spec.drain.scaleDownDelaySeconds`.
+    #[arg(
+        long,
+        alias = "scale-down-delay-seconds",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(i64).range(0..=86_400)
+    )]
+    pub drain_scale_down_delay_seconds: i64,
+    /// Seconds a version is kept without pods after that, for Processes without
+    /// `spec.drain.deleteDelaySeconds`.
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(i64).range(0..=2_678_400))]
+    pub drain_delete_delay_seconds: i64,
     /// Changes of routing a second over all replicas together. What exceeds it waits in Temporal's task
     /// queue, where an abort goes first. Temporal's own default is about one a second for each Temporal
     /// namespace; what it refuses is tried again.
@@ -109,6 +133,17 @@ impl Config {
     /// Time after which silence is an outage.
     pub(crate) fn outage(&self) -> Duration {
         Duration::from_secs(self.outage_seconds)
+    }
+
+    /// How old versions end unless their Process says otherwise.
+    pub(crate) fn drains(&self) -> DrainPolicy {
+        DrainPolicy {
+            timeout_seconds: self.drain_timeout_seconds,
+            on_timeout: self.drain_on_timeout,
+            cancel_grace_seconds: self.drain_cancel_grace_seconds,
+            scale_down_delay_seconds: self.drain_scale_down_delay_seconds,
+            delete_delay_seconds: self.drain_delete_delay_seconds,
+        }
     }
 
     /// Time for running work after SIGTERM.

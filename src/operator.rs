@@ -96,7 +96,7 @@ async fn start(
             WorkerDefaults {
                 temporal_address: worker_address,
             },
-            Duration::from_secs(config.scale_down_delay_seconds),
+            config.drains(),
             search_attributes.clone(),
             cache,
             config.instance.clone(),

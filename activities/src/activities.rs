@@ -8,10 +8,11 @@
 use std::sync::Arc;
 
 use process_operator_workflows::contract::{
-    ActInput, ActOutcome, CleanRecordsInput, CleanRecordsOutcome, EvidenceInput, EvidenceOutcome,
-    GateInput, GateOutcome, Observation, ObserveInput, RetireInput, RetireOutcome, SetCurrentInput,
-    SetWeightInput, SetWeightOutcome, WaitDrainedInput, WaitDrainedOutcome, WaitServingInput,
-    WaitServingOutcome,
+    ActInput, ActOutcome, CleanRecordsInput, CleanRecordsOutcome, CountOpenInput, CountOpenOutcome,
+    EndOpenInput, EndOpenOutcome, EvidenceInput, EvidenceOutcome, GateInput, GateOutcome,
+    KeepDrainedInput, KeepDrainedOutcome, Observation, ObserveInput, RetireInput, RetireOutcome,
+    SetCurrentInput, SetWeightInput, SetWeightOutcome, StopVersionInput, StopVersionOutcome,
+    WaitDrainedInput, WaitDrainedOutcome, WaitServingInput, WaitServingOutcome,
 };
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
@@ -168,6 +169,50 @@ impl OperatorActivities {
             Box::pin(wait::drained::wait(&self.context, &input)),
         )
         .await
+    }
+
+    /// Counts what holds a version.
+    #[activity(name = "count-open")]
+    pub async fn count_open(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: CountOpenInput,
+    ) -> Result<CountOpenOutcome, ActivityError> {
+        let work = wait::ending::count(&self.context, &input);
+        wait::beating(&self.context, &ctx, Box::pin(work)).await
+    }
+
+    /// Ends or moves what holds a version.
+    #[activity(name = "end-open")]
+    pub async fn end_open(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: EndOpenInput,
+    ) -> Result<EndOpenOutcome, ActivityError> {
+        let work = wait::ending::end(&self.context, &input);
+        wait::beating(&self.context, &ctx, Box::pin(work)).await
+    }
+
+    /// Leaves a drained version as it is for a while.
+    #[activity(name = "keep-drained")]
+    pub async fn keep_drained(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: KeepDrainedInput,
+    ) -> Result<KeepDrainedOutcome, ActivityError> {
+        let work = wait::drained::keep(&self.context, &input);
+        wait::beating(&self.context, &ctx, Box::pin(work)).await
+    }
+
+    /// Stops the pods of a drained version.
+    #[activity(name = "stop-version")]
+    pub async fn stop_version(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: StopVersionInput,
+    ) -> Result<StopVersionOutcome, ActivityError> {
+        let work = wait::retire::stop(&self.context, &input);
+        wait::beating(&self.context, &ctx, Box::pin(work)).await
     }
 
     /// Removes a retired version.

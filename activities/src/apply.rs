@@ -8,6 +8,7 @@ use process_operator_workflows::contract::{ProcessKey, Step};
 
 use crate::act::Scene;
 use crate::build::{controls, deployment, hash, revision, template};
+use crate::context::Context;
 use crate::error::{Fault, Result};
 use crate::watched::orphaned;
 
@@ -99,6 +100,46 @@ pub(crate) async fn apply(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<Str
         &fields,
     );
     Ok(fields)
+}
+
+/// Takes the pods of a version away: its Deployment as it was applied, with no replicas. The same look
+/// that finds a needed version edited finds it without pods, so that they come back by themselves.
+pub(crate) async fn scale_to_zero(context: &Context, key: &ProcessKey, name: &str) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let revisions: Api<ControllerRevision> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let (live, stored) = tokio::try_join!(deployments.get_opt(name), revisions.get_opt(name))?;
+    let Some(live) = live.filter(|live| live.metadata.deletion_timestamp.is_none()) else {
+        return Ok(());
+    };
+    let uid = claim(&live, key)?;
+    if live.spec.as_ref().and_then(|spec| spec.replicas) == Some(0) {
+        return Ok(());
+    }
+    let kept = stored
+        .as_ref()
+        .filter(|stored| controls(key, stored.owner_references()))
+        .and_then(revision::kept);
+    let params = PatchParams::apply(names::manager::OPERATOR).force();
+    let patched = if let Some(kept) = kept {
+        let mut built = deployment::deployment(key, name, &kept, 0);
+        built.metadata.uid = Some(uid);
+        deployments
+            .patch(name, &params, &Patch::Apply(&built))
+            .await
+    } else {
+        // Without its ControllerRevision only the number can be changed.
+        let none = serde_json::json!({ "metadata": { "uid": uid }, "spec": { "replicas": 0 } });
+        let params = PatchParams {
+            field_manager: Some(names::manager::OPERATOR.into()),
+            ..PatchParams::default()
+        };
+        deployments.patch(name, &params, &Patch::Merge(&none)).await
+    };
+    match patched {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        Err(error) => Err(Fault::from(error).about(&format!("stopping the pods of {name}"))),
+    }
 }
 
 pub(crate) fn claim(found: &Deployment, key: &ProcessKey) -> Result<String> {

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::ApiResource;
 use kube::core::DynamicObject;
 use process_operator_crds::{Process, names};
-use process_operator_workflows::contract::{ProcessKey, Settings};
+use process_operator_workflows::contract::{DrainPolicy, ProcessKey, Settings};
 use temporalio_client::Connection;
 use tokio::sync::{Semaphore, watch};
 
@@ -34,8 +34,8 @@ pub struct Context {
     pub cluster_uid: String,
     /// For the workers.
     pub workers: WorkerDefaults,
-    /// How long a drained version keeps its pods.
-    pub scale_down_delay: Duration,
+    /// How old versions end unless their Process says otherwise.
+    pub drains: DrainPolicy,
     /// Whether our search attributes are registered.
     pub search_attributes: watch::Receiver<bool>,
     /// What the watcher has seen.
@@ -60,11 +60,26 @@ struct Budget {
     at: Instant,
 }
 
-/// Reads of Worker Deployments per second and Temporal namespace that this process allows itself.
-/// The server's limit is 50 for everybody in a namespace.
-const READS_PER_SECOND: f64 = 20.0;
-/// How many may be saved up.
-const READS_BURST: f64 = 200.0;
+/// What fills a bucket.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    per_second: f64,
+    /// How many may be saved up.
+    burst: f64,
+}
+
+/// Reads of Worker Deployments in a Temporal namespace that this process allows itself. The server's
+/// limit is 50 a second for everybody in a namespace.
+const READS: Rate = Rate {
+    per_second: 20.0,
+    burst: 200.0,
+};
+
+/// Executions cancelled, terminated or moved: as many as a batch of the server's own does.
+const ACTIONS: Rate = Rate {
+    per_second: 50.0,
+    burst: 50.0,
+};
 
 impl Context {
     /// Puts a context together.
@@ -75,7 +90,7 @@ impl Context {
         control_namespace: String,
         cluster_uid: String,
         workers: WorkerDefaults,
-        scale_down_delay: Duration,
+        drains: DrainPolicy,
         search_attributes: watch::Receiver<bool>,
         cache: Cache,
         instance: String,
@@ -87,7 +102,7 @@ impl Context {
             control_namespace,
             cluster_uid,
             workers,
-            scale_down_delay,
+            drains,
             search_attributes,
             cache,
             instance,
@@ -120,8 +135,7 @@ impl Context {
     pub fn settings(&self, key: &ProcessKey) -> Settings {
         Settings {
             search_attributes: *self.search_attributes.borrow(),
-            scale_down_delay_seconds: i64::try_from(self.scale_down_delay.as_secs())
-                .unwrap_or(i64::MAX),
+            scale_down_delay_seconds: self.drains.scale_down_delay_seconds,
             manager_identity: self.manager_identity(&key.uid),
             control_namespace: self.control_namespace.clone(),
         }
@@ -146,24 +160,33 @@ impl Context {
 
     /// Waits for the turn of a read of Worker Deployments in a Temporal namespace.
     pub async fn read_turn(&self, temporal_namespace: &str) {
+        self.turn(temporal_namespace.to_owned(), READS).await;
+    }
+
+    /// Waits for the turn of something that is done to an execution in a Temporal namespace.
+    pub(crate) async fn action_turn(&self, temporal_namespace: &str) {
+        // No namespace has a space in its name.
+        self.turn(format!("act on {temporal_namespace}"), ACTIONS)
+            .await;
+    }
+
+    async fn turn(&self, about: String, rate: Rate) {
         loop {
             let pause = {
                 let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = Instant::now();
-                let budget = budgets
-                    .entry(temporal_namespace.to_owned())
-                    .or_insert(Budget {
-                        tokens: READS_BURST,
-                        at: now,
-                    });
-                let earned = now.duration_since(budget.at).as_secs_f64() * READS_PER_SECOND;
-                budget.tokens = (budget.tokens + earned).min(READS_BURST);
+                let budget = budgets.entry(about.clone()).or_insert(Budget {
+                    tokens: rate.burst,
+                    at: now,
+                });
+                let earned = now.duration_since(budget.at).as_secs_f64() * rate.per_second;
+                budget.tokens = (budget.tokens + earned).min(rate.burst);
                 budget.at = now;
                 if budget.tokens >= 1.0 {
                     budget.tokens -= 1.0;
                     return;
                 }
-                Duration::from_secs_f64((1.0 - budget.tokens) / READS_PER_SECOND)
+                Duration::from_secs_f64((1.0 - budget.tokens) / rate.per_second)
             };
             tokio::time::sleep(pause).await;
         }

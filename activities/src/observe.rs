@@ -73,7 +73,7 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
             return Ok(seen);
         }
     };
-    let view = view(&process, key)?;
+    let view = view(context, &process, key)?;
     seen.routing = routing(context, key, &view, &process).await;
     collect(
         &mut seen,
@@ -184,7 +184,7 @@ async fn read_process(
     }
 }
 
-fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
+fn view(context: &Context, process: &Process, key: &ProcessKey) -> Result<ProcessView> {
     let spec = &process.spec;
     let version = names::Version::new(&key.name, spec)
         .map_err(|error| Fault::new(ErrorCategory::InvalidSpec, format!("spec: {error}")))?;
@@ -208,6 +208,10 @@ fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
         policy: RolloutPolicy::of(&spec.rollout),
         paused: spec.rollout.paused,
         revision_history_limit: Some(spec.rollout.revision_history_limit),
+        drain: Some(spec.drain.as_ref().map_or_else(
+            || context.drains.clone(),
+            |drain| context.drains.with(drain),
+        )),
         request: request.map(|text| Annotation::read(text)),
         request_mark: request.map(|text| fingerprint(text)).unwrap_or_default(),
     })

@@ -145,10 +145,17 @@ pub(crate) fn last_request(status: &ProcessStatus) -> Option<LastRequest> {
 }
 
 fn draining(view: &VersionStatus) -> DrainingVersion {
+    let drain = view.drain.as_ref();
     DrainingVersion {
         build_id: view.build_id.clone(),
         deployment_name: view.deployment_name.clone(),
         since: view.since.map(Time),
+        deadline: drain.and_then(|drain| drain.deadline).map(Time),
+        open_workflows: drain
+            .and_then(|drain| drain.open)
+            .map(|open| i64::try_from(open).unwrap_or(i64::MAX)),
+        oldest_start_time: drain.and_then(|drain| drain.oldest).map(Time),
+        on_timeout: drain.map(|drain| drain.on_timeout),
     }
 }
 

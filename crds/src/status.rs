@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::schema;
+use crate::{schema, spec::DrainOnTimeout};
 
 /// Most versions that `status.draining` lists; further ones still drain.
 pub const MAX_DRAINING: usize = 100;
@@ -202,9 +202,27 @@ pub struct DrainingVersion {
     #[schemars(length(max = 253))]
     pub deployment_name: String,
 
-    /// When the version was superseded.
+    /// When the version stopped taking new workflows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+
+    /// When `onTimeout` is applied to the workflows that still run on it. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
+
+    /// Running workflows that are pinned to the version, as last counted: a small change shows
+    /// late. Absent until they have been counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub open_workflows: Option<i64>,
+
+    /// When the oldest of them was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_start_time: Option<Time>,
+
+    /// What happens to them at the deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_timeout: Option<DrainOnTimeout>,
 }
 
 /// A workflow of the operator.

@@ -92,6 +92,14 @@ pub(crate) fn decode<T: DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
     }
 }
 
+/// Decodes the arguments of a verb. None at all is as good as ones without fields: the verb says most.
+pub(crate) fn arguments<T: DeserializeOwned + Default>(raw: &RawValue) -> Result<T, String> {
+    if raw.payloads.is_empty() || raw.payloads.iter().all(|payload| payload.data.is_empty()) {
+        return Ok(T::default());
+    }
+    decode(raw)
+}
+
 /// Retry for ever, quickly at first: what must not be retried says so itself.
 pub(crate) fn retry() -> RetryPolicy {
     RetryPolicy::builder()

@@ -81,12 +81,6 @@ impl Executions {
     }
 }
 
-/// Counts the running executions on a task queue.
-pub(crate) async fn running_on(context: &Context, namespace: &str, queue: &str) -> Result<i64> {
-    let query = format!("TaskQueue = '{queue}' AND ExecutionStatus = 'Running'");
-    Ok(count(context, namespace, query).await?.count)
-}
-
 /// Counts what has closed since a moment. Cancelled and terminated executions were ended by
 /// somebody and say nothing about the version.
 pub(crate) async fn closed(

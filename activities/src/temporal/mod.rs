@@ -2,6 +2,7 @@
 
 pub(crate) mod executions;
 pub(crate) mod lifecycle;
+pub(crate) mod policy;
 pub mod routing;
 pub mod versions;
 
@@ -11,6 +12,7 @@ use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{self, IntoRequest};
 use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
 use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentInfo;
+use temporalio_common::protos::temporal::api::deployment::v1::worker_deployment_info::WorkerDeploymentVersionSummary;
 use temporalio_common::protos::temporal::api::enums::v1::{
     WorkerDeploymentVersionStatus, WorkflowExecutionStatus,
 };
@@ -114,6 +116,14 @@ pub(crate) async fn routing(
                     Some((version.build_id.clone(), timestamp(at)))
                 })
                 .collect(),
+            left: info
+                .version_summaries
+                .iter()
+                .filter_map(|summary| {
+                    let version = summary.deployment_version.as_ref()?;
+                    Some((version.build_id.clone(), left(summary)?))
+                })
+                .collect(),
             versions: info
                 .version_summaries
                 .iter()
@@ -134,6 +144,18 @@ pub(crate) async fn routing(
             ..Routing::default()
         },
     }
+}
+
+/// When a version that is not routed to lost its traffic, or got work again after it had drained.
+fn left(summary: &WorkerDeploymentVersionSummary) -> Option<jiff::Timestamp> {
+    let left = summary.last_deactivation_time.as_ref().map(timestamp);
+    let draining = summary
+        .drainage_info
+        .as_ref()
+        .filter(|_| summary.status() == WorkerDeploymentVersionStatus::Draining)
+        .and_then(|drainage| drainage.last_changed_time.as_ref())
+        .map(timestamp);
+    left.max(draining)
 }
 
 /// Percentages are whole numbers wherever the operator sets them.

@@ -2,103 +2,284 @@
 
 use std::time::Duration;
 
-use process_operator_crds::names;
+use jiff::Timestamp;
 use process_operator_crds::spec::Versioning;
-use process_operator_workflows::contract::{VersionState, WaitDrainedInput, WaitDrainedOutcome};
+use process_operator_workflows::contract::{
+    KeepDrainedInput, KeepDrainedOutcome, KeptApart, Known, ProcessKey, VersionState,
+    WaitDrainedInput, WaitDrainedOutcome,
+};
+use tokio::time::Instant;
 
 use super::{Pace, passing};
 use crate::context::Context;
-use crate::error::{Fault, within};
+use crate::error::{Result, within};
 use crate::routes;
-use crate::temporal::{executions, versions};
+use crate::temporal::versions::Past;
+use crate::temporal::{policy, versions};
 
 /// The server itself looks every three minutes by default.
 const MOST: Duration = Duration::from_secs(60);
+/// A change too small to be told at once is told after that.
+const STALE: Duration = Duration::from_secs(6 * 3600);
+/// After so many counts they are told less often: a drain that goes up and down for weeks must not
+/// fill histories.
+const MANY: u32 = 50;
+/// How often then, at most.
+const SELDOM: Duration = Duration::from_secs(600);
+
+/// What needs a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// It is routed to.
+    Routed,
+    /// Running workflows are pinned to it, or it is not known whether some are.
+    Held,
+    /// Nothing does.
+    Nothing,
+    /// Nothing does, and the server has no record of it.
+    Unknown,
+}
+
+/// What needs a version: as the server's record has it, or the routing and its queue.
+pub(crate) async fn need(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    build_id: &str,
+    apart: &KeptApart,
+) -> Result<Need> {
+    if !apart.is_default() {
+        return need_by_routes(context, namespace, key, build_id, apart).await;
+    }
+    let record = versions::record(context, namespace, key, build_id).await?;
+    Ok(record.map_or(Need::Unknown, |record| match record.state {
+        VersionState::Current | VersionState::Ramping => Need::Routed,
+        VersionState::Draining | VersionState::Unknown => Need::Held,
+        VersionState::Drained | VersionState::Created | VersionState::Inactive => Need::Nothing,
+    }))
+}
+
+async fn need_by_routes(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    build_id: &str,
+    apart: &KeptApart,
+) -> Result<Need> {
+    let routes = within(routes::read(context, key)).await?.routes;
+    if routes.uses(build_id) {
+        return Ok(Need::Routed);
+    }
+    if apart.versioning == Versioning::None {
+        // Any version's pods take over its executions.
+        return Ok(Need::Unknown);
+    }
+    let query = policy::holding(key, build_id, apart);
+    Ok(if policy::count(context, namespace, &query).await? > 0 {
+        Need::Held
+    } else if routes.served.contains_key(build_id) {
+        Need::Nothing
+    } else {
+        Need::Unknown
+    })
+}
+
+/// What a version has been.
+pub(crate) async fn past(
+    context: &Context,
+    namespace: &str,
+    key: &ProcessKey,
+    build_id: &str,
+    apart: &KeptApart,
+) -> Result<Past> {
+    if apart.is_default() {
+        return versions::past(context, namespace, key, build_id).await;
+    }
+    let routes = within(routes::read(context, key)).await?.routes;
+    let last_current = routes.served.get(build_id).copied();
+    Ok(Past {
+        served: last_current.is_some(),
+        last_current,
+    })
+}
 
 pub(crate) async fn wait(
     context: &Context,
     input: &WaitDrainedInput,
-) -> Result<WaitDrainedOutcome, Fault> {
-    match input.versioning {
-        Versioning::WorkerVersioning => {}
-        Versioning::TaskQueuePerVersion => return queue_empty(context, input).await,
-        // Any version's pods take over its executions.
-        Versioning::None => {
-            return Ok(WaitDrainedOutcome {
-                drained: true,
-                never_served: true,
-                ..WaitDrainedOutcome::default()
-            });
-        }
-    }
+) -> Result<WaitDrainedOutcome> {
+    let (namespace, key, build_id) = (&input.temporal_namespace, &input.key, &input.build_id);
     let mut pace = Pace::new(Duration::from_secs(1), MOST);
+    let counting = Counting::new(input);
     loop {
-        let record = versions::record(
-            context,
-            &input.temporal_namespace,
-            &input.key,
-            &input.build_id,
-        )
-        .await;
-        match passing(record)? {
+        match passing(need(context, namespace, key, build_id, &input.apart).await)? {
             None => {}
-            Some(None) => {
+            Some(Need::Unknown) => {
                 return Ok(WaitDrainedOutcome {
                     drained: true,
                     never_served: true,
                     ..WaitDrainedOutcome::default()
                 });
             }
-            Some(Some(record)) => match record.state {
-                VersionState::Current | VersionState::Ramping => {
-                    return Ok(WaitDrainedOutcome {
-                        in_use: true,
-                        ..WaitDrainedOutcome::default()
-                    });
-                }
-                VersionState::Drained | VersionState::Created | VersionState::Inactive => {
-                    let (namespace, key) = (&input.temporal_namespace, &input.key);
-                    let past = versions::past(context, namespace, key, &input.build_id).await;
-                    if let Some(past) = passing(past)? {
-                        return Ok(WaitDrainedOutcome {
-                            drained: true,
-                            never_served: !past.served,
-                            ..WaitDrainedOutcome::default()
-                        });
-                    }
-                }
-                VersionState::Draining | VersionState::Unknown => {}
-            },
-        }
-        pace.rest().await;
-    }
-}
-
-/// Waits until no execution runs on the queue of a version.
-async fn queue_empty(
-    context: &Context,
-    input: &WaitDrainedInput,
-) -> Result<WaitDrainedOutcome, Fault> {
-    let queue = names::task_queue(input.versioning, &input.task_queue, &input.build_id);
-    let mut pace = Pace::new(Duration::from_secs(1), MOST);
-    loop {
-        let routes = passing(within(routes::read(context, &input.key)).await)?;
-        if let Some(routes) = routes.map(|stored| stored.routes) {
-            if routes.uses(&input.build_id) {
+            Some(Need::Routed) => {
                 return Ok(WaitDrainedOutcome {
                     in_use: true,
                     ..WaitDrainedOutcome::default()
                 });
             }
-            let running = executions::running_on(context, &input.temporal_namespace, &queue).await;
-            if passing(running)? == Some(0) {
-                return Ok(WaitDrainedOutcome {
-                    drained: true,
-                    never_served: !routes.served.contains_key(&input.build_id),
-                    ..WaitDrainedOutcome::default()
-                });
+            Some(Need::Nothing) => {
+                // The server looks seldom: its word and a count of our own must agree.
+                let open = policy::count(context, namespace, &counting.query).await;
+                if passing(open)? == Some(0) {
+                    let past = past(context, namespace, key, build_id, &input.apart).await;
+                    if let Some(past) = passing(past)? {
+                        return Ok(WaitDrainedOutcome {
+                            drained: true,
+                            never_served: !past.served,
+                            last_current: past.last_current,
+                            ..WaitDrainedOutcome::default()
+                        });
+                    }
+                }
+            }
+            Some(Need::Held) => {
+                if let Some(known) = passing(counting.look(context, namespace).await)?.flatten() {
+                    return Ok(WaitDrainedOutcome {
+                        known: Some(known),
+                        ..WaitDrainedOutcome::default()
+                    });
+                }
             }
         }
         pace.rest().await;
+    }
+}
+
+/// Counts what holds a version, and tells when it is worth telling.
+struct Counting {
+    query: String,
+    /// What was told; `None` when nobody wants to know.
+    known: Option<Known>,
+    since: Instant,
+}
+
+impl Counting {
+    fn new(input: &WaitDrainedInput) -> Self {
+        Self {
+            query: policy::holding(&input.key, &input.build_id, &input.apart),
+            known: input.known.clone(),
+            since: Instant::now(),
+        }
+    }
+
+    async fn look(&self, context: &Context, namespace: &str) -> Result<Option<Known>> {
+        let Some(known) = &self.known else {
+            return Ok(None);
+        };
+        let open = policy::count(context, namespace, &self.query).await?;
+        if !is_news(known, open, self.since.elapsed()) {
+            return Ok(None);
+        }
+        let oldest = if open == 0 {
+            None
+        } else {
+            self.oldest(context, namespace, known).await?
+        };
+        Ok(Some(Known {
+            open: Some(open),
+            oldest,
+            counts: known.counts.saturating_add(1),
+        }))
+    }
+
+    /// The oldest stays the oldest until it ends; looking for another one takes more calls.
+    async fn oldest(
+        &self,
+        context: &Context,
+        namespace: &str,
+        known: &Known,
+    ) -> Result<Option<Timestamp>> {
+        if let Some(oldest) = known.oldest {
+            let until = format!("{} AND StartTime <= '{oldest}'", self.query);
+            if policy::count(context, namespace, &until).await? > 0 {
+                return Ok(Some(oldest));
+            }
+        }
+        policy::oldest(context, namespace, &self.query).await
+    }
+}
+
+/// A first count, one that is at least a tenth off, and after some hours any other one.
+fn is_news(known: &Known, open: u64, age: Duration) -> bool {
+    let Some(before) = known.open else {
+        return true;
+    };
+    if before == open || known.counts >= MANY && age < SELDOM {
+        return false;
+    }
+    before.abs_diff(open).saturating_mul(10) >= before || age >= STALE
+}
+
+/// Leaves a drained version as it is for a while, unless it gets work again.
+pub(crate) async fn keep(
+    context: &Context,
+    input: &KeepDrainedInput,
+) -> Result<KeepDrainedOutcome> {
+    let (namespace, key) = (&input.temporal_namespace, &input.key);
+    let mut pace = Pace::new(Duration::from_secs(2), MOST);
+    loop {
+        let left = input.until.duration_since(Timestamp::now());
+        let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+        let need = need(context, namespace, key, &input.build_id, &input.apart).await;
+        match passing(need)? {
+            Some(Need::Routed) => {
+                return Ok(KeepDrainedOutcome {
+                    in_use: true,
+                    ..KeepDrainedOutcome::default()
+                });
+            }
+            Some(Need::Held) => {
+                return Ok(KeepDrainedOutcome {
+                    held: true,
+                    ..KeepDrainedOutcome::default()
+                });
+            }
+            // What follows looks once more.
+            _ if left.is_zero() => return Ok(KeepDrainedOutcome::default()),
+            _ => {}
+        }
+        let _ = tokio::time::timeout(left, pace.rest()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(open: Option<u64>, counts: u32) -> Known {
+        Known {
+            open,
+            counts,
+            ..Known::default()
+        }
+    }
+
+    #[test]
+    fn only_what_matters_is_told() {
+        let soon = Duration::from_secs(5);
+        for (before, open, counts, age, told) in [
+            (None, 0, 0, soon, true),
+            (Some(100), 100, 0, STALE, false),
+            (Some(100), 91, 0, soon, false),
+            (Some(100), 91, 0, STALE, true),
+            (Some(100), 90, 0, soon, true),
+            (Some(9), 8, 0, soon, true),
+            (Some(1), 0, 0, soon, true),
+            (Some(0), 3, 0, soon, true),
+            (Some(9), 8, MANY, soon, false),
+            (Some(9), 8, MANY, SELDOM, true),
+        ] {
+            let known = known(before, counts);
+            assert_eq!(is_news(&known, open, age), told, "{known:?} {open} {age:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Waits. Each is one heartbeating activity, however long it takes; none is a loop of activities.
 
 pub(crate) mod drained;
+pub(crate) mod ending;
 pub(crate) mod evidence;
 pub(crate) mod gate;
 pub(crate) mod records;

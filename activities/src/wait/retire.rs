@@ -1,113 +1,120 @@
-//! Removes a version that nothing needs: its Deployment, its ControllerRevision, its record.
+//! Stops the pods of a version that nothing needs, and removes it: its record, its Deployment, its
+//! ControllerRevision.
 
 use std::time::Duration;
 
-use process_operator_crds::names;
-use process_operator_crds::spec::Versioning;
-use process_operator_workflows::contract::{RetireInput, RetireOutcome, VersionState};
+use process_operator_workflows::contract::{
+    RetireInput, RetireOutcome, StopVersionInput, StopVersionOutcome,
+};
 
+use super::drained::{Need, need, past};
 use super::{Pace, passing};
+use crate::apply;
 use crate::context::Context;
-use crate::error::{Fault, within};
+use crate::error::{Result, within};
 use crate::remove::{delete_deployment, keep_revision};
-use crate::routes;
-use crate::temporal::{executions, versions};
+use crate::temporal::{policy, versions};
 
-pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<RetireOutcome, Fault> {
-    if !input.versioning.is_default() {
-        return unrecorded(context, input).await;
+/// Stops the pods, when nothing needs them at this moment.
+pub(crate) async fn stop(
+    context: &Context,
+    input: &StopVersionInput,
+) -> Result<StopVersionOutcome> {
+    let (namespace, key) = (&input.temporal_namespace, &input.key);
+    let mut outcome = StopVersionOutcome::default();
+    match need(context, namespace, key, &input.build_id, &input.apart).await? {
+        Need::Routed => outcome.in_use = true,
+        Need::Held => outcome.held = true,
+        Need::Unknown if !input.apart.is_default() => {}
+        Need::Nothing | Need::Unknown => {
+            let query = policy::holding(key, &input.build_id, &input.apart);
+            outcome.held = policy::count(context, namespace, &query).await? > 0;
+        }
     }
-    // Looked at again just before: a pinned run may have been moved here since.
-    let record = versions::record(
-        context,
-        &input.temporal_namespace,
-        &input.key,
-        &input.build_id,
-    )
-    .await?;
-    let needed = record.is_some_and(|record| {
-        matches!(
-            record.state,
-            VersionState::Current
-                | VersionState::Ramping
-                | VersionState::Draining
-                | VersionState::Unknown
-        )
-    });
-    if needed {
+    if !outcome.in_use && !outcome.held && !input.name.is_empty() {
+        within(apply::scale_to_zero(context, key, &input.name)).await?;
+    }
+    Ok(outcome)
+}
+
+pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<RetireOutcome> {
+    if let Some(outcome) = needed(context, input).await? {
+        return Ok(outcome);
+    }
+    let (namespace, key, build_id) = (&input.temporal_namespace, &input.key, &input.build_id);
+    let seen = past(context, namespace, key, build_id, &input.apart).await?;
+    let last_current = seen.last_current.or(input.last_current);
+    if !input.stopped {
+        remove(context, input, last_current).await?;
+    }
+    if !input.apart.is_default() {
+        // The server has no record of it.
+        if input.stopped {
+            remove(context, input, last_current).await?;
+        }
         return Ok(RetireOutcome {
-            in_use: true,
+            retired: true,
+            message: "workers are removed".into(),
             ..RetireOutcome::default()
         });
-    }
-    if !input.name.is_empty() {
-        let past = versions::past(
-            context,
-            &input.temporal_namespace,
-            &input.key,
-            &input.build_id,
-        )
-        .await?;
-        let keep = past.last_current.zip(input.keep);
-        within(async {
-            delete_deployment(context, &input.key, &input.name, None).await?;
-            keep_revision(context, &input.key, &input.name, keep).await
-        })
-        .await?;
     }
     // The server keeps a record until it has not seen a poller for a while (5 min by default).
     let mut pace = Pace::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
-        let deleted = versions::delete(
-            context,
-            &input.temporal_namespace,
-            &input.key,
-            &input.build_id,
-        )
-        .await;
+        let deleted = versions::delete(context, namespace, key, build_id).await;
         if passing(deleted)? == Some(true) {
-            return Ok(RetireOutcome {
-                retired: true,
-                message: "workers and records are removed".into(),
-                ..RetireOutcome::default()
-            });
+            break;
         }
         pace.rest().await;
+        // Its pods are gone, but not what makes them: they can come back.
+        if input.stopped
+            && let Some(Some(outcome)) = passing(needed(context, input).await)?
+        {
+            return Ok(outcome);
+        }
     }
-}
-
-/// Removes a version that the server has no record of.
-async fn unrecorded(context: &Context, input: &RetireInput) -> Result<RetireOutcome, Fault> {
-    let routes = within(routes::read(context, &input.key)).await?.routes;
-    let mut needed = routes.uses(&input.build_id);
-    if input.versioning == Versioning::TaskQueuePerVersion {
-        let queue = names::task_queue(input.versioning, &input.task_queue, &input.build_id);
-        let running = executions::running_on(context, &input.temporal_namespace, &queue).await?;
-        needed |= running > 0;
-    }
-    if needed {
-        return Ok(RetireOutcome {
-            in_use: true,
-            ..RetireOutcome::default()
-        });
-    }
-    if !input.name.is_empty() {
-        let last_current = routes.served.get(&input.build_id).copied();
-        within(async {
-            delete_deployment(context, &input.key, &input.name, None).await?;
-            keep_revision(
-                context,
-                &input.key,
-                &input.name,
-                last_current.zip(input.keep),
-            )
-            .await
-        })
-        .await?;
+    if input.stopped {
+        remove(context, input, last_current).await?;
     }
     Ok(RetireOutcome {
         retired: true,
-        message: "workers are removed".into(),
+        message: "workers and records are removed".into(),
         ..RetireOutcome::default()
     })
+}
+
+/// Looked at again just before: a pinned run may have been moved here since.
+async fn needed(context: &Context, input: &RetireInput) -> Result<Option<RetireOutcome>> {
+    let namespace = &input.temporal_namespace;
+    let need = need(
+        context,
+        namespace,
+        &input.key,
+        &input.build_id,
+        &input.apart,
+    )
+    .await?;
+    Ok(
+        matches!(need, Need::Routed | Need::Held).then(|| RetireOutcome {
+            in_use: true,
+            routed: need == Need::Routed,
+            ..RetireOutcome::default()
+        }),
+    )
+}
+
+async fn remove(
+    context: &Context,
+    input: &RetireInput,
+    last_current: Option<jiff::Timestamp>,
+) -> Result<()> {
+    if input.name.is_empty() {
+        return Ok(());
+    }
+    let keep = last_current.zip(input.keep);
+    within(async {
+        delete_deployment(context, &input.key, &input.name, None).await?;
+        keep_revision(context, &input.key, &input.name, keep).await
+    })
+    .await
 }

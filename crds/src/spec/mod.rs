@@ -6,6 +6,7 @@
 )]
 
 mod canary;
+mod drain;
 mod env;
 mod observability;
 mod rollout;
@@ -14,6 +15,7 @@ mod volumes;
 mod worker;
 
 pub use canary::{Analysis, Gate, Pause, RolloutStep};
+pub use drain::{Drain, DrainOnTimeout};
 pub use env::{
     ConfigMapSource, EnvFromSource, EnvVar, EnvVarSource, FieldRef, KeyRef, SecretSource,
 };
@@ -139,6 +141,13 @@ use crate::{schema, status::ProcessStatus};
         .message("spec.rollout.versioning may not change once a version has been deployed; create another Process instead")
         .reason(Reason::FieldValueForbidden)
         .field_path(".spec.rollout.versioning"),
+    validation = Rule::new(
+        "!has(self.spec.drain) || !has(self.spec.drain.onTimeout) || self.spec.drain.onTimeout != 'MoveToCurrent' \
+         || !has(self.spec.rollout) || !has(self.spec.rollout.versioning) || self.spec.rollout.versioning == 'WorkerVersioning'"
+    )
+        .message("spec.drain.onTimeout must not be MoveToCurrent unless spec.rollout.versioning is WorkerVersioning: a workflow cannot move to another task queue")
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".spec.drain.onTimeout"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessSpec {
@@ -180,6 +189,10 @@ pub struct ProcessSpec {
     /// How a new version takes over.
     #[serde(default)]
     pub rollout: Rollout,
+
+    /// How an old version ends. A change does not make a new version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
 
     /// What the workers report about themselves. A change makes a new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -37,8 +37,10 @@ fn options() -> OperatorOptions {
         "60",
         "--outage-seconds",
         "30",
-        "--scale-down-delay-seconds",
+        "--drain-scale-down-delay-seconds",
         "1",
+        "--drain-delete-delay-seconds",
+        "0",
     ];
     OperatorOptions {
         args: args.map(str::to_owned).to_vec(),

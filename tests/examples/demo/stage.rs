@@ -274,7 +274,8 @@ impl Operator {
                 "--worker-temporal-address",
                 &testbed.state().temporal_pod_address,
             ])
-            .args(["--scale-down-delay-seconds", SCALE_DOWN_DELAY])
+            .args(["--drain-scale-down-delay-seconds", SCALE_DOWN_DELAY])
+            .args(["--drain-delete-delay-seconds", "0"])
             .args(["--listen", &http])
             .env("KUBECONFIG", kubeconfig)
             .env("TEMPORAL_ADDRESS", &testbed.state().temporal_address)

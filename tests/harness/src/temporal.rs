@@ -10,8 +10,8 @@ use process_example_worker::workflows::{
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{Code, IntoRequest};
 use temporalio_client::{
-    Client, ClientOptions, Connection, ConnectionOptions, Url, WorkflowGetResultOptions,
-    WorkflowStartOptions,
+    Client, ClientOptions, Connection, ConnectionOptions, Url, VersioningOverride,
+    WorkflowGetResultOptions, WorkflowStartOptions,
 };
 use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
 use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentOptions;
@@ -24,6 +24,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     PollWorkflowTaskQueueRequest, RegisterNamespaceRequest, RequestCancelWorkflowExecutionRequest,
     SignalWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
 };
+use temporalio_common::worker::WorkerDeploymentVersion;
 
 use crate::SOON;
 use crate::wait::until;
@@ -107,14 +108,33 @@ impl Temporal {
 
     /// Starts a workflow that stays open until it is told to finish.
     pub async fn start_waiting(&self, namespace: &str, queue: &str, id: &str) -> Result<()> {
+        self.start_waiting_as(namespace, queue, id, false, None)
+            .await
+    }
+
+    /// The same; one that stays open when it is cancelled, or that is pinned to a version, given as
+    /// Worker Deployment and build id.
+    pub async fn start_waiting_as(
+        &self,
+        namespace: &str,
+        queue: &str,
+        id: &str,
+        ignore_cancel: bool,
+        pinned: Option<(&str, &str)>,
+    ) -> Result<()> {
         let client = self.client(namespace)?;
-        let options = WorkflowStartOptions::new(queue, id).build();
+        let pinned = pinned.map(|(deployment_name, build_id)| {
+            VersioningOverride::Pinned(WorkerDeploymentVersion {
+                deployment_name: deployment_name.to_owned(),
+                build_id: build_id.to_owned(),
+            })
+        });
+        let options = WorkflowStartOptions::new(queue, id)
+            .maybe_versioning_override(pinned)
+            .build();
+        let input = WaitForSignalInput { ignore_cancel };
         client
-            .start_workflow(
-                WaitForSignal::run,
-                WaitForSignalInput::default().into(),
-                options,
-            )
+            .start_workflow(WaitForSignal::run, input.into(), options)
             .await?;
         // Pinned to a version once its first task is done.
         until(&format!("{id} runs on a version"), SOON, async || {

@@ -4,6 +4,7 @@
 //! always with a default, and nothing here may carry a value of a Secret or of an env variable.
 
 mod activities;
+mod drain;
 mod observation;
 mod requests;
 mod rollout;
@@ -12,15 +13,22 @@ mod state;
 mod steps;
 
 pub use activities::{
-    Act, ActInput, CleanRecords, CleanRecordsInput, CleanRecordsOutcome, EvidenceInput,
-    EvidenceOutcome, Expected, GateInput, GateOutcome, Judge, Observe, ObserveInput, RetireInput,
-    RetireOutcome, RetireVersion, RunGate, SetCurrent, SetCurrentInput, SetWeight, SetWeightInput,
-    SetWeightOutcome, WaitDrained, WaitDrainedInput, WaitDrainedOutcome, WaitServing,
+    Act, ActInput, CleanRecords, CleanRecordsInput, CleanRecordsOutcome, CountOpen, CountOpenInput,
+    CountOpenOutcome, EndOpen, EndOpenInput, EndOpenOutcome, EvidenceInput, EvidenceOutcome,
+    Expected, GateInput, GateOutcome, Judge, KeepDrained, KeepDrainedInput, KeepDrainedOutcome,
+    Known, Observe, ObserveInput, RetireInput, RetireOutcome, RetireVersion, RunGate, SetCurrent,
+    SetCurrentInput, SetWeight, SetWeightInput, SetWeightOutcome, StopVersion, StopVersionInput,
+    StopVersionOutcome, WaitDrained, WaitDrainedInput, WaitDrainedOutcome, WaitServing,
     WaitServingInput, WaitServingOutcome, WatchEvidence,
 };
+pub(crate) use drain::after;
+pub use drain::{
+    DrainMemory, DrainNote, DrainPolicy, DrainProgress, DrainStage, DrainTold, EndAction, Ending,
+    Force,
+};
 pub use observation::{
-    DeploymentView, Observation, ProcessView, Routing, RoutingState, Settings, VersionState,
-    VersionView,
+    DeploymentView, KeptApart, Observation, ProcessView, Routing, RoutingState, Settings,
+    VersionState, VersionView,
 };
 pub use requests::{Annotation, Answer, LastRequest, Request, Verb, VerbArgs};
 pub use rollout::{Order, Progress, RolloutOrder, RolloutPolicy, RolloutProgress, Stage};
@@ -44,6 +52,9 @@ pub const SIGNAL_CHANGED: &str = "changed";
 
 /// Signal by which a rollout tells its lifecycle how far it has come.
 pub const SIGNAL_PROGRESS: &str = "progress";
+
+/// Signal by which a drain tells its lifecycle how far it has come.
+pub const SIGNAL_DRAIN_PROGRESS: &str = "drain-progress";
 
 /// Memo key of the digest that the sweep compares; see [`crate::plan::digest`].
 pub const MEMO_DIGEST: &str = "processOperatorDigest";

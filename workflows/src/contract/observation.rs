@@ -81,12 +81,50 @@ pub struct ProcessView {
     pub paused: bool,
     /// `spec.rollout.revisionHistoryLimit`.
     pub revision_history_limit: Option<i32>,
+    /// `spec.drain`, with the operator's defaults.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<super::DrainPolicy>,
     /// The annotation `ameide.io/request`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<super::Annotation>,
     /// Fingerprint of that annotation; empty without one.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub request_mark: String,
+}
+
+/// How the executions of one version are told from those of another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct KeptApart {
+    /// By what.
+    #[serde(skip_serializing_if = "Versioning::is_default")]
+    pub versioning: Versioning,
+    /// Task queue of the Process; read only where versions have queues of their own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub task_queue: String,
+}
+
+impl KeptApart {
+    /// By Temporal, which payloads leave out.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// For a Process.
+    pub fn of(process: &ProcessView) -> Self {
+        if process.versioning.is_default() {
+            return Self::default();
+        }
+        Self {
+            versioning: process.versioning,
+            task_queue: process.task_queue.clone(),
+        }
+    }
+
+    /// The queue of a version.
+    pub fn queue(&self, build_id: &str) -> String {
+        process_operator_crds::names::task_queue(self.versioning, &self.task_queue, build_id)
+    }
 }
 
 /// One version as Kubernetes knows it.
@@ -167,6 +205,10 @@ pub struct Routing {
     /// When each version was last current, for those that ever were.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub served: BTreeMap<String, Timestamp>,
+    /// When each version lost its traffic, or got work again without being routed to, for those
+    /// that are not routed to.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<String, Timestamp>,
     /// Who holds the Worker Deployment, when it is not us, not a predecessor and not nobody.
     pub foreign_manager: Option<String>,
     /// All versions the server has a record of.

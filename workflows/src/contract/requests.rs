@@ -35,6 +35,8 @@ pub enum Verb {
     Undo,
     /// Restart the pods of the current version.
     Restart,
+    /// End the workflows that hold a version, or move them to the current one.
+    ForceCancelDrain,
     /// Written by a newer operator; refused.
     #[default]
     #[serde(other)]
@@ -52,8 +54,12 @@ pub struct VerbArgs {
     pub reason: String,
     /// `promote`: all steps at once.
     pub full: bool,
-    /// `undo`: which version; the last one that was current when empty.
+    /// `undo`: which version; the last one that was current when empty. `forceCancelDrain`: which
+    /// version; the one that drains when empty.
     pub build_id: String,
+    /// `forceCancelDrain`: `Cancel`, `Terminate` or `MoveToCurrent`; `Cancel` when empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub action: String,
 }
 
 /// A verb with its arguments, waiting for its turn.
@@ -113,7 +119,7 @@ impl Annotation {
             Err(_) => Self {
                 id: crate::plan::fingerprint(text),
                 unreadable: "it is not a JSON object with the fields id, verb, uid, expiresAt, actor, reason, \
-                             full and buildId"
+                             full, buildId and action"
                     .into(),
                 ..Self::default()
             },

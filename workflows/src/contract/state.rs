@@ -7,7 +7,9 @@ use process_operator_crds::ErrorCategory;
 use serde::{Deserialize, Serialize};
 
 use super::rollout::is_zero;
-use super::{Changed, ChildKind, LastRequest, ProcessKey, Progress, StepFailure};
+use super::{
+    Changed, ChildKind, DrainPolicy, DrainProgress, LastRequest, ProcessKey, Progress, StepFailure,
+};
 
 /// Input of [`crate::lifecycle::ProcessLifecycle`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,10 +210,33 @@ pub struct Drain {
     pub deployment_name: String,
     /// Image of the version.
     pub image: String,
-    /// When it began.
+    /// When the version stopped taking new workflows, as far as the server told; otherwise when the
+    /// retirement began.
     pub since: Timestamp,
     /// It was told to stop.
     pub cancelled: bool,
+    /// The policy that it was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<DrainPolicy>,
+    /// How far it has come, as far as it has told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<DrainProgress>,
+}
+
+impl Drain {
+    /// Workflows may still need the version's pods.
+    pub fn is_draining(&self) -> bool {
+        self.progress
+            .as_ref()
+            .is_none_or(|progress| progress.stage.is_draining())
+    }
+
+    /// When the version stopped taking new workflows, as far as is known.
+    pub fn since(&self) -> Timestamp {
+        self.progress
+            .as_ref()
+            .map_or(self.since, |progress| progress.since)
+    }
 }
 
 /// The version that new executions go to.

@@ -176,4 +176,7 @@ pub struct VersionStatus {
     pub ready_replicas: i32,
     /// Since when it has this role.
     pub since: Option<Timestamp>,
+    /// How far its drain has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<super::DrainProgress>,
 }

@@ -20,7 +20,7 @@ use temporalio_workflow::{
 
 use super::ProcessLifecycle;
 use crate::contract::{
-    ChildFinished, ChildKind, ChildOutcome, Observation, ProcessKey, StepFailure,
+    ChildFinished, ChildKind, ChildOutcome, KeptApart, Observation, ProcessKey, StepFailure,
 };
 use crate::drain::{DrainInput, ProcessDrain};
 use crate::plan::Child;
@@ -148,20 +148,19 @@ pub(super) async fn start(
             id,
             build_id,
             deployment_name,
+            since,
         } => {
             let input = DrainInput {
+                apart: KeptApart::of(&process),
                 key: key.clone(),
                 build_id: build_id.clone(),
                 deployment_name: deployment_name.clone(),
                 temporal_namespace: process.temporal_namespace,
                 scale_down_delay_seconds: seen.settings.scale_down_delay_seconds,
                 keep: process.revision_history_limit,
-                versioning: process.versioning,
-                task_queue: if process.versioning.is_default() {
-                    String::new()
-                } else {
-                    process.task_queue
-                },
+                policy: process.drain.clone(),
+                since: process.drain.is_some().then_some(*since),
+                memory: None,
             };
             let summary = format!("retire {} {build_id}", key.name);
             let attributes = indexed.then(|| support::search_attributes(key, "Draining", build_id));

@@ -29,7 +29,7 @@ use temporalio_workflow::{
 use self::children::Children;
 use self::requests::Refusal;
 use crate::contract::{
-    Answer, ChangeKind, Changed, ChildFinished, LifecycleInput, ProcessKey, Request,
+    Answer, ChangeKind, Changed, ChildFinished, DrainTold, LifecycleInput, ProcessKey, Request,
     RolloutProgress, State, StepFailure, Verb,
 };
 use crate::support;
@@ -45,6 +45,8 @@ pub struct ProcessLifecycle {
     state: State,
     dirty: bool,
     reports: Vec<ChildFinished>,
+    /// What drains have told.
+    drained: Vec<DrainTold>,
     refused: Vec<String>,
     /// Children of earlier runs that were asked to report by signal.
     asked: BTreeSet<String>,
@@ -74,6 +76,7 @@ impl ProcessLifecycle {
             state: input.state.unwrap_or_default(),
             dirty: true,
             reports: Vec::new(),
+            drained: Vec::new(),
             refused: Vec::new(),
             asked: BTreeSet::new(),
             requests: Vec::new(),
@@ -267,6 +270,48 @@ impl ProcessLifecycle {
     #[signal(name = "restart")]
     pub fn signal_restart(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
         requests::take(self, Verb::Restart, &raw);
+    }
+
+    /// End the workflows that hold an old version, or move them to the current one. Answers what
+    /// follows.
+    #[update(name = "forceCancelDrain")]
+    pub async fn force_cancel_drain(
+        ctx: &mut WorkflowContext<Self>,
+        raw: RawValue,
+    ) -> Result<Answer, Refusal> {
+        requests::ask(ctx, Verb::ForceCancelDrain, &raw).await
+    }
+
+    /// Refuses at once what cannot be done.
+    #[update_validator(force_cancel_drain)]
+    fn check_force_cancel_drain(
+        &self,
+        _ctx: &WorkflowContextView,
+        raw: &RawValue,
+    ) -> Result<(), Refusal> {
+        requests::check(&self.state, Verb::ForceCancelDrain, raw)
+    }
+
+    /// The same as the update, for people in the Temporal UI.
+    #[signal(name = "forceCancelDrain")]
+    pub fn signal_force_cancel_drain(
+        &mut self,
+        _ctx: &mut SyncWorkflowContext<Self>,
+        raw: RawValue,
+    ) {
+        requests::take(self, Verb::ForceCancelDrain, &raw);
+    }
+
+    /// How far a drain has come. Takes anything; see [`DrainTold`].
+    #[signal(name = "drain-progress")]
+    pub fn drain_progress(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
+        match support::decode::<DrainTold>(&raw) {
+            Ok(told) => self.drained.push(told),
+            Err(why) => self
+                .refused
+                .push(format!("signal drain-progress ignored: {why}")),
+        }
+        self.dirty = true;
     }
 
     /// A child ended. Takes anything; see [`ChildFinished`].

@@ -10,17 +10,9 @@ use crate::{plan, support};
 /// Why an update is refused.
 pub(super) type Refusal = Box<dyn std::error::Error + Send + Sync>;
 
-/// No argument is as good as one without fields: the verb says most.
-fn arguments(raw: &RawValue) -> Result<VerbArgs, String> {
-    if raw.payloads.is_empty() || raw.payloads.iter().all(|payload| payload.data.is_empty()) {
-        return Ok(VerbArgs::default());
-    }
-    support::decode(raw)
-}
-
 /// What a validator says: refuses what cannot be done as far as memory tells.
 pub(super) fn check(state: &State, verb: Verb, raw: &RawValue) -> Result<(), Refusal> {
-    let args = arguments(raw)?;
+    let args = support::arguments::<VerbArgs>(raw)?;
     plan::check(state, verb, &args)?;
     Ok(())
 }
@@ -40,7 +32,7 @@ fn enqueue(lifecycle: &mut ProcessLifecycle, verb: Verb, args: VerbArgs) -> Stri
 
 /// A verb by signal. One that cannot be read is told like any other bad signal.
 pub(super) fn take(lifecycle: &mut ProcessLifecycle, verb: Verb, raw: &RawValue) {
-    match arguments(raw) {
+    match support::arguments::<VerbArgs>(raw) {
         Ok(args) => {
             enqueue(lifecycle, verb, args);
         }
@@ -59,7 +51,7 @@ pub(super) async fn ask(
     verb: Verb,
     raw: &RawValue,
 ) -> Result<Answer, Refusal> {
-    let args = arguments(raw)?;
+    let args = support::arguments::<VerbArgs>(raw)?;
     let id = ctx.state_mut(|s| enqueue(s, verb, args));
     ctx.wait_condition(|s| s.answers.contains_key(&id))
         .await

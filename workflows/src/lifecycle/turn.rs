@@ -13,7 +13,8 @@ use crate::contract::{
     Act, ActInput, ActOutcome, CleanRecords, CleanRecordsInput, EventType, MEMO_DIGEST,
     Observation, Observe, ObserveInput, ProcessKey, RolloutOrder, Step,
 };
-use crate::plan::{Inbox, Plan, failing_status, plan};
+use crate::drain::ProcessDrain;
+use crate::plan::{DrainOrder, Inbox, Plan, failing_status, plan};
 use crate::rollout::ProcessRollout;
 use crate::support;
 
@@ -26,6 +27,7 @@ pub(super) async fn turn(
         s.dirty = false;
         let inbox = Inbox {
             reports: std::mem::take(&mut s.reports),
+            drained: std::mem::take(&mut s.drained),
             requests: std::mem::take(&mut s.requests),
         };
         (
@@ -43,6 +45,7 @@ pub(super) async fn turn(
         ctx.state_mut(|s| {
             // What children and people said is not lost: it is read with the next look.
             s.reports.splice(0..0, inbox.reports);
+            s.drained.splice(0..0, inbox.drained);
             s.requests.splice(0..0, inbox.requests);
             s.refused.splice(0..0, refused);
             s.state.trouble = Some((failure, tries + 1));
@@ -69,6 +72,9 @@ pub(super) async fn turn(
     });
     for (id, order) in &plan.orders {
         tell(ctx, id, order).await;
+    }
+    for (id, order) in &plan.drains {
+        tell_drain(ctx, id, order).await;
     }
     for id in &plan.cancel {
         // A child that has ended meanwhile needs no cancelling.
@@ -104,6 +110,27 @@ async fn tell(ctx: &WorkflowContext<ProcessLifecycle>, id: &str, order: &Rollout
         .external_workflow(id.to_owned(), None)
         .signal(ProcessRollout::order, RawValue::new(vec![payload]), options)
         .await;
+}
+
+/// Gives an order to a drain. One that has ended meanwhile needs none.
+async fn tell_drain(ctx: &WorkflowContext<ProcessLifecycle>, id: &str, order: &DrainOrder) {
+    let (payload, summary) = match order {
+        DrainOrder::Policy(policy) => (support::payload(policy), "tell the drain its policy"),
+        DrainOrder::Force(args) => (support::payload(args), "force the drain"),
+    };
+    let Ok(payload) = payload else {
+        return;
+    };
+    let options = SignalWorkflowOptions::builder()
+        .cancellation_token(WorkflowCancellationToken::new())
+        .summary(summary.to_owned())
+        .build();
+    let drain = ctx.external_workflow(id.to_owned(), None);
+    let raw = RawValue::new(vec![payload]);
+    let _ = match order {
+        DrainOrder::Policy(_) => drain.signal(ProcessDrain::set_policy, raw, options).await,
+        DrainOrder::Force(_) => drain.signal(ProcessDrain::force, raw, options).await,
+    };
 }
 
 async fn observe(

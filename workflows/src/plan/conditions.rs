@@ -7,7 +7,8 @@ use super::Block;
 use super::status::oldest_first;
 use super::verbs::given_up;
 use crate::contract::{
-    DeploymentView, Observation, ProcessView, Rollout, RoutingState, Stage, State, StepFailure,
+    DeploymentView, Drain, Observation, ProcessView, Rollout, RoutingState, Stage, State,
+    StepFailure,
 };
 
 /// All conditions, and one word for them.
@@ -278,20 +279,20 @@ impl<'a> Facts<'a> {
     }
 
     fn draining(&self) -> NewCondition {
-        let names: Vec<&str> = oldest_first(self.state)
+        let versions: Vec<String> = oldest_first(self.state)
             .into_iter()
-            .map(|(build_id, _)| build_id.as_str())
+            .map(|(build_id, drain)| drained(build_id, drain))
             .collect();
-        let reason = if names.is_empty() {
+        let reason = if versions.is_empty() {
             Reason::NothingDraining
         } else {
             Reason::DrainingVersions
         };
         condition(
             ConditionType::Draining,
-            !names.is_empty(),
+            !versions.is_empty(),
             reason,
-            names.join(", "),
+            versions.join(", "),
         )
     }
 
@@ -302,12 +303,30 @@ impl<'a> Facts<'a> {
             "Degraded"
         } else if self.rolling.is_some() || self.current.is_none() {
             "RollingOut"
-        } else if self.state.drains.is_empty() {
+        } else if oldest_first(self.state).is_empty() {
             "Ready"
         } else {
             "Draining"
         }
     }
+}
+
+/// A draining version: what holds it, and what becomes of that.
+fn drained(build_id: &str, drain: &Drain) -> String {
+    let Some(progress) = &drain.progress else {
+        return build_id.to_owned();
+    };
+    let Some(open) = progress.open else {
+        return build_id.to_owned();
+    };
+    let then = match (progress.ending, progress.deadline) {
+        (Some(action), _) => format!(", {action}"),
+        (None, Some(deadline)) if open > 0 => {
+            format!(", {} at {deadline:.0}", progress.on_timeout)
+        }
+        _ => String::new(),
+    };
+    format!("{build_id} ({open} running workflows{then})")
 }
 
 /// Where a rollout stands, and what it waits for.

@@ -52,8 +52,12 @@ pub(super) fn details(
             "current"
         } else if *build_id == process.build_id {
             "target"
-        } else if state.drains.contains_key(build_id) {
-            "draining"
+        } else if let Some(drain) = state.drains.get(build_id) {
+            if drain.is_draining() {
+                "draining"
+            } else {
+                "drained"
+            }
         } else {
             ""
         };

@@ -4,6 +4,8 @@
 mod conditions;
 mod details;
 mod digest;
+pub mod draining;
+mod drains;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
@@ -20,8 +22,8 @@ use jiff::Timestamp;
 use process_operator_crds::Reason;
 
 use crate::contract::{
-    Answer, ChildFinished, EventType, Observation, ProcessKey, ProcessView, Request, RolloutOrder,
-    RoutingState, Standing, State, Step, Transition,
+    Answer, ChildFinished, DrainPolicy, DrainTold, EventType, Observation, ProcessKey, ProcessView,
+    Request, RolloutOrder, RoutingState, Standing, State, Step, Transition, VerbArgs,
 };
 pub use conditions::Verdict;
 pub(crate) use conditions::category_of;
@@ -35,6 +37,8 @@ pub use versions::Role;
 pub struct Inbox {
     /// Of children that ended.
     pub reports: Vec<ChildFinished>,
+    /// Of drains under way.
+    pub drained: Vec<DrainTold>,
     /// Of people, by update or signal.
     pub requests: Vec<Request>,
 }
@@ -50,6 +54,8 @@ pub struct Plan {
     pub cancel: Vec<String>,
     /// Orders to rollouts, by workflow id.
     pub orders: Vec<(String, RolloutOrder)>,
+    /// Orders to drains, by workflow id.
+    pub drains: Vec<(String, DrainOrder)>,
     /// What became of the requests, in their order.
     pub answers: Vec<(String, Answer)>,
     /// The Process is gone or about to be: clean the server's records and finish.
@@ -62,6 +68,15 @@ pub struct Plan {
     pub phase: String,
     /// Text for the Temporal UI.
     pub details: String,
+}
+
+/// An order to a drain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DrainOrder {
+    /// How the version is to end.
+    Policy(DrainPolicy),
+    /// End what holds it.
+    Force(VerbArgs),
 }
 
 /// A child workflow to start.
@@ -92,6 +107,8 @@ pub enum Child {
         build_id: String,
         /// Its Deployment.
         deployment_name: String,
+        /// When it lost its traffic.
+        since: Timestamp,
     },
 }
 
@@ -160,6 +177,9 @@ fn decide(
     }
     versions::adopt(state, key, seen, now);
     versions::follow_routing(state, seen, now);
+    for told in &inbox.drained {
+        drains::told(state, told, now, &mut plan);
+    }
     for report in &inbox.reports {
         reports::absorb(state, seen, report, now, &mut plan);
     }
@@ -199,6 +219,7 @@ fn decide(
     }
     rollouts::roll_out(state, key, process, seen, block.as_ref(), now, &mut plan);
     versions::retire(state, key, process, seen, &roles, now, &mut plan);
+    drains::tell_policy(state, process, &mut plan);
     let verdict = conditions::verdict(state, process, seen, block.as_ref());
     finish_plan(state, key, run_id, seen, process, &verdict, &mut plan);
     plan
@@ -363,7 +384,16 @@ pub(crate) fn note_by(
     reason: &str,
     actor: &str,
 ) {
-    let warning = matches!(what, "RolloutFailed" | "RolloutHeld" | "RoutingChanged");
+    let warning = matches!(
+        what,
+        "RolloutFailed"
+            | "RolloutHeld"
+            | "RoutingChanged"
+            | "DrainTimedOut"
+            | "DrainEscalated"
+            | "WorkflowsLeft"
+            | "SignalRefused"
+    );
     state.record(Transition {
         time: now,
         what: what.into(),
@@ -397,7 +427,9 @@ fn action_of(what: &str) -> &'static str {
     match what {
         "RolloutStarted" | "RollbackStarted" | "WeightChanged" | "RolloutHeld" => "RollOut",
         "RolloutFailed" | "VersionCurrent" => "Route",
-        "DrainStarted" | "VersionRetired" => "Retire",
+        "DrainStarted" | "DrainTimedOut" | "DrainEscalated" | "DrainForced" | "DrainResumed"
+        | "WorkflowsEnded" | "WorkflowsLeft" | "VersionRetired" => "Retire",
+        "SignalRefused" => "Signal",
         "Deleting" => "Delete",
         what if what.ends_with("Requested") => "Request",
         _ => "Observe",

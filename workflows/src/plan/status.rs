@@ -7,7 +7,8 @@ use process_operator_crds::spec::Versioning;
 use super::Verdict;
 use super::conditions::deployment_of;
 use crate::contract::{
-    Drain, Observation, ProcessKey, ProcessView, RolloutView, State, StatusView, VersionStatus,
+    Drain, DrainProgress, Observation, ProcessKey, ProcessView, RolloutView, State, StatusView,
+    VersionStatus,
 };
 
 /// The complete status.
@@ -45,7 +46,10 @@ pub(super) fn status(
             .into_iter()
             .map(|(build_id, drain)| {
                 let fallback = (drain.image.as_str(), drain.deployment_name.as_str());
-                version_status(seen, build_id, Some(drain.since), fallback)
+                VersionStatus {
+                    drain: drained(drain),
+                    ..version_status(seen, build_id, Some(drain.since()), fallback)
+                }
             })
             .collect(),
         task_queue: task_queue(process, current.as_ref()),
@@ -105,11 +109,29 @@ fn rollout(state: &State) -> Option<RolloutView> {
     })
 }
 
-/// The column of kubectl shows the first one only.
+/// Versions that may still need their pods. The column of kubectl shows the first one only.
 pub(super) fn oldest_first(state: &State) -> Vec<(&String, &Drain)> {
-    let mut drains: Vec<_> = state.drains.iter().collect();
-    drains.sort_by_key(|(_, drain)| drain.since);
+    let mut drains: Vec<_> = state
+        .drains
+        .iter()
+        .filter(|(_, drain)| drain.is_draining())
+        .collect();
+    drains.sort_by_key(|(_, drain)| drain.since());
     drains
+}
+
+/// How far a drain has come: what it has told, or what follows from the policy that it was given.
+fn drained(drain: &Drain) -> Option<DrainProgress> {
+    if let Some(progress) = &drain.progress {
+        return Some(progress.clone());
+    }
+    let policy = drain.policy.as_ref()?;
+    Some(DrainProgress {
+        since: drain.since,
+        deadline: policy.deadline(drain.since),
+        on_timeout: policy.on_timeout,
+        ..DrainProgress::default()
+    })
 }
 
 fn version_status(
@@ -130,6 +152,7 @@ fn version_status(
         replicas: pods.map_or(0, |pods| pods.replicas),
         ready_replicas: pods.map_or(0, |pods| pods.ready_replicas),
         since,
+        drain: None,
     }
 }
 

@@ -82,6 +82,9 @@ pub fn check(state: &State, verb: Verb, args: &VerbArgs) -> Result<(), String> {
             refuse(rollout.is_some(), "a rollout is under way: abort it first")
         }
         Verb::Restart => refuse(state.current.is_none(), "no version is current yet"),
+        Verb::ForceCancelDrain => {
+            super::drains::forced(state, &args.build_id, &args.action).map(|_| ())
+        }
         Verb::Unknown => Ok(()),
     }
 }
@@ -141,7 +144,7 @@ pub(super) fn handle(
 }
 
 /// Who asks; nobody is made up where nothing was said.
-fn actor(args: &VerbArgs) -> String {
+pub(super) fn actor(args: &VerbArgs) -> String {
     if args.actor.trim().is_empty() {
         "unknown".into()
     } else {
@@ -179,6 +182,7 @@ fn carry_out(
     match request.verb {
         Verb::Undo => return undo(state, scene, args, why),
         Verb::Restart => return restart(state, scene, plan),
+        Verb::ForceCancelDrain => return super::drains::force(state, request, plan),
         Verb::Retry if !live.is_some_and(is_held) => {
             let build_id = scene.process.build_id.clone();
             state.failed = None;
@@ -391,7 +395,7 @@ fn read(asked: &Annotation, key: &ProcessKey, now: Timestamp) -> Result<Request,
     let verb: Verb = asked.verb.parse().unwrap_or_default();
     refuse(
         verb == Verb::Unknown,
-        "verb must be pause, resume, promote, abort, retry, undo or restart",
+        "verb must be pause, resume, promote, abort, retry, undo, restart or forceCancelDrain",
     )?;
     Ok(Request {
         id: asked.id.clone(),

@@ -65,8 +65,13 @@ pub(super) fn adopt(state: &mut State, key: &ProcessKey, seen: &Observation, now
                         image: version
                             .map(|version| version.image.clone())
                             .unwrap_or_default(),
-                        since: now,
-                        cancelled: false,
+                        since: seen
+                            .routing
+                            .left
+                            .get(build_id.as_str())
+                            .copied()
+                            .unwrap_or(now),
+                        ..Drain::default()
                     },
                 );
             }
@@ -175,7 +180,14 @@ pub(super) fn restore(
                 .is_none_or(|(target, _)| target != build_id);
         let can_make =
             version.is_some_and(|version| version.revision) || *build_id == process.build_id;
-        if *role == Role::Superseded || blocked_target || !can_make {
+        // Without a word of the server a version that was seen to be drained stays without pods.
+        let stopped = *role == Role::Held
+            && seen.routing.state != RoutingState::Known
+            && state
+                .drains
+                .get(build_id)
+                .is_some_and(|drain| !drain.is_draining());
+        if *role == Role::Superseded || blocked_target || !can_make || stopped {
             continue;
         }
         if let Some(deployment) = deployment {
@@ -256,6 +268,7 @@ pub(super) fn retire(
         } else {
             "superseded"
         };
+        let since = seen.routing.left.get(build_id).copied().unwrap_or(now);
         state.drains.insert(
             build_id.clone(),
             Drain {
@@ -264,8 +277,9 @@ pub(super) fn retire(
                 image: version
                     .map(|version| version.image.clone())
                     .unwrap_or_default(),
-                since: now,
-                cancelled: false,
+                since,
+                policy: process.drain.clone(),
+                ..Drain::default()
             },
         );
         note(state, plan, now, "DrainStarted", build_id, why);
@@ -273,6 +287,7 @@ pub(super) fn retire(
             id,
             build_id: build_id.clone(),
             deployment_name,
+            since,
         });
     }
 }

@@ -1,0 +1,148 @@
+//! The deadline holds, whatever happens to the operator in between.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
+use process_operator_crds::Process;
+use process_operator_harness::{Env, Operator, OperatorOptions, QUIET, Scene, json_payload, until};
+use serde_json::json;
+
+use crate::support::{counted, drain_id, on_v1, open, retired, to_v2};
+
+/// How late the first of the old workflows was ended.
+async fn lateness(env: &Env, deadline: Timestamp) -> Result<f64> {
+    let query = "WorkflowId STARTS_WITH 'old-' AND ExecutionStatus = 'Terminated'";
+    let closed = env.temporal.list(&env.apps, query).await?;
+    let first = closed
+        .iter()
+        .filter_map(|info| info.close_time.as_ref())
+        .filter_map(|at| Timestamp::new(at.seconds, at.nanos).ok())
+        .min()
+        .context("none was ended")?;
+    Ok(first.duration_since(deadline).as_secs_f64())
+}
+
+/// Five old workflows, to be terminated when v1 has been without traffic for so long.
+async fn due(scene: &Scene, seconds: i64) -> Result<(Process, Timestamp)> {
+    let drain = json!({ "timeoutSeconds": seconds, "onTimeout": "Terminate" });
+    on_v1(scene, &drain, &[]).await?;
+    open(&scene.env, "old", 5, false).await?;
+    let (process, version) = to_v2(&scene.env, 5).await?;
+    let (since, deadline) = (
+        version.since.context("since")?.0,
+        version.deadline.context("a deadline")?.0,
+    );
+    ensure!(
+        deadline.duration_since(since).as_secs() == seconds,
+        "{since} {deadline}"
+    );
+    Ok((process, deadline))
+}
+
+async fn until_time(at: Timestamp) {
+    let left = at.duration_since(Timestamp::now());
+    tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_kept_within_two_seconds() -> Result<()> {
+    let scene = Scene::new("due").await?;
+    let (_, deadline) = due(&scene, 25).await?;
+    counted(&scene.env, "old", "Terminated", 5).await?;
+    let late = lateness(&scene.env, deadline).await?;
+    println!("{late:.2} s after the deadline");
+    ensure!((0.0..2.0).contains(&late), "{late}");
+    retired(&scene.env).await?;
+    scene.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_was_away_acts_when_it_is_back() -> Result<()> {
+    let scene = Scene::new("dueaway").await?;
+    let (_, deadline) = due(&scene, 20).await?;
+    scene.operator.kill();
+    until_time(deadline + jiff::SignedDuration::from_secs(5)).await;
+    let back = Timestamp::now();
+    let operator = Operator::start(&scene.env, OperatorOptions::default()).await?;
+    counted(&scene.env, "old", "Terminated", 5).await?;
+    let late = lateness(&scene.env, back).await?;
+    println!("{late:.2} s after the start of the operator");
+    // Its start, and a workflow task that is taken from the one that died.
+    ensure!((0.0..10.0).contains(&late), "{late}");
+    retired(&scene.env).await?;
+    scene
+        .invariants
+        .hold(&scene.env, &[&operator], QUIET)
+        .await?;
+    scene.env.remove().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_kills_do_not_move_it() -> Result<()> {
+    let scene = Scene::new("duekills").await?;
+    let env = &scene.env;
+    let (process, deadline) = due(&scene, 45).await?;
+    scene.operator.kill();
+    let mut operator = Operator::start(env, OperatorOptions::default()).await?;
+    for _ in 0..9 {
+        // Somewhere in what it does after a start.
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        operator.kill();
+        operator = Operator::start(env, OperatorOptions::default()).await?;
+    }
+    counted(env, "old", "Terminated", 5).await?;
+    let late = lateness(env, deadline).await?;
+    println!("{late:.2} s after the deadline, with ten kills before");
+    ensure!((0.0..10.0).contains(&late), "{late}");
+    retired(env).await?;
+    let events = env.events(&process).await?;
+    for once in ["DrainStarted", "DrainTimedOut", "VersionRetired"] {
+        let count = events.iter().filter(|(reason, _)| reason == once).count();
+        ensure!(count == 1, "{once}: {count} times");
+    }
+    scene.invariants.hold(env, &[&operator], QUIET).await?;
+    scene.env.remove().await
+}
+
+/// A long drain in little time: what would take weeks of counts is made of signals.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_outlasts_the_run_that_set_it() -> Result<()> {
+    let scene = Scene::new("duelong").await?;
+    let env = &scene.env;
+    let (process, deadline) = due(&scene, 60).await?;
+    let drain = drain_id(env, &process).await?;
+    let policy = |grace: u32| {
+        json_payload(&json!({
+            "timeoutSeconds": 60, "onTimeout": "Terminate", "cancelGraceSeconds": grace,
+            "scaleDownDelaySeconds": 1, "deleteDelaySeconds": 0,
+        }))
+    };
+    for n in 0..1100 {
+        env.temporal
+            .signal(&env.control, &drain, "policy", vec![policy(n)])
+            .await?;
+    }
+    let query = format!("WorkflowId = '{drain}'");
+    until(
+        "it has continued as new",
+        crate::support::SOON,
+        async || {
+            let runs = env.temporal.list(&env.control, &query).await?;
+            ensure!(runs.len() > 1, "{} run", runs.len());
+            for run in runs {
+                ensure!(run.history_length < 3000, "{}", run.history_length);
+            }
+            Ok(())
+        },
+    )
+    .await?;
+    ensure!(Timestamp::now() < deadline, "too slow to show anything");
+    ensure!(crate::support::count(env, "old", "Running").await? == 5);
+    counted(env, "old", "Terminated", 5).await?;
+    let late = lateness(env, deadline).await?;
+    println!("{late:.2} s after the deadline");
+    ensure!((0.0..2.0).contains(&late), "{late}");
+    retired(env).await?;
+    scene.finish().await
+}

@@ -1,0 +1,182 @@
+//! People end a drain: by update, by signal at the lifecycle or at the drain, by annotation.
+
+use anyhow::{Context as _, Result, ensure};
+use process_operator_harness::{Scene, json_payload, lifecycle_id};
+use serde_json::json;
+
+use crate::support::{count, counted, drain_id, draining, on_v1, open, retired, tells, to_v2};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_update_which_says_at_once_what_cannot_be_done() -> Result<()> {
+    let scene = Scene::new("force").await?;
+    let env = &scene.env;
+    let process = on_v1(&scene, &json!({}), &[]).await?;
+    let why = env.refusal(&process, "forceCancelDrain").await?;
+    ensure!(why == "nothing is draining", "{why}");
+    open(env, "old", 20, false).await?;
+    let (process, version) = to_v2(env, 20).await?;
+    open(env, "new", 3, false).await?;
+    for (args, expected) in [
+        (
+            json!({ "buildId": "v9-00000000" }),
+            "version v9-00000000 is not draining; these are: v1-",
+        ),
+        (
+            json!({ "action": "Shoot" }),
+            "action must be Cancel, Terminate or MoveToCurrent",
+        ),
+    ] {
+        let answer = env.ask(&process, "forceCancelDrain", &args).await?;
+        let why = answer.err().context("refused")?;
+        ensure!(why.starts_with(expected), "{why}");
+    }
+    let args = json!({ "buildId": version.build_id, "action": "Terminate" });
+    let answer = env.grant_with(&process, "forceCancelDrain", &args).await?;
+    ensure!(
+        answer == "the workflows pinned to it are terminated",
+        "{answer}"
+    );
+    counted(env, "old", "Terminated", 20).await?;
+    let (_, actor) = tells(env, "ForceCancelDrainRequested").await?;
+    ensure!(actor == "ada@example.com", "{actor}");
+    let (reason, actor) = tells(env, "DrainForced").await?;
+    ensure!(
+        reason.starts_with("Terminate: 20 running workflows, for example ")
+            && reason.ends_with("(a test)"),
+        "{reason}"
+    );
+    ensure!(actor == "ada@example.com", "{actor}");
+    let (effect, actor) = tells(env, "WorkflowsEnded").await?;
+    ensure!(
+        effect == "Terminate of 20 running workflows: 0 left",
+        "{effect}"
+    );
+    ensure!(actor == "ada@example.com", "{actor}");
+    retired(env).await?;
+    ensure!(
+        count(env, "new", "Running").await? == 3,
+        "others are left alone"
+    );
+    scene.finish().await
+}
+
+/// What a person types who only knows the name of the signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_a_signal_without_a_payload_at_the_lifecycle_they_are_cancelled() -> Result<()> {
+    let scene = Scene::new("forcesignal").await?;
+    let env = &scene.env;
+    let process = on_v1(&scene, &json!({}), &[]).await?;
+    open(env, "old", 20, false).await?;
+    to_v2(env, 20).await?;
+    env.temporal
+        .signal(
+            &env.control,
+            &lifecycle_id(&process),
+            "forceCancelDrain",
+            Vec::new(),
+        )
+        .await?;
+    counted(env, "old", "Canceled", 20).await?;
+    let (_, actor) = tells(env, "ForceCancelDrainRequested").await?;
+    ensure!(actor == "unknown", "{actor}");
+    retired(env).await?;
+    scene.finish().await
+}
+
+/// Nothing that is typed into the Temporal UI stops a drain.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_a_signal_at_the_drain_after_some_that_cannot_be_read() -> Result<()> {
+    let scene = Scene::new("forcedrain").await?;
+    let env = &scene.env;
+    on_v1(&scene, &json!({}), &[]).await?;
+    open(env, "old", 20, false).await?;
+    let (process, _) = to_v2(env, 20).await?;
+    let drain = drain_id(env, &process).await?;
+    let text = json_payload(&json!("now!"));
+    let mut garbage = json_payload(&json!({}));
+    garbage.data = b"{".to_vec();
+    let wrong = json_payload(&json!({ "action": 7 }));
+    let unknown = json_payload(&json!({ "action": "Shoot" }));
+    let pair = vec![text.clone(), text.clone()];
+    for payloads in [vec![text], vec![garbage], vec![wrong], vec![unknown], pair] {
+        env.temporal
+            .signal(&env.control, &drain, "forceCancelDrain", payloads)
+            .await?;
+    }
+    env.temporal
+        .signal(
+            &env.control,
+            &drain,
+            "policy",
+            vec![json_payload(&json!("x"))],
+        )
+        .await?;
+    let (why, _) = tells(env, "SignalRefused").await?;
+    ensure!(
+        why.starts_with("signal forceCancelDrain ignored: "),
+        "{why}"
+    );
+    ensure!(
+        count(env, "old", "Running").await? == 20,
+        "nothing was ended"
+    );
+    let order = json!({ "action": "Terminate", "actor": "eve", "reason": "the incident" });
+    env.temporal
+        .signal(
+            &env.control,
+            &drain,
+            "forceCancelDrain",
+            vec![json_payload(&order)],
+        )
+        .await?;
+    counted(env, "old", "Terminated", 20).await?;
+    let (reason, actor) = tells(env, "WorkflowsEnded").await?;
+    ensure!(
+        reason.starts_with("Terminate of 20") && actor == "eve",
+        "{reason} {actor}"
+    );
+    retired(env).await?;
+    let events = env.events(&process).await?;
+    let forced = events.iter().find(|(reason, _)| reason == "DrainForced");
+    let (_, note) = forced.context("an Event")?;
+    ensure!(
+        note.contains("the incident") && note.ends_with("by eve"),
+        "{note}"
+    );
+    scene.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_annotation_and_by_a_second_order_for_what_does_not_listen() -> Result<()> {
+    let scene = Scene::new("forcenote").await?;
+    let env = &scene.env;
+    on_v1(&scene, &json!({}), &[]).await?;
+    open(env, "old", 3, false).await?;
+    open(env, "deaf", 2, true).await?;
+    let (process, _) = to_v2(env, 5).await?;
+    env.annotate(&process, "first", "forceCancelDrain").await?;
+    counted(env, "old", "Canceled", 3).await?;
+    env.wait_process(
+        "l2o",
+        "the request is granted",
+        crate::support::SOON,
+        |process| {
+            let request = process
+                .status
+                .as_ref()
+                .and_then(|status| status.last_request.as_ref());
+            request.is_some_and(|it| it.id == "first" && it.result == "Accepted")
+        },
+    )
+    .await?;
+    ensure!(
+        count(env, "deaf", "Running").await? == 2,
+        "they do not listen"
+    );
+    ensure!(draining(&process).is_some());
+    let args = json!({ "action": "Terminate" });
+    env.grant_with(&process, "forceCancelDrain", &args).await?;
+    counted(env, "deaf", "Terminated", 2).await?;
+    retired(env).await?;
+    scene.finish().await
+}

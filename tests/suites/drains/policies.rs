@@ -1,0 +1,183 @@
+//! What happens to old workflows when their time is up, and to no others.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use process_operator_harness::Scene;
+use serde_json::json;
+
+use crate::support::{
+    QUEUE, count, counted, draining, on_v1, open, retired, set_drain, tells, to_v2,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
+    let scene = Scene::new("cancel").await?;
+    let env = &scene.env;
+    on_v1(
+        &scene,
+        &json!({ "timeoutSeconds": 20, "cancelGraceSeconds": 4 }),
+        &[],
+    )
+    .await?;
+    open(env, "old", 18, false).await?;
+    open(env, "deaf", 2, true).await?;
+    let (_, version) = to_v2(env, 20).await?;
+    ensure!(version.deadline.is_none(), "the default is to wait");
+    ensure!(version.oldest_start_time.is_some());
+    open(env, "new", 5, false).await?;
+    // The drain runs already: it is told.
+    set_drain(env, &json!({ "onTimeout": "Cancel" })).await?;
+    let (reason, _) = tells(env, "DrainTimedOut").await?;
+    ensure!(
+        reason.starts_with("Cancel: 20 running workflows, for example "),
+        "{reason}"
+    );
+    counted(env, "old", "Canceled", 18).await?;
+    ensure!(
+        count(env, "deaf", "Running").await? == 2,
+        "they have their grace"
+    );
+    let (reason, _) = tells(env, "DrainEscalated").await?;
+    ensure!(
+        reason.starts_with("Terminate: 2 running workflows"),
+        "{reason}"
+    );
+    counted(env, "deaf", "Terminated", 2).await?;
+    retired(env).await?;
+    ensure!(
+        count(env, "new", "Running").await? == 5,
+        "others are left alone"
+    );
+    scene.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminate_ends_all_old_workflows_and_no_others() -> Result<()> {
+    let scene = Scene::new("terminate").await?;
+    let env = &scene.env;
+    on_v1(&scene, &json!({}), &[]).await?;
+    open(env, "old", 50, false).await?;
+    to_v2(env, 50).await?;
+    open(env, "new", 5, false).await?;
+    set_drain(
+        env,
+        &json!({ "onTimeout": "Terminate", "timeoutSeconds": 1 }),
+    )
+    .await?;
+    counted(env, "old", "Terminated", 50).await?;
+    let (reason, actor) = tells(env, "WorkflowsEnded").await?;
+    ensure!(
+        reason == "Terminate of 50 running workflows: 0 left",
+        "{reason}"
+    );
+    ensure!(actor == "process-operator", "{actor}");
+    retired(env).await?;
+    ensure!(
+        count(env, "new", "Running").await? == 5,
+        "others are left alone"
+    );
+    scene.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_workflows_can_be_moved_to_the_current_version() -> Result<()> {
+    let scene = Scene::new("move").await?;
+    let env = &scene.env;
+    on_v1(&scene, &json!({}), &[]).await?;
+    open(env, "old", 20, false).await?;
+    to_v2(env, 20).await?;
+    set_drain(
+        env,
+        &json!({ "onTimeout": "MoveToCurrent", "timeoutSeconds": 1 }),
+    )
+    .await?;
+    let (reason, _) = tells(env, "WorkflowsEnded").await?;
+    ensure!(
+        reason == "MoveToCurrent of 20 running workflows: 0 left",
+        "{reason}"
+    );
+    retired(env).await?;
+    ensure!(count(env, "old", "Running").await? == 20, "they go on");
+    for n in 0..20 {
+        let output = env
+            .temporal
+            .finish_waiting(&env.apps, &format!("old-{n}"))
+            .await?;
+        ensure!(output.started_on.starts_with("v1-"), "{output:?}");
+        ensure!(output.completed_on.starts_with("v2-"), "{output:?}");
+    }
+    scene.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_deadline_they_are_waited_for_and_the_last_one_ends_it() -> Result<()> {
+    let scene = Scene::new("wait").await?;
+    let env = &scene.env;
+    on_v1(
+        &scene,
+        &json!({ "onTimeout": "Wait", "timeoutSeconds": 1 }),
+        &[],
+    )
+    .await?;
+    open(env, "old", 2, false).await?;
+    let (process, version) = to_v2(env, 2).await?;
+    ensure!(version.deadline.is_none(), "Wait has no deadline");
+    let pods = env.pods("l2o").await?;
+    env.temporal.finish_waiting(&env.apps, "old-0").await?;
+    env.wait_process("l2o", "one is left", crate::support::SOON, |process| {
+        draining(process).is_some_and(|it| it.open_workflows == Some(1))
+    })
+    .await?;
+    let build_id = version.build_id;
+    let kept = env.pods("l2o").await?.iter().any(|pod| {
+        pod.metadata.deletion_timestamp.is_none()
+            && pod
+                .metadata
+                .labels
+                .iter()
+                .flatten()
+                .any(|(_, value)| *value == build_id)
+    });
+    ensure!(kept, "{} pods before", pods.len());
+    env.temporal.finish_waiting(&env.apps, "old-1").await?;
+    retired(env).await?;
+    let events = env.events(&process).await?;
+    ensure!(!events.iter().any(|(reason, _)| reason == "DrainTimedOut"));
+    scene.finish().await
+}
+
+/// Workflows that follow the current version hold no old one, even if they ran there last.
+#[tokio::test(flavor = "multi_thread")]
+async fn workflows_that_move_by_themselves_are_never_touched() -> Result<()> {
+    let scene = Scene::new("auto").await?;
+    let env = &scene.env;
+    let process = on_v1(
+        &scene,
+        &json!({}),
+        &[("VERSIONING_BEHAVIOR", "AutoUpgrade")],
+    )
+    .await?;
+    let status = process.status.context("status")?;
+    let build_id = status.current_version.context("current")?.build_id;
+    let deployment = format!("{}/l2o", env.namespace);
+    open(env, "auto", 5, false).await?;
+    for n in 0..3 {
+        let version = Some((deployment.as_str(), build_id.as_str()));
+        env.temporal
+            .start_waiting_as(&env.apps, QUEUE, &format!("old-{n}"), false, version)
+            .await?;
+    }
+    to_v2(env, 3).await?;
+    set_drain(
+        env,
+        &json!({ "onTimeout": "Terminate", "timeoutSeconds": 1 }),
+    )
+    .await?;
+    counted(env, "old", "Terminated", 3).await?;
+    retired(env).await?;
+    ensure!(count(env, "auto", "Running").await? == 5, "they go on");
+    let output = env.temporal.finish_waiting(&env.apps, "auto-0").await?;
+    ensure!(output.completed_on.starts_with("v2-"), "{output:?}");
+    tokio::time::timeout(Duration::from_secs(120), scene.finish()).await?
+}

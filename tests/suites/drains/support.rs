@@ -1,0 +1,149 @@
+//! What the tests of this suite share.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use kube::ResourceExt as _;
+use process_operator_crds::Process;
+use process_operator_crds::status::DrainingVersion;
+use process_operator_harness::{Env, Scene, is_current, manifest, until};
+use serde_json::{Value, json};
+
+/// Deadline of waits for what takes a moment; two cores carry everything.
+pub(crate) const SOON: Duration = Duration::from_secs(90);
+/// The queue of the workers.
+pub(crate) const QUEUE: &str = "l2o-tq";
+
+/// Starts workflows `<prefix>-<n>` that stay open.
+pub(crate) async fn open(env: &Env, prefix: &str, count: usize, ignore_cancel: bool) -> Result<()> {
+    futures::stream::iter(0..count)
+        .map(|n| {
+            let id = format!("{prefix}-{n}");
+            async move {
+                env.temporal
+                    .start_waiting_as(&env.apps, QUEUE, &id, ignore_cancel, None)
+                    .await
+            }
+        })
+        .buffer_unordered(8)
+        .try_collect::<Vec<()>>()
+        .await?;
+    Ok(())
+}
+
+/// Workflows `<prefix>-…` by their status.
+pub(crate) async fn count(env: &Env, prefix: &str, status: &str) -> Result<usize> {
+    let query = format!("WorkflowId STARTS_WITH '{prefix}-' AND ExecutionStatus = '{status}'");
+    Ok(env.temporal.list(&env.apps, &query).await?.len())
+}
+
+/// Waits until so many have that status.
+pub(crate) async fn counted(env: &Env, prefix: &str, status: &str, wanted: usize) -> Result<()> {
+    until(
+        &format!("{wanted} of {prefix} {status}"),
+        SOON,
+        async || {
+            let found = count(env, prefix, status).await?;
+            ensure!(found == wanted, "{found}");
+            Ok(())
+        },
+    )
+    .await
+}
+
+/// A Process on v1 with this `spec.drain`.
+pub(crate) async fn on_v1(scene: &Scene, drain: &Value, env: &[(&str, &str)]) -> Result<Process> {
+    let mut process = manifest(&scene.env, "l2o", "v1");
+    process["spec"]["drain"] = drain.clone();
+    let env: Vec<Value> = env
+        .iter()
+        .map(|(name, value)| json!({ "name": name, "value": value }))
+        .collect();
+    process["spec"]["worker"]["env"] = env.into();
+    scene.env.apply(&process).await?;
+    scene.env.wait_settled("l2o", "v1").await
+}
+
+/// What status says about the version that drains.
+pub(crate) fn draining(process: &Process) -> Option<DrainingVersion> {
+    process.status.as_ref()?.draining.first().cloned()
+}
+
+/// Rolls to v2 and waits until v1 drains with so many open workflows.
+pub(crate) async fn to_v2(env: &Env, open: i64) -> Result<(Process, DrainingVersion)> {
+    env.set_tag("l2o", "v2").await?;
+    held(env, open).await
+}
+
+/// Waits until status shows v1 draining with so many open workflows, with v2 current.
+pub(crate) async fn held(env: &Env, open: i64) -> Result<(Process, DrainingVersion)> {
+    let process = env
+        .wait_process("l2o", &format!("{open} hold v1"), SOON, |process| {
+            is_current(process, "v2")
+                && draining(process).is_some_and(|it| it.open_workflows == Some(open))
+        })
+        .await?;
+    let version = draining(&process).context("draining")?;
+    Ok((process, version))
+}
+
+/// Changes `spec.drain`.
+pub(crate) async fn set_drain(env: &Env, drain: &Value) -> Result<()> {
+    env.patch("l2o", &json!({ "spec": { "drain": drain } }))
+        .await?;
+    Ok(())
+}
+
+/// What status.history tells: what, why and who, oldest first.
+pub(crate) fn told(process: &Process) -> Vec<(String, String, String)> {
+    let history = process.status.iter().flat_map(|status| &status.history);
+    history
+        .map(|entry| {
+            (
+                entry.what.clone(),
+                entry.reason.clone().unwrap_or_default(),
+                entry.actor.clone().unwrap_or_default(),
+            )
+        })
+        .collect()
+}
+
+/// Waits until status.history tells this; why and who.
+pub(crate) async fn tells(env: &Env, what: &str) -> Result<(String, String)> {
+    let process = env
+        .wait_process("l2o", what, SOON, |process| {
+            told(process).iter().any(|(told, _, _)| told == what)
+        })
+        .await?;
+    let found = told(&process)
+        .into_iter()
+        .rfind(|(told, _, _)| told == what);
+    let (_, reason, actor) = found.context("told")?;
+    Ok((reason, actor))
+}
+
+/// Waits until nothing is left of v1 but what a rollback needs.
+pub(crate) async fn retired(env: &Env) -> Result<()> {
+    tells(env, "VersionRetired").await?;
+    let left = env.deployments("l2o").await?;
+    ensure!(left.len() == 1, "only v2 has a Deployment: {}", left.len());
+    Ok(())
+}
+
+/// Id of the only drain of v1.
+pub(crate) async fn drain_id(env: &Env, process: &Process) -> Result<String> {
+    let uid = process.uid().unwrap_or_default();
+    let prefix = format!("drain/{}/l2o/{uid}/v1-", env.namespace);
+    let ids = env.workflows(&prefix).await?;
+    ids.first().cloned().context("no drain")
+}
+
+/// Wanted pods of v1's Deployment; `None` when there is none.
+pub(crate) async fn replicas(env: &Env, build_id: &str) -> Result<Option<i32>> {
+    let deployments = env.deployments("l2o").await?;
+    let found = deployments
+        .iter()
+        .find(|deployment| deployment.labels().values().any(|value| value == build_id));
+    Ok(found.and_then(|deployment| deployment.spec.as_ref()?.replicas))
+}

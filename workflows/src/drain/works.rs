@@ -1,0 +1,318 @@
+//! What a drain has under way: one piece of work, and the timer of its deadline.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use jiff::Timestamp;
+use temporalio_workflow::{TimerOptions, WorkflowCancellationToken, WorkflowContext};
+
+use super::{DrainInput, ProcessDrain};
+use crate::contract::{
+    CountOpen, CountOpenInput, EndOpen, EndOpenInput, KeepDrained, KeepDrainedInput, RetireInput,
+    RetireVersion, StepFailure, StopVersion, StopVersionInput, WaitDrained, WaitDrainedInput,
+};
+use crate::plan::draining::{Draining, Event, Work};
+use crate::support;
+
+type Ctx = WorkflowContext<ProcessDrain>;
+/// `Err(None)` when it was cancelled.
+type Happened = Result<Event, Option<StepFailure>>;
+
+/// Something under way; told to stop when nobody waits for it any more.
+struct Running<T> {
+    what: T,
+    token: WorkflowCancellationToken,
+    event: LocalBoxFuture<'static, Happened>,
+}
+
+/// At most one of each kind.
+#[derive(Default)]
+pub(super) struct Works {
+    work: Option<Running<Work>>,
+    alarm: Option<Running<Timestamp>>,
+}
+
+impl Works {
+    /// Goes on with what is wanted still, stops what is not, starts what is new.
+    pub(super) fn turn_to(
+        &mut self,
+        ctx: &Ctx,
+        input: &DrainInput,
+        machine: &Draining,
+        work: Work,
+    ) {
+        if self
+            .work
+            .as_ref()
+            .is_none_or(|running| running.what != work)
+        {
+            stop(&mut self.work);
+            let token = ctx.cancellation_token().child_token();
+            self.work = Some(Running {
+                event: start(ctx.clone(), input, machine, &work, token.clone()),
+                what: work,
+                token,
+            });
+        }
+        let wanted = machine.alarm();
+        if self.alarm.as_ref().map(|alarm| alarm.what) != wanted {
+            stop(&mut self.alarm);
+            self.alarm = wanted.map(|due| {
+                let token = ctx.cancellation_token().child_token();
+                let summary = format!(
+                    "{} what is pinned to {} at {due:.0}",
+                    machine.policy().on_timeout,
+                    input.build_id
+                );
+                Running {
+                    event: alarm(ctx.clone(), due, summary, token.clone()).boxed_local(),
+                    what: due,
+                    token,
+                }
+            });
+        }
+    }
+
+    /// The next thing that happens.
+    pub(super) async fn next(&mut self) -> Happened {
+        let work = async {
+            match &mut self.work {
+                Some(running) => (&mut running.event).await,
+                None => std::future::pending().await,
+            }
+        };
+        let alarm = async {
+            match &mut self.alarm {
+                Some(running) => (&mut running.event).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (mut work, mut alarm) = (std::pin::pin!(work.fuse()), std::pin::pin!(alarm.fuse()));
+        let (event, from_work) = temporalio_workflow::workflows::select! {
+            event = work => (event, true),
+            event = alarm => (event, false),
+        };
+        // What has ended is not asked again; nor is there anything left to stop.
+        if from_work {
+            self.work = None;
+        } else {
+            self.alarm = None;
+        }
+        event
+    }
+
+    /// Stops everything.
+    pub(super) fn stop(&mut self) {
+        stop(&mut self.work);
+        stop(&mut self.alarm);
+    }
+}
+
+fn stop<T>(running: &mut Option<Running<T>>) {
+    if let Some(running) = running.take() {
+        running.token.cancel();
+    }
+}
+
+/// A durable timer for what is left until the deadline.
+async fn alarm(
+    ctx: Ctx,
+    due: Timestamp,
+    summary: String,
+    token: WorkflowCancellationToken,
+) -> Happened {
+    let left = due.duration_since(support::timestamp(ctx.workflow_time()));
+    let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+    if !left.is_zero() {
+        let options = TimerOptions::builder(left)
+            .summary(summary)
+            .cancellation_token(token)
+            .build();
+        ctx.timer(options).await;
+    }
+    Ok(Event::Due(due))
+}
+
+fn start(
+    ctx: Ctx,
+    input: &DrainInput,
+    machine: &Draining,
+    work: &Work,
+    token: WorkflowCancellationToken,
+) -> LocalBoxFuture<'static, Happened> {
+    let (key, temporal_namespace, build_id, apart) = (
+        input.key.clone(),
+        input.temporal_namespace.clone(),
+        input.build_id.clone(),
+        input.apart.clone(),
+    );
+    match work.clone() {
+        Work::Wait => {
+            let summary = format!("wait until no running workflow is pinned to {build_id}");
+            let input = WaitDrainedInput {
+                apart,
+                key,
+                temporal_namespace,
+                build_id,
+                known: Some(machine.known()),
+            };
+            wait(ctx, input, summary, token).boxed_local()
+        }
+        Work::Count => {
+            let summary = format!("count the running workflows that are pinned to {build_id}");
+            let input = CountOpenInput {
+                apart,
+                key,
+                temporal_namespace,
+                build_id,
+            };
+            count(ctx, input, summary, token).boxed_local()
+        }
+        Work::End {
+            action,
+            reason,
+            until,
+        } => {
+            let summary = format!("{action} what is pinned to {build_id}");
+            let input = EndOpenInput {
+                apart,
+                key,
+                temporal_namespace,
+                build_id,
+                action,
+                reason,
+                until,
+            };
+            end(ctx, input, summary, token).boxed_local()
+        }
+        Work::Keep { until } => {
+            let summary = format!("leave {build_id} as it is until {until:.0}");
+            let input = KeepDrainedInput {
+                apart,
+                key,
+                temporal_namespace,
+                build_id,
+                until,
+            };
+            keep(ctx, input, summary, token).boxed_local()
+        }
+        Work::Stop => {
+            let summary = format!("stop the pods of {build_id}");
+            let input = StopVersionInput {
+                apart,
+                key,
+                temporal_namespace,
+                build_id,
+                name: input.deployment_name.clone(),
+            };
+            stop_pods(ctx, input, summary, token).boxed_local()
+        }
+        Work::Retire => {
+            let summary = format!("remove record and Deployment of {build_id}");
+            let memory = machine.memory();
+            let input = RetireInput {
+                apart,
+                key,
+                temporal_namespace,
+                build_id,
+                name: input.deployment_name.clone(),
+                keep: input.keep,
+                stopped: !memory.never_served,
+                last_current: memory.last_current,
+            };
+            retire(ctx, input, summary, token).boxed_local()
+        }
+        Work::Finish(_) => std::future::pending().boxed_local(),
+    }
+}
+
+async fn wait(
+    ctx: Ctx,
+    input: WaitDrainedInput,
+    summary: String,
+    token: WorkflowCancellationToken,
+) -> Happened {
+    let options = support::wait(summary, Some(token));
+    ctx.execute_activity(WaitDrained, input, options)
+        .await
+        .map(Event::Waited)
+        .map_err(support::unless_cancelled)
+}
+
+async fn count(
+    ctx: Ctx,
+    input: CountOpenInput,
+    summary: String,
+    token: WorkflowCancellationToken,
+) -> Happened {
+    let options = support::wait(summary, Some(token));
+    ctx.execute_activity(CountOpen, input, options)
+        .await
+        .map(Event::Counted)
+        .map_err(support::unless_cancelled)
+}
+
+async fn end(
+    ctx: Ctx,
+    input: EndOpenInput,
+    summary: String,
+    token: WorkflowCancellationToken,
+) -> Happened {
+    let options = support::wait(summary, Some(token));
+    ctx.execute_activity(EndOpen, input, options)
+        .await
+        .map(Event::Ended)
+        .map_err(support::unless_cancelled)
+}
+
+async fn keep(
+    ctx: Ctx,
+    input: KeepDrainedInput,
+    summary: String,
+    token: WorkflowCancellationToken,
+) -> Happened {
+    let options = support::wait(summary, Some(token));
+    let kept = ctx
+        .execute_activity(KeepDrained, input, options)
+        .await
+        .map_err(support::unless_cancelled)?;
+    Ok(found(kept.in_use, kept.held).unwrap_or(Event::Kept))
+}
+
+async fn stop_pods(
+    ctx: Ctx,
+    input: StopVersionInput,
+    summary: String,
+    token: WorkflowCancellationToken,
+) -> Happened {
+    let options = support::wait(summary, Some(token));
+    let stopped = ctx
+        .execute_activity(StopVersion, input, options)
+        .await
+        .map_err(support::unless_cancelled)?;
+    Ok(found(stopped.in_use, stopped.held).unwrap_or(Event::Stopped))
+}
+
+async fn retire(
+    ctx: Ctx,
+    input: RetireInput,
+    summary: String,
+    token: WorkflowCancellationToken,
+) -> Happened {
+    let options = support::wait(summary, Some(token));
+    let retired = ctx
+        .execute_activity(RetireVersion, input, options)
+        .await
+        .map_err(support::unless_cancelled)?;
+    Ok(found(retired.routed, retired.in_use).unwrap_or(Event::Retired(retired.message)))
+}
+
+/// A version that turned out to be needed.
+fn found(in_use: bool, held: bool) -> Option<Event> {
+    if in_use {
+        Some(Event::InUse)
+    } else {
+        held.then_some(Event::Held)
+    }
+}
