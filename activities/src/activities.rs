@@ -8,10 +8,10 @@
 use std::sync::Arc;
 
 use process_operator_workflows::contract::{
-    ActInput, ActOutcome, CleanRecordsInput, CleanRecordsOutcome, EvidenceInput, EvidenceOutcome,
-    GateInput, GateOutcome, Observation, ObserveInput, RetireInput, RetireOutcome, SetCurrentInput,
-    SetWeightInput, SetWeightOutcome, WaitDrainedInput, WaitDrainedOutcome, WaitServingInput,
-    WaitServingOutcome,
+    ActInput, ActOutcome, CleanRecordsInput, CleanRecordsOutcome, CloseRunsInput, CloseRunsOutcome,
+    EvidenceInput, EvidenceOutcome, GateInput, GateOutcome, Observation, ObserveInput, RetireInput,
+    RetireOutcome, SetCurrentInput, SetWeightInput, SetWeightOutcome, WaitDrainedInput,
+    WaitDrainedOutcome, WaitServingInput, WaitServingOutcome,
 };
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
@@ -159,6 +159,21 @@ impl OperatorActivities {
             &self.context,
             &ctx,
             Box::pin(wait::retire::retire(&self.context, &input)),
+        )
+        .await
+    }
+
+    /// Ends what a Process that is being deleted still runs.
+    #[activity(name = "close-runs")]
+    pub async fn close_runs(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: CloseRunsInput,
+    ) -> Result<CloseRunsOutcome, ActivityError> {
+        wait::beating(
+            &self.context,
+            &ctx,
+            Box::pin(wait::close::close(&self.context, &input)),
         )
         .await
     }

@@ -18,6 +18,7 @@ mod events;
 mod observe;
 mod pods;
 mod remove;
+mod shared;
 mod status;
 mod wait;
 

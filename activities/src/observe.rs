@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use process_operator_crds::{ErrorCategory, Process, names};
 use process_operator_workflows::contract::{
-    Annotation, DeploymentView, Observation, ObserveInput, ProcessKey, ProcessView, RolloutPolicy,
-    Routing, VersionView,
+    Annotation, DeletionView, DeploymentView, Observation, ObserveInput, ProcessKey, ProcessView,
+    RolloutPolicy, Routing, VersionView,
 };
 use process_operator_workflows::plan::fingerprint;
 
@@ -36,8 +37,9 @@ pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observat
 async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     let key = &input.key;
     let selector = ListParams::default().labels(&format!("{}={}", names::label::PROCESS, key.name));
-    let deployments: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
-    let revisions: Api<ControllerRevision> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let deployments_api: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let revisions_api: Api<ControllerRevision> =
+        Api::namespaced(context.kube.clone(), &key.namespace);
     let children = async {
         if input.adopt {
             adoptable(context, key).await
@@ -47,8 +49,8 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     };
     let (process, deployments, revisions, children) = tokio::join!(
         read_process(context, key),
-        deployments.list(&selector),
-        revisions.list(&selector),
+        deployments_api.list(&selector),
+        revisions_api.list(&selector),
         children,
     );
     let mut seen = Observation {
@@ -72,7 +74,18 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
             return Ok(seen);
         }
     };
-    let view = view(&process, key)?;
+    let mut view = view(&process, key)?;
+    // What Kubernetes orphans loses its owner first, and then the Process its mark: only objects read
+    // after the mark was not there tell whether they are to be kept.
+    let (deployments, revisions) = if view.deleting {
+        view.deletion = Some(deletion(context, &process).await?);
+        tokio::join!(
+            deployments_api.list(&selector),
+            revisions_api.list(&selector)
+        )
+    } else {
+        (deployments, revisions)
+    };
     collect(
         &mut seen,
         key,
@@ -110,6 +123,33 @@ async fn routing(context: &Context, key: &ProcessKey, view: &ProcessView) -> Rou
         return Routing::default();
     }
     temporal::routing(context, key, &view.temporal_namespace).await
+}
+
+/// How a Process is being deleted. One read more, which only these need.
+async fn deletion(context: &Context, process: &Process) -> Result<DeletionView> {
+    let namespaces: Api<Namespace> = Api::all(context.kube.clone());
+    let name = process.namespace().unwrap_or_default();
+    let namespace = namespaces.get_metadata_opt(&name).await?;
+    let forced = process
+        .annotations()
+        .get(names::annotation::FORCE_FINALIZE)
+        .is_some_and(|value| value == "true");
+    Ok(DeletionView {
+        since: process
+            .metadata
+            .deletion_timestamp
+            .as_ref()
+            .map(|time| time.0)
+            .unwrap_or_default(),
+        policy: process.spec.deletion.clone(),
+        namespace_terminating: namespace
+            .is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()),
+        orphan: process
+            .finalizers()
+            .iter()
+            .any(|name| name == names::finalizer::ORPHAN),
+        forced,
+    })
 }
 
 /// A lifecycle without memory asks for children of a predecessor, if there can be any.
@@ -175,6 +215,7 @@ fn view(process: &Process, key: &ProcessKey) -> Result<ProcessView> {
     Ok(ProcessView {
         generation: process.metadata.generation.unwrap_or(0),
         deleting: process.metadata.deletion_timestamp.is_some(),
+        deletion: None,
         finalizer: process
             .finalizers()
             .iter()
@@ -249,6 +290,7 @@ fn deployment_view(live: &Deployment, key: &ProcessKey, adopt: bool) -> Option<D
     let owned = controls(key, live.owner_references()) || adopt && orphaned(live);
     Some(DeploymentView {
         foreign: !owned,
+        orphaned: orphaned(live),
         uid: seen.uid,
         generation: seen.generation,
         deleting: seen.deleting,

@@ -2,7 +2,9 @@
 
 pub(crate) mod executions;
 pub(crate) mod lifecycle;
+pub(crate) mod open;
 pub mod routing;
+pub(crate) mod schedules;
 pub mod versions;
 
 use process_operator_crds::ErrorCategory;

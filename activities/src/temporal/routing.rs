@@ -169,6 +169,13 @@ pub(crate) async fn set_weight(
     occasion: &str,
 ) -> Result<SetWeightOutcome> {
     let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
+    let deployment = key.worker_deployment();
+    if input.percent == 0 && describe(context, namespace, &deployment).await?.is_none() {
+        // Nothing has a share of what is not there: the Process may be gone.
+        return Ok(SetWeightOutcome {
+            at: jiff::Timestamp::now(),
+        });
+    }
     let (info, token) = described(context, namespace, key).await?;
     let found = shares(&info);
     let wanted = percent(input.percent);
@@ -203,6 +210,19 @@ pub(crate) async fn set_weight(
         lifecycle::announce(context, key, &announce, occasion).await;
     }
     Ok(SetWeightOutcome { at })
+}
+
+/// Takes back whatever share a version has, unless somebody else manages the Worker Deployment.
+pub(crate) async fn unramp(context: &Context, namespace: &str, key: &ProcessKey) -> Result<()> {
+    let Some((info, token)) = describe(context, namespace, &key.worker_deployment()).await? else {
+        return Ok(());
+    };
+    let elsewhere = foreign_manager(context, &info.manager_identity).is_some();
+    if shares(&info).ramping.is_empty() || elsewhere {
+        return Ok(());
+    }
+    let token = managed(context, namespace, key, false, (&info, token)).await?;
+    ramp(context, namespace, key, ("", 0.0), token).await
 }
 
 /// After so long the server's word is not waited for: it can stay at "in progress" for ever, although

@@ -6,6 +6,7 @@
 )]
 
 mod canary;
+mod deletion;
 mod env;
 mod observability;
 mod rollout;
@@ -14,6 +15,7 @@ mod volumes;
 mod worker;
 
 pub use canary::{Analysis, Gate, Pause, RolloutStep};
+pub use deletion::{Deletion, DeletionPolicy};
 pub use env::{
     ConfigMapSource, EnvFromSource, EnvVar, EnvVarSource, FieldRef, KeyRef, SecretSource,
 };
@@ -172,6 +174,10 @@ pub struct ProcessSpec {
     /// How a new version takes over.
     #[serde(default)]
     pub rollout: Rollout,
+
+    /// What the deletion of the Process waits for. A change does not make a new version.
+    #[serde(default)]
+    pub deletion: Deletion,
 
     /// What the workers report about themselves. A change makes a new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 //! always with a default, and nothing here may carry a value of a Secret or of an env variable.
 
 mod activities;
+mod deletion;
 mod observation;
 mod requests;
 mod rollout;
@@ -12,11 +13,15 @@ mod state;
 mod steps;
 
 pub use activities::{
-    Act, ActInput, CleanRecords, CleanRecordsInput, CleanRecordsOutcome, EvidenceInput,
+    Act, ActInput, CleanRecords, CleanRecordsInput, CleanRecordsOutcome, CloseRuns, EvidenceInput,
     EvidenceOutcome, Expected, GateInput, GateOutcome, Judge, Observe, ObserveInput, RetireInput,
     RetireOutcome, RetireVersion, RunGate, SetCurrent, SetCurrentInput, SetWeight, SetWeightInput,
     SetWeightOutcome, WaitDrained, WaitDrainedInput, WaitDrainedOutcome, WaitServing,
     WaitServingInput, WaitServingOutcome, WatchEvidence,
+};
+pub use deletion::{
+    CloseRunsInput, CloseRunsOutcome, DeletionProgress, DeletionStage, DeletionState, DeletionView,
+    Ending, LateStarts,
 };
 pub use observation::{
     DeploymentView, Observation, ProcessView, Routing, RoutingState, Settings, VersionState,
@@ -44,6 +49,9 @@ pub const SIGNAL_CHANGED: &str = "changed";
 
 /// Signal by which a rollout tells its lifecycle how far it has come.
 pub const SIGNAL_PROGRESS: &str = "progress";
+
+/// Signal by which a deletion tells its lifecycle how far it has come.
+pub const SIGNAL_DELETION: &str = "deletion";
 
 /// Memo key of the digest that the sweep compares; see [`crate::plan::digest`].
 pub const MEMO_DIGEST: &str = "processOperatorDigest";

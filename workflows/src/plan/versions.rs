@@ -9,7 +9,7 @@ use super::verbs::given_up;
 use super::{Child, Plan, note};
 use crate::contract::{
     CurrentVersion, Drain, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State,
-    Step, VersionState,
+    Step, VersionState, VersionView,
 };
 
 /// Why a version is there.
@@ -185,6 +185,17 @@ pub(super) fn restore(
             revision: version.is_some_and(|version| version.revision),
             replicas: process.replicas,
         });
+    }
+}
+
+/// Makes the Deployment of a version again from its ControllerRevision.
+pub(super) fn apply_kept(build_id: &str, version: &VersionView, replicas: i32) -> Step {
+    Step::ApplyVersion {
+        build_id: build_id.to_owned(),
+        name: version.name.clone(),
+        uid: None,
+        revision: true,
+        replicas,
     }
 }
 
