@@ -65,11 +65,26 @@ struct Budget {
     at: Instant,
 }
 
-/// Reads of Worker Deployments per second and Temporal namespace that this process allows itself.
-/// The server's limit is 50 for everybody in a namespace.
-const READS_PER_SECOND: f64 = 20.0;
-/// How many may be saved up.
-const READS_BURST: f64 = 200.0;
+/// What fills a bucket.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    per_second: f64,
+    /// How many may be saved up.
+    burst: f64,
+}
+
+/// Reads of Worker Deployments in a Temporal namespace that this process allows itself. The server's
+/// limit is 50 a second for everybody in a namespace.
+const READS: Rate = Rate {
+    per_second: 20.0,
+    burst: 200.0,
+};
+
+/// Executions cancelled, terminated or moved: as many as a batch of the server's own does.
+const ACTIONS: Rate = Rate {
+    per_second: 50.0,
+    burst: 50.0,
+};
 
 impl Context {
     /// Puts a context together.
@@ -163,24 +178,35 @@ impl Context {
 
     /// Waits for the turn of a read of Worker Deployments in a Temporal namespace.
     pub async fn read_turn(&self, temporal_namespace: &str) {
+        self.turn(temporal_namespace.to_owned(), READS).await;
+    }
+
+    /// Waits for the turn of something that is done to an execution in a Temporal namespace.
+    pub(crate) async fn action_turn(&self, temporal_namespace: &str) {
+        // No namespace has a space in its name.
+        self.turn(format!("act on {temporal_namespace}"), ACTIONS)
+            .await;
+    }
+
+    async fn turn(&self, about: String, rate: Rate) {
         loop {
             let pause = {
                 let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = Instant::now();
                 let budget = budgets
-                    .entry(temporal_namespace.to_owned())
+                    .entry(about.clone())
                     .or_insert(Budget {
-                        tokens: READS_BURST,
+                        tokens: rate.burst,
                         at: now,
                     });
-                let earned = now.duration_since(budget.at).as_secs_f64() * READS_PER_SECOND;
-                budget.tokens = (budget.tokens + earned).min(READS_BURST);
+                let earned = now.duration_since(budget.at).as_secs_f64() * rate.per_second;
+                budget.tokens = (budget.tokens + earned).min(rate.burst);
                 budget.at = now;
                 if budget.tokens >= 1.0 {
                     budget.tokens -= 1.0;
                     return;
                 }
-                Duration::from_secs_f64((1.0 - budget.tokens) / READS_PER_SECOND)
+                Duration::from_secs_f64((1.0 - budget.tokens) / rate.per_second)
             };
             tokio::time::sleep(pause).await;
         }
