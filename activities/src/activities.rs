@@ -48,7 +48,7 @@ impl OperatorActivities {
         _ctx: ActivityContext,
         input: ObserveInput,
     ) -> Result<Observation, ActivityError> {
-        Ok(observe::observe(&self.context, &input).await)
+        Ok(Box::pin(observe::observe(&self.context, &input)).await)
     }
 
     /// Carries out steps on Kubernetes.

@@ -193,12 +193,10 @@ impl Context {
             let pause = {
                 let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = Instant::now();
-                let budget = budgets
-                    .entry(about.clone())
-                    .or_insert(Budget {
-                        tokens: rate.burst,
-                        at: now,
-                    });
+                let budget = budgets.entry(about.clone()).or_insert(Budget {
+                    tokens: rate.burst,
+                    at: now,
+                });
                 let earned = now.duration_since(budget.at).as_secs_f64() * rate.per_second;
                 budget.tokens = (budget.tokens + earned).min(rate.burst);
                 budget.at = now;

@@ -24,7 +24,7 @@ use crate::watched::{orphaned, workload};
 /// Never fails: what went wrong is part of the answer.
 pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observation {
     let settings = context.settings(&input.key);
-    match crate::error::within(look(context, input)).await {
+    match Box::pin(crate::error::within(look(context, input))).await {
         Ok(seen) => Observation { settings, ..seen },
         Err(fault) => Observation {
             settings,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
+use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::ProcessKey;
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
@@ -16,7 +17,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
 
 use super::{call, policy};
 use crate::context::Context;
-use crate::error::{Fault, Result};
+use crate::error::Result;
 
 /// Runs that are asked whether a worker ever took them, each time.
 const UNTAKEN: i32 = 50;
@@ -213,11 +214,7 @@ async fn untaken(context: &Context, namespace: &str, run: &WorkflowExecution) ->
 fn unless_gone<T>(answer: Result<T>) -> Result<Option<T>> {
     match answer {
         Ok(found) => Ok(Some(found)),
-        Err(Fault { category, .. })
-            if category == process_operator_crds::ErrorCategory::NotFound =>
-        {
-            Ok(None)
-        }
+        Err(fault) if fault.category == ErrorCategory::NotFound => Ok(None),
         Err(fault) => Err(fault),
     }
 }

@@ -87,7 +87,9 @@ pub(crate) async fn close(context: &Context, input: &CloseRunsInput) -> Result<C
         if over {
             return Ok(work.outcome());
         }
-        work.tell().await;
+        if nothing == 0 {
+            work.tell().await;
+        }
         let rest = if nothing == 1 { TWICE } else { pace.next() };
         tokio::time::sleep(rest.min(left.unwrap_or(Duration::MAX))).await;
     }
@@ -144,6 +146,7 @@ impl Work<'_> {
         if open == 0 {
             self.progress.trouble = None;
             self.progress.late = 0;
+            self.progress.oldest = None;
             self.progress.sample = Vec::new();
             return Ok(Looked::Nothing);
         }
@@ -168,10 +171,12 @@ impl Work<'_> {
     async fn read_more(&mut self) -> Result<()> {
         let query = self.whose.query();
         let late = format!("{query} AND StartTime > '{}'", self.input.since);
-        let (late, sample) = tokio::try_join!(
+        let (late, sample, oldest) = tokio::try_join!(
             policy::count(self.context, self.namespace(), &late),
             policy::sample(self.context, self.namespace(), &query),
+            policy::oldest(self.context, self.namespace(), &query),
         )?;
+        self.progress.oldest = oldest;
         self.progress.late = late;
         self.progress.sample = sample;
         Ok(())

@@ -90,6 +90,9 @@ pub struct DeletionProgress {
     /// Those of them that were started after the deletion began.
     #[serde(skip_serializing_if = "is_zero_u64")]
     pub late: u64,
+    /// When the oldest of them was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<Timestamp>,
     /// Ids of some of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sample: Vec<String>,

@@ -188,6 +188,9 @@ pub(super) fn details(memory: &DeletionState, process: &ProcessView, message: &s
             process.temporal_namespace, process.task_queue
         );
     }
+    if let Some(oldest) = progress.oldest {
+        text = format!("{text}\nThe oldest was started at {oldest:.0}.\n");
+    }
     for id in &progress.sample {
         text = format!("{text}\n* `{id}`");
     }
