@@ -2,6 +2,7 @@
 //! Temporal namespaces of their own, an operator that looks after nothing else, waits for conditions
 //! with a deadline, and the invariants that hold after every scenario.
 
+mod ending;
 mod env;
 mod invariants;
 mod look;
@@ -13,6 +14,7 @@ mod traffic;
 mod verbs;
 mod wait;
 
+pub use ending::PodGuard;
 pub use env::Env;
 pub use invariants::Invariants;
 pub use look::lifecycle_id;
