@@ -129,7 +129,15 @@ async fn routing(context: &Context, key: &ProcessKey, view: &ProcessView) -> Rou
 async fn deletion(context: &Context, process: &Process) -> Result<DeletionView> {
     let namespaces: Api<Namespace> = Api::all(context.kube.clone());
     let name = process.namespace().unwrap_or_default();
-    let namespace = namespaces.get_metadata_opt(&name).await?;
+    let namespace_terminating = match namespaces.get_metadata_opt(&name).await {
+        Ok(found) => found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()),
+        // Under the rights of an earlier release a deletion waits as if the namespace stayed.
+        Err(kube::Error::Api(answer)) if answer.code == 403 => {
+            tracing::warn!(namespace = name, "may not be read: {}", answer.message);
+            false
+        }
+        Err(error) => return Err(error.into()),
+    };
     let forced = process
         .annotations()
         .get(names::annotation::FORCE_FINALIZE)
@@ -142,8 +150,7 @@ async fn deletion(context: &Context, process: &Process) -> Result<DeletionView> 
             .map(|time| time.0)
             .unwrap_or_default(),
         policy: process.spec.deletion.clone(),
-        namespace_terminating: namespace
-            .is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()),
+        namespace_terminating,
         orphan: process
             .finalizers()
             .iter()
