@@ -93,7 +93,13 @@ async fn while_a_gate_runs() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_waits_to_be_promoted() -> Result<()> {
-    in_a_rollout("promotes", &json!({ "strategy": "Manual" }), &[], "Pausing").await
+    in_a_rollout(
+        "promotes",
+        &json!({ "strategy": "Manual" }),
+        &[],
+        "WaitingForPromotion",
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

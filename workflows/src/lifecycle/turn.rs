@@ -1,9 +1,11 @@
 //! One look, one decision, its effects.
 
+use std::time::Duration;
+
 use process_operator_crds::ErrorCategory;
 use temporalio_common::data_converters::RawValue;
 use temporalio_workflow::{
-    MemoValue, SignalWorkflowOptions, WorkflowCancellationToken, WorkflowContext,
+    MemoValue, SignalWorkflowOptions, TimerOptions, WorkflowCancellationToken, WorkflowContext,
     WorkflowTermination,
 };
 
@@ -92,6 +94,14 @@ pub(super) async fn turn(
         closing.turn_to(ctx, plan.close.as_ref());
     }
     children::ask(ctx, children).await;
+    if plan.remember {
+        let moment = TimerOptions::builder(Duration::from_millis(1))
+            .summary("remember what was decided".to_owned())
+            .cancellation_token(WorkflowCancellationToken::new())
+            .build();
+        ctx.timer(moment).await;
+        ctx.state_mut(|s| s.dirty = true);
+    }
     publish_visibility(ctx, &key, &seen, &plan);
     if plan.finish && ctx.state(|s| s.state.trouble.is_none() && !s.dirty) {
         return finish(ctx, &key).await.map(Some);

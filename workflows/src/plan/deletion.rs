@@ -37,11 +37,15 @@ pub(super) fn delete(state: &mut State, scene: &Scene<'_>, inbox: &Inbox) -> Pla
         };
         plan.answers.push((request.id.clone(), refused));
     }
+    let view = scene.process.deletion.as_ref();
     if !scene.process.finalizer {
+        if view.is_some_and(|view| orphaned(scene, view)) {
+            state.deletion.get_or_insert_default().untouched = true;
+        }
         plan.finish = true;
         return plan;
     }
-    match &scene.process.deletion {
+    match view {
         Some(view) => go_on(state, scene, view, &mut plan),
         None => leave_blindly(state, scene, &mut plan),
     }
@@ -70,6 +74,7 @@ fn leave_blindly(state: &mut State, scene: &Scene<'_>, plan: &mut Plan) {
 fn go_on(state: &mut State, scene: &Scene<'_>, view: &DeletionView, plan: &mut Plan) {
     let now = scene.now;
     let policy = &view.policy;
+    let known = state.deletion.is_some();
     let mut memory = state.deletion.take().unwrap_or_else(|| {
         let words = format!(
             "running workflows get {} s, then {}",
@@ -89,6 +94,12 @@ fn go_on(state: &mut State, scene: &Scene<'_>, view: &DeletionView, plan: &mut P
     state.deletion = Some(memory.clone());
     let verdict = Verdict::deleting(&format!("the Process is being deleted: {message}"));
     plan.details = words::details(&memory, scene.process, &message);
+    // Once the finalizer is off, nothing but this memory tells that the workers are to be left: a
+    // task that is done again after a crash would take them for abandoned.
+    if memory.untouched && !known {
+        plan.remember = true;
+        return;
+    }
     if memory.stage != DeletionStage::Leaving {
         remake(scene, view, plan);
         publish(
@@ -130,20 +141,16 @@ fn advance(memory: &mut DeletionState, scene: &Scene<'_>, view: &DeletionView) {
         }
         None => stage(memory, view),
     };
-    if wanted == DeletionStage::Leaving {
-        let ours = scene.seen.queue_holder.is_none() && !orphaned(scene, view);
-        memory.untouched = orphaned(scene, view);
-        memory.late = ours.then(|| LateStarts {
-            task_queue: scene.process.task_queue.clone(),
-            until: scene.now,
-            terminate: view.policy.on_timeout != DeletionPolicy::Abandon
-                && !view.forced
-                && memory
-                    .ended
-                    .as_ref()
-                    .is_none_or(|it| it.managed_by.is_none()),
-        });
-    }
+    memory.untouched = orphaned(scene, view);
+    let ours = scene.seen.queue_holder.is_none() && !memory.untouched;
+    let ended = memory.ended.as_ref();
+    memory.late = ours.then(|| LateStarts {
+        task_queue: scene.process.task_queue.clone(),
+        until: scene.now,
+        terminate: view.policy.on_timeout != DeletionPolicy::Abandon
+            && !view.forced
+            && ended.is_none_or(|ended| ended.managed_by.is_none()),
+    });
     if wanted != memory.stage {
         memory.stage = wanted;
         memory.entered = scene.now;

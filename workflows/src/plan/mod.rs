@@ -55,6 +55,8 @@ pub struct Plan {
     pub close: Option<CloseRunsInput>,
     /// The Process is gone or about to be: clean the server's records and finish.
     pub finish: bool,
+    /// What was decided has to be in the history before the next decision is carried out.
+    pub remember: bool,
     /// Nothing is under way or wrong: the digest may be written to the memo.
     pub settled: Option<String>,
     /// Hash of the status, when it is published with this plan.

@@ -299,10 +299,20 @@ fn orphaned_workers_are_left_as_they_are() {
     (pods.foreign, pods.orphaned) = (true, true);
     for seen in [marked, orphaned] {
         let mut state = settled();
+        let first = run(&mut state, &seen, 0);
+        assert!(first.remember && !first.finish && first.close.is_none());
+        assert_eq!(
+            events(&first).len(),
+            first.steps.len(),
+            "nothing is done yet"
+        );
         let plan = run(&mut state, &seen, 0);
         assert!(leaves(&plan) && deletes(&plan) == 0);
-        let memory = state.deletion.unwrap();
+        let memory = state.deletion.clone().unwrap();
         assert!(memory.untouched && memory.late.is_none());
+        // The task is done again, and the Process is gone by now.
+        assert!(run(&mut state, &Observation::default(), 1).finish);
+        assert!(state.deletion.unwrap().untouched);
     }
 }
 
