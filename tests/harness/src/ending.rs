@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -314,7 +314,8 @@ impl PodGuard {
             let mut changes =
                 std::pin::pin!(watcher(pods, config).default_backoff().applied_objects());
             let mut seen = std::collections::BTreeSet::new();
-            while let Ok(Some(pod)) = changes.try_next().await {
+            while let Some(change) = changes.next().await {
+                let Ok(pod) = change else { continue };
                 let stops = pod.metadata.deletion_timestamp.is_some();
                 if !stops || !seen.insert(pod.uid()) {
                     continue;

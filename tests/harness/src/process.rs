@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -115,18 +115,19 @@ impl Env {
         );
         let mut last: Option<Process> = None;
         let found = tokio::time::timeout(within, async {
-            while let Some(process) = changes.try_next().await? {
+            while let Some(change) = changes.next().await {
+                // A watch that broke off begins anew by itself.
+                let Ok(process) = change else { continue };
                 if wanted(&process) {
-                    return Ok(Some(process));
+                    return Some(process);
                 }
                 last = Some(process);
             }
-            anyhow::Ok(None)
+            None
         })
         .await;
         match found {
-            Ok(Ok(Some(process))) => Ok(process),
-            Ok(Err(error)) => Err(error),
+            Ok(Some(process)) => Ok(process),
             _ => anyhow::bail!(
                 "{}/{name}: {what}: not within {} s; last status: {}",
                 self.namespace,
