@@ -8,11 +8,12 @@
 use std::sync::Arc;
 
 use process_operator_workflows::contract::{
-    ActInput, ActOutcome, CleanRecordsInput, CleanRecordsOutcome, CountOpenInput, CountOpenOutcome,
-    EndOpenInput, EndOpenOutcome, EvidenceInput, EvidenceOutcome, GateInput, GateOutcome,
-    KeepDrainedInput, KeepDrainedOutcome, Observation, ObserveInput, RetireInput, RetireOutcome,
-    SetCurrentInput, SetWeightInput, SetWeightOutcome, StopVersionInput, StopVersionOutcome,
-    WaitDrainedInput, WaitDrainedOutcome, WaitServingInput, WaitServingOutcome,
+    ActInput, ActOutcome, CleanRecordsInput, CleanRecordsOutcome, CloseRunsInput, CloseRunsOutcome,
+    CountOpenInput, CountOpenOutcome, EndOpenInput, EndOpenOutcome, EvidenceInput, EvidenceOutcome,
+    GateInput, GateOutcome, KeepDrainedInput, KeepDrainedOutcome, Observation, ObserveInput,
+    RetireInput, RetireOutcome, SetCurrentInput, SetWeightInput, SetWeightOutcome,
+    StopVersionInput, StopVersionOutcome, WaitDrainedInput, WaitDrainedOutcome, WaitServingInput,
+    WaitServingOutcome,
 };
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
@@ -57,7 +58,7 @@ impl OperatorActivities {
         _ctx: ActivityContext,
         input: ObserveInput,
     ) -> Result<Observation, ActivityError> {
-        Ok(observe::observe(&self.context, &input).await)
+        Ok(Box::pin(observe::observe(&self.context, &input)).await)
     }
 
     /// Carries out steps on Kubernetes.
@@ -226,6 +227,21 @@ impl OperatorActivities {
             &self.context,
             &ctx,
             Box::pin(wait::retire::retire(&self.context, &input)),
+        )
+        .await
+    }
+
+    /// Ends what a Process that is being deleted still runs.
+    #[activity(name = "close-runs")]
+    pub async fn close_runs(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: CloseRunsInput,
+    ) -> Result<CloseRunsOutcome, ActivityError> {
+        wait::beating(
+            &self.context,
+            &ctx,
+            Box::pin(wait::close::close(&self.context, &input)),
         )
         .await
     }

@@ -45,6 +45,10 @@ pub struct Workload {
 
 /// A Process as last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each mirrors one independent fact of the object"
+)]
 pub struct Neighbour {
     /// `metadata.namespace`.
     pub namespace: String,
@@ -68,6 +72,8 @@ pub struct Neighbour {
     pub current: Option<String>,
     /// Our finalizer is present.
     pub finalizer: bool,
+    /// The annotation `ameide.io/force-finalize` lets it go.
+    pub forced: bool,
     /// Reason of the condition `Stalled`, when it is True.
     pub stalled: Option<String>,
     /// The condition `TemporalReachable` is False.

@@ -14,6 +14,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::cache::Cache;
 use crate::error::Fault;
+use crate::shared::SharedLook;
+use crate::temporal::open::Questions;
+use crate::temporal::schedules::Schedules;
 
 /// What every worker is given unless its Process says otherwise.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +49,8 @@ pub struct Context {
     pub faults: Box<dyn Fn(&'static str) + Send + Sync>,
     recent: Mutex<HashMap<String, Arc<Process>>>,
     budgets: Mutex<HashMap<String, Budget>>,
+    schedules: Mutex<HashMap<String, Arc<SharedLook<Arc<Schedules>>>>>,
+    questions: Mutex<HashMap<String, Arc<Questions>>>,
     /// For calls that only hasten an answer: a server that is slow because it is busy gets few.
     pub(crate) hints: Semaphore,
 }
@@ -109,6 +114,8 @@ impl Context {
             faults,
             recent: Mutex::default(),
             budgets: Mutex::default(),
+            schedules: Mutex::default(),
+            questions: Mutex::default(),
             hints: Semaphore::new(HINTS),
         }
     }
@@ -158,6 +165,16 @@ impl Context {
             .remove(uid)
     }
 
+    /// Looks at the schedules of a Temporal namespace.
+    pub(crate) fn schedules_of(&self, namespace: &str) -> Arc<SharedLook<Arc<Schedules>>> {
+        of(&self.schedules, namespace)
+    }
+
+    /// Questions about what is open in a Temporal namespace.
+    pub(crate) fn questions_of(&self, namespace: &str) -> Arc<Questions> {
+        of(&self.questions, namespace)
+    }
+
     /// Waits for the turn of a read of Worker Deployments in a Temporal namespace.
     pub async fn read_turn(&self, temporal_namespace: &str) {
         self.turn(temporal_namespace.to_owned(), READS).await;
@@ -191,4 +208,10 @@ impl Context {
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+/// What is shared in one Temporal namespace.
+fn of<T: Default>(all: &Mutex<HashMap<String, Arc<T>>>, namespace: &str) -> Arc<T> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    all.entry(namespace.to_owned()).or_default().clone()
 }

@@ -19,6 +19,7 @@ mod observe;
 mod pods;
 mod remove;
 pub mod routes;
+mod shared;
 mod shift;
 mod status;
 mod wait;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use process_operator_crds::spec::Versioning;
 use process_operator_crds::{ErrorCategory, Process, names};
 use process_operator_workflows::contract::{
-    Annotation, DeploymentView, Observation, ObserveInput, ProcessKey, ProcessView, RolloutPolicy,
-    Routing, RoutingState, VersionView,
+    Annotation, DeletionView, DeploymentView, Observation, ObserveInput, ProcessKey, ProcessView,
+    RolloutPolicy, Routing, RoutingState, VersionView,
 };
 use process_operator_workflows::plan::{fingerprint, placement};
 
@@ -25,7 +26,7 @@ use crate::watched::{orphaned, workload};
 /// Never fails: what went wrong is part of the answer.
 pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observation {
     let settings = context.settings(&input.key);
-    match crate::error::within(look(context, input)).await {
+    match Box::pin(crate::error::within(look(context, input))).await {
         Ok(seen) => Observation { settings, ..seen },
         Err(fault) => Observation {
             settings,
@@ -38,8 +39,9 @@ pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observat
 async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     let key = &input.key;
     let selector = ListParams::default().labels(&format!("{}={}", names::label::PROCESS, key.name));
-    let deployments: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
-    let revisions: Api<ControllerRevision> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let deployments_api: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let revisions_api: Api<ControllerRevision> =
+        Api::namespaced(context.kube.clone(), &key.namespace);
     let children = async {
         if input.adopt {
             adoptable(context, key).await
@@ -49,8 +51,8 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     };
     let (process, deployments, revisions, children) = tokio::join!(
         read_process(context, key),
-        deployments.list(&selector),
-        revisions.list(&selector),
+        deployments_api.list(&selector),
+        revisions_api.list(&selector),
         children,
     );
     let mut seen = Observation {
@@ -73,8 +75,19 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
             return Ok(seen);
         }
     };
-    let view = view(context, &process, key)?;
+    let mut view = view(context, &process, key)?;
+    // What Kubernetes orphans loses its owner first, and then the Process its mark: only objects read
+    // after the mark was not there tell whether they are to be kept.
     seen.routing = routing(context, key, &view, &process).await;
+    let (deployments, revisions) = if view.deleting {
+        view.deletion = Some(deletion(context, &process).await?);
+        tokio::join!(
+            deployments_api.list(&selector),
+            revisions_api.list(&selector)
+        )
+    } else {
+        (deployments, revisions)
+    };
     collect(
         &mut seen,
         key,
@@ -82,7 +95,7 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         deployments.map_err(Fault::from)?.items,
         revisions.map_err(Fault::from)?.items,
     );
-    if !view.versioning.is_default() && !view.deleting {
+    if !view.versioning.is_default() {
         seen.routing.versions = routes::states(&seen.routing, view.versioning, &seen.versions);
     }
     seen.status = process
@@ -107,7 +120,7 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     Ok(seen)
 }
 
-/// During a deletion nothing depends on the routing, and it may be out of reach. Whether the Temporal
+/// During a deletion nothing depends on the routing that Temporal holds, and it may be out of reach. Whether the Temporal
 /// namespace is there is asked of the server also where a ConfigMap holds the routing.
 async fn routing(
     context: &Context,
@@ -115,18 +128,55 @@ async fn routing(
     view: &ProcessView,
     process: &Process,
 ) -> Routing {
-    if view.deleting {
+    let by_temporal = view.versioning.is_default();
+    if view.deleting && by_temporal {
         return Routing::default();
     }
-    let asked = temporal::routing(context, key, &view.temporal_namespace).await;
-    if view.versioning.is_default() || asked.state != RoutingState::Known {
-        return asked;
+    if !view.deleting {
+        let asked = temporal::routing(context, key, &view.temporal_namespace).await;
+        if by_temporal || asked.state != RoutingState::Known {
+            return asked;
+        }
     }
     let status = process.status.as_ref();
     let published = status
         .and_then(|status| status.current_version.as_ref())
         .map(|version| version.build_id.as_str());
     routes::routing(context, key, published).await
+}
+
+/// How a Process is being deleted. One read more, which only these need.
+async fn deletion(context: &Context, process: &Process) -> Result<DeletionView> {
+    let namespaces: Api<Namespace> = Api::all(context.kube.clone());
+    let name = process.namespace().unwrap_or_default();
+    let namespace_terminating = match namespaces.get_metadata_opt(&name).await {
+        Ok(found) => found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()),
+        // Under the rights of an earlier release a deletion waits as if the namespace stayed.
+        Err(kube::Error::Api(answer)) if answer.code == 403 => {
+            tracing::warn!(namespace = name, "may not be read: {}", answer.message);
+            false
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let forced = process
+        .annotations()
+        .get(names::annotation::FORCE_FINALIZE)
+        .is_some_and(|value| value == "true");
+    Ok(DeletionView {
+        since: process
+            .metadata
+            .deletion_timestamp
+            .as_ref()
+            .map(|time| time.0)
+            .unwrap_or_default(),
+        policy: process.spec.deletion.clone(),
+        namespace_terminating,
+        orphan: process
+            .finalizers()
+            .iter()
+            .any(|name| name == names::finalizer::ORPHAN),
+        forced,
+    })
 }
 
 /// A lifecycle without memory asks for children of a predecessor, if there can be any.
@@ -192,6 +242,7 @@ fn view(context: &Context, process: &Process, key: &ProcessKey) -> Result<Proces
     Ok(ProcessView {
         generation: process.metadata.generation.unwrap_or(0),
         deleting: process.metadata.deletion_timestamp.is_some(),
+        deletion: None,
         finalizer: process
             .finalizers()
             .iter()
@@ -318,6 +369,7 @@ fn deployment_view(live: &Deployment, key: &ProcessKey, adopt: bool) -> Option<D
     let owned = controls(key, live.owner_references()) || adopt && orphaned(live);
     Some(DeploymentView {
         foreign: !owned,
+        orphaned: orphaned(live),
         uid: seen.uid,
         generation: seen.generation,
         deleting: seen.deleting,

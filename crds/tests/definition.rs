@@ -165,7 +165,15 @@ fn defaults_are_exactly_these() {
         "type": "Ready", "status": "Unknown", "reason": "Pending", "message": "Waiting for controller",
         "lastTransitionTime": "1970-01-01T00:00:00Z",
     }]});
+    let deletion = json!({
+        "cancelGraceSeconds": 300, "onTimeout": "Abandon", "pauseSchedules": true, "timeoutSeconds": 600,
+    });
     let expected = [
+        (".spec.deletion", deletion),
+        (".spec.deletion.cancelGraceSeconds", json!(300)),
+        (".spec.deletion.onTimeout", json!("Abandon")),
+        (".spec.deletion.pauseSchedules", json!(true)),
+        (".spec.deletion.timeoutSeconds", json!(600)),
         (".spec.imagePullPolicy", json!("IfNotPresent")),
         (".spec.replicas", json!(1)),
         (".spec.rollout", rollout),

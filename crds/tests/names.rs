@@ -191,6 +191,10 @@ fn what_does_not_make_a_version() {
             json!({"strategy": "RollingUpdate", "versioning": "WorkerVersioning"}),
         ),
         ("rollout", json!({"progressDeadlineSeconds": 30})),
+        (
+            "deletion",
+            json!({"timeoutSeconds": 1, "onTimeout": "Terminate", "pauseSchedules": false}),
+        ),
         ("observability", json!({})),
         ("observability", json!({"metricsTags": {}})),
         ("worker", json!({})),

@@ -73,6 +73,7 @@ pub(crate) async fn run(shared: Shared) {
                         silent.as_secs()
                     );
                 }
+                force(&shared).await;
                 for process in shared
                     .cache
                     .processes()
@@ -162,7 +163,13 @@ async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<(
         return Ok(());
     }
     let now = Timestamp::now();
-    let message = format!("Temporal cannot be reached: {why}; workers are left as they are");
+    let then = if process.deleting {
+        "the deletion waits until it answers; the annotation ameide.io/force-finalize: \"true\" lets the \
+         Process go without"
+    } else {
+        "workers are left as they are"
+    };
+    let message = format!("Temporal cannot be reached: {why}; {then}");
     let generation = live.metadata.generation.unwrap_or(0);
     let condition = |kind, status: bool| {
         NewCondition::new(
@@ -197,6 +204,49 @@ async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<(
     let params = PatchParams::apply(names::manager::WATCHER).force();
     answered(api.patch_status(&process.name, &params, &Patch::Apply(&patch))).await?;
     shared.metrics.outage_writes.inc();
+    Ok(())
+}
+
+/// Lets those go that are to go without Temporal: no workflow can do it now.
+async fn force(shared: &Shared) {
+    let forced = |process: &Neighbour| process.deleting && process.forced && process.finalizer;
+    for process in shared.cache.processes().into_iter().filter(forced) {
+        match let_go(shared, &process).await {
+            Ok(()) => tracing::warn!(
+                process = process.name,
+                namespace = process.namespace,
+                "finalizer removed on request while Temporal is away; its records in Temporal are left"
+            ),
+            Err(error) => {
+                tracing::warn!(process = process.name, "finalizer not removed: {error}");
+            }
+        }
+    }
+}
+
+/// Removes our finalizer, if the Process is still this one and still to go. Its Deployments are
+/// collected by Kubernetes then.
+async fn let_go(shared: &Shared, process: &Neighbour) -> kube::Result<()> {
+    let api: Api<Process> = Api::namespaced(shared.client.clone(), &process.namespace);
+    let Some(live) = answered(api.get_metadata_opt(&process.name)).await? else {
+        return Ok(());
+    };
+    let before = live.finalizers();
+    let wanted: Vec<&String> = before
+        .iter()
+        .filter(|name| *name != names::finalizer::PROCESS)
+        .collect();
+    let patch = json!([
+        { "op": "test", "path": "/metadata/uid", "value": process.uid },
+        { "op": "test", "path": "/metadata/finalizers", "value": before },
+        { "op": "replace", "path": "/metadata/finalizers", "value": wanted },
+    ]);
+    let patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
+    let params = PatchParams {
+        field_manager: Some(names::manager::WATCHER.into()),
+        ..PatchParams::default()
+    };
+    answered(api.patch(&process.name, &params, &Patch::<Process>::Json(patch))).await?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use process_operator_activities::cache::Neighbour;
 use process_operator_crds::Reason;
+use process_operator_crds::names::WorkflowId;
 use process_operator_workflows::contract::{ChangeKind, Changed, MEMO_DIGEST, TYPE_LIFECYCLE};
 use process_operator_workflows::plan::{DeploymentMark, digest};
 use temporalio_client::grpc::WorkflowService;
@@ -68,22 +69,26 @@ pub(crate) async fn run(shared: Shared) {
 /// What lifecycles have been told and looked at since: telling it again at every sweep would fill
 /// their histories for as long as a roll or somebody else's management lasts.
 #[derive(Default)]
-struct Told(HashMap<(String, &'static str), String>);
+struct Told {
+    findings: HashMap<(String, &'static str), String>,
+    /// Lifecycles without a Process.
+    bereaved: BTreeSet<String>,
+}
 
 impl Told {
     /// Whether this is news. `None`: there is nothing to tell now.
     fn is_new(&mut self, process: &Neighbour, what: &'static str, mark: Option<String>) -> bool {
         let key = (process.uid.clone(), what);
         let Some(mark) = mark else {
-            self.0.remove(&key);
+            self.findings.remove(&key);
             return false;
         };
-        self.0.insert(key, mark.clone()) != Some(mark)
+        self.findings.insert(key, mark.clone()) != Some(mark)
     }
 
     /// Nothing was told after all.
     fn take_back(&mut self, process: &Neighbour, what: &'static str) {
-        self.0.remove(&(process.uid.clone(), what));
+        self.findings.remove(&(process.uid.clone(), what));
     }
 
     fn forget_gone(&mut self, processes: &[Neighbour]) {
@@ -91,7 +96,8 @@ impl Told {
             .iter()
             .map(|process| process.uid.as_str())
             .collect();
-        self.0.retain(|(uid, _), _| there.contains(uid.as_str()));
+        self.findings
+            .retain(|(uid, _), _| there.contains(uid.as_str()));
     }
 }
 
@@ -159,6 +165,7 @@ async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
     let running = running_lifecycles(round).await?;
     let processes = round.shared.cache.processes();
     told.forget_gone(&processes);
+    bereaved(round, &running, &processes, told);
     for process in &processes {
         let id = process.key().lifecycle().to_string();
         let age = jiff::Timestamp::now().duration_since(process.created);
@@ -178,6 +185,34 @@ async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
         target(round, namespace, &processes, told).await?;
     }
     Ok(())
+}
+
+/// Lifecycles whose Process has gone while nobody could tell them, such as with Temporal away: told
+/// once, they clean up and end. Those of Processes that are not watched here are left alone.
+fn bereaved(
+    round: &Round<'_>,
+    running: &HashMap<String, String>,
+    processes: &[Neighbour],
+    told: &mut Told,
+) {
+    let there: BTreeSet<&str> = processes
+        .iter()
+        .map(|process| process.uid.as_str())
+        .collect();
+    let scope = &round.shared.config.watch_namespaces;
+    for id in running.keys() {
+        let Ok(WorkflowId::Lifecycle(key)) = id.parse() else {
+            continue;
+        };
+        let watched = scope.is_empty() || scope.contains(&key.namespace);
+        if !watched || there.contains(key.uid.as_str()) || !told.bereaved.insert(id.clone()) {
+            continue;
+        }
+        Metrics::count_kind(&round.shared.metrics.sweep_findings, "Process is gone");
+        let changed = Changed::new(ChangeKind::Sweep, "the Process is gone");
+        round.shared.signaler.send_if_running(&key, changed);
+    }
+    told.bereaved.retain(|id| running.contains_key(id));
 }
 
 fn report(shared: &Shared, process: &Neighbour, what: &str) {
@@ -300,6 +335,10 @@ fn differs(
     process: &Neighbour,
     routed: Option<&BTreeMap<String, Option<String>>>,
 ) -> Option<&'static str> {
+    // What is being deleted looks for itself.
+    if process.deleting {
+        return None;
+    }
     let missing = says(process, Reason::NamespaceNotFound);
     let Some(routed) = routed else {
         return (!missing).then_some("Temporal namespace is gone");
@@ -308,7 +347,7 @@ fn differs(
         return Some("Temporal namespace is there");
     }
     let held_by_temporal = process.versioning.is_default();
-    if says(process, Reason::DeploymentOwnedElsewhere) || process.deleting || !held_by_temporal {
+    if says(process, Reason::DeploymentOwnedElsewhere) || !held_by_temporal {
         return None;
     }
     let present = routed.get(&process.key().worker_deployment());

@@ -294,6 +294,10 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
             .finalizers()
             .iter()
             .any(|name| name == names::finalizer::PROCESS),
+        forced: object
+            .annotations()
+            .get(names::annotation::FORCE_FINALIZE)
+            .is_some_and(|value| value == "true"),
         temporal_namespace: process
             .map(|process| process.spec.temporal.namespace.clone())
             .unwrap_or_default(),
@@ -332,6 +336,7 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
     let changed = before.as_ref().is_none_or(|before| {
         before.generation != now.generation
             || before.deleting != now.deleting
+            || now.deleting && before.forced != now.forced
             || (before.finalizer && !now.finalizer)
     });
     if changed {

@@ -1,12 +1,13 @@
 //! What activities tell a lifecycle by themselves, so that its workflow code need not.
 
 use process_operator_workflows::contract::{
-    ProcessKey, RolloutProgress, SIGNAL_PROGRESS, SetWeightInput, SetWeightOutcome,
+    DeletionProgress, ProcessKey, RolloutProgress, SIGNAL_DELETION, SIGNAL_PROGRESS,
+    SetWeightInput, SetWeightOutcome,
 };
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
 use temporalio_common::protos::coresdk::AsJsonPayloadExt;
-use temporalio_common::protos::temporal::api::common::v1::{Payloads, WorkflowExecution};
+use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
 use temporalio_common::protos::temporal::api::workflowservice::v1::SignalWorkflowExecutionRequest;
 
 use super::call;
@@ -43,14 +44,39 @@ pub(crate) async fn announce(
     let Ok(payload) = progress.as_json_payload() else {
         return;
     };
+    let request_id = hash::prefix(format!("{}\n{occasion}", progress.id).as_bytes(), 16);
+    signal(context, key, SIGNAL_PROGRESS, payload, request_id).await;
+}
+
+/// Tells a lifecycle how far the deletion of its Process has come. Each call counts: the same may be
+/// so again later.
+pub(crate) async fn tell(context: &Context, key: &ProcessKey, progress: &DeletionProgress) {
+    let Ok(payload) = progress.as_json_payload() else {
+        return;
+    };
+    let now = jiff::Timestamp::now().as_nanosecond();
+    let request_id = hash::prefix(
+        format!("{}\n{}\n{now}", key.uid, context.instance).as_bytes(),
+        16,
+    );
+    signal(context, key, SIGNAL_DELETION, payload, request_id).await;
+}
+
+async fn signal(
+    context: &Context,
+    key: &ProcessKey,
+    name: &str,
+    payload: Payload,
+    request_id: String,
+) {
     let request = SignalWorkflowExecutionRequest {
         namespace: context.control_namespace.clone(),
         workflow_execution: Some(WorkflowExecution {
             workflow_id: key.lifecycle().to_string(),
             run_id: String::new(),
         }),
-        signal_name: SIGNAL_PROGRESS.to_owned(),
-        request_id: hash::prefix(format!("{}\n{occasion}", progress.id).as_bytes(), 16),
+        signal_name: name.to_owned(),
+        request_id,
         input: Some(Payloads {
             payloads: vec![payload],
         }),
@@ -64,6 +90,6 @@ pub(crate) async fn announce(
     )
     .await;
     if let Err(fault) = told {
-        tracing::info!(rollout = progress.id, "{fault}");
+        tracing::info!(process = key.worker_deployment(), "{fault}");
     }
 }

@@ -2,8 +2,11 @@
 
 pub(crate) mod executions;
 pub(crate) mod lifecycle;
+pub(crate) mod open;
+#[allow(dead_code, reason = "drains take the rest")]
 pub(crate) mod policy;
 pub mod routing;
+pub(crate) mod schedules;
 pub mod versions;
 
 use process_operator_crds::ErrorCategory;

@@ -171,6 +171,11 @@ pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> R
 /// it changes nothing.
 pub(crate) async fn set_weight(context: &Context, input: &SetWeightInput) -> Result<()> {
     let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
+    let deployment = key.worker_deployment();
+    if input.percent == 0 && describe(context, namespace, &deployment).await?.is_none() {
+        // Nothing has a share of what is not there: the Process may be gone.
+        return Ok(());
+    }
     let (info, token) = described(context, namespace, key).await?;
     let found = shares(&info);
     let wanted = percent(input.percent);
@@ -206,6 +211,19 @@ pub(crate) async fn set_weight(context: &Context, input: &SetWeightInput) -> Res
         propagated(context, namespace, key, &input.task_queue, &wanted).await?;
     }
     Ok(())
+}
+
+/// Takes back whatever share a version has, unless somebody else manages the Worker Deployment.
+pub(crate) async fn unramp(context: &Context, namespace: &str, key: &ProcessKey) -> Result<()> {
+    let Some((info, token)) = describe(context, namespace, &key.worker_deployment()).await? else {
+        return Ok(());
+    };
+    let elsewhere = foreign_manager(context, &info.manager_identity).is_some();
+    if shares(&info).ramping.is_empty() || elsewhere {
+        return Ok(());
+    }
+    let token = managed(context, namespace, key, false, (&info, token)).await?;
+    ramp(context, namespace, key, ("", 0.0), token).await
 }
 
 /// After so long the task queue itself is asked too. The server's word on a Worker Deployment comes

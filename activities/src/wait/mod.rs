@@ -1,5 +1,6 @@
 //! Waits. Each is one heartbeating activity, however long it takes; none is a loop of activities.
 
+pub(crate) mod close;
 pub(crate) mod drained;
 pub(crate) mod ending;
 pub(crate) mod evidence;
@@ -51,10 +52,16 @@ impl Pace {
         Self { next: first, most }
     }
 
+    /// The present interval; the next one is longer.
+    pub(crate) fn next(&mut self) -> Duration {
+        let now = self.next;
+        self.next = (now * 3 / 2).min(self.most);
+        now
+    }
+
     /// Sleeps for the present interval, then grows it.
     pub(crate) async fn rest(&mut self) {
-        tokio::time::sleep(self.next).await;
-        self.next = (self.next * 3 / 2).min(self.most);
+        tokio::time::sleep(self.next()).await;
     }
 }
 

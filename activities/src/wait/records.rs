@@ -6,12 +6,14 @@ use std::time::Duration;
 use kube::{Api, ResourceExt as _};
 use process_operator_crds::{ErrorCategory, Process};
 use process_operator_workflows::contract::{
-    CleanRecordsInput, CleanRecordsOutcome, ProcessKey, VersionState,
+    CleanRecordsInput, CleanRecordsOutcome, LateStarts, ProcessKey, VersionState,
 };
 
 use super::{Pace, passing};
 use crate::context::Context;
 use crate::error::Fault;
+use crate::temporal::open::Whose;
+use crate::temporal::policy::{self, EndAction};
 use crate::temporal::{describe, foreign_manager, routing, version_state, versions};
 
 /// Versions without running workflows are gone by then: the server forgets pollers after 5 min and
@@ -25,12 +27,37 @@ async fn succeeded(context: &Context, key: &ProcessKey) -> Result<bool, Fault> {
     Ok(found.is_some_and(|found| found.uid().as_deref() != Some(key.uid.as_str())))
 }
 
+/// Counts what was started while the Process went, and ends it when its policy ended the others. With
+/// no worker left nothing can be cancelled any more.
+async fn late_starts(
+    context: &Context,
+    input: &CleanRecordsInput,
+    late: &LateStarts,
+) -> Result<u64, Fault> {
+    let namespace = &input.temporal_namespace;
+    let whose = Whose::new(&input.key, &late.task_queue, &late.queues);
+    let query = format!("{} AND StartTime <= '{}'", whose.query(), late.until);
+    let count = policy::count(context, namespace, &query).await?;
+    if count > 0 && late.terminate {
+        let key = &input.key;
+        let reason = format!(
+            "started while Process {}/{} was deleted",
+            key.namespace, key.name
+        );
+        let identity = context.manager_identity(&key.uid);
+        let action = EndAction::Terminate;
+        policy::end_executions(context, namespace, &query, action, &reason, &identity).await?;
+    }
+    Ok(count)
+}
+
 pub(crate) async fn clean(
     context: &Context,
     input: &CleanRecordsInput,
 ) -> Result<CleanRecordsOutcome, Fault> {
     let mut outcome = CleanRecordsOutcome::default();
     let started = tokio::time::Instant::now();
+    let mut looked = false;
     let mut pace = Pace::new(Duration::from_secs(1), Duration::from_secs(30));
     let identity = context.manager_identity(&input.key.uid);
     let deployment = input.key.worker_deployment();
@@ -72,6 +99,13 @@ pub(crate) async fn clean(
                 passing(
                     routing::set(context, &input.temporal_namespace, &input.key, "", token).await,
                 )?;
+            }
+            if let Some(late) = input.late.as_ref().filter(|_| !looked) {
+                let ended = late_starts(context, input, late).await;
+                if let Some(count) = passing(ended)? {
+                    outcome.late = count;
+                    looked = true;
+                }
             }
             outcome.left = BTreeMap::new();
             for summary in &info.version_summaries {

@@ -42,6 +42,9 @@ pub mod annotation {
     pub const OPERATOR_VERSION: &str = "ameide.io/process-operator-version";
     /// On a Process: a request to the operator, as JSON.
     pub const REQUEST: &str = "ameide.io/request";
+    /// On a Process that is being deleted, with value `true`: let it go at once, also while
+    /// Temporal is away. Nothing is waited for, nothing is ended, no record is cleaned before.
+    pub const FORCE_FINALIZE: &str = "ameide.io/force-finalize";
     /// On the ControllerRevision of a retired version that is kept for a rollback: when it was
     /// last current.
     pub const LAST_CURRENT: &str = "ameide.io/last-current";
@@ -63,6 +66,8 @@ pub mod track {
 pub mod finalizer {
     /// Keeps a deleted Process until the operator has cleaned up.
     pub const PROCESS: &str = "ameide.io/process-operator";
+    /// Kubernetes' own, of a Process that is deleted with `--cascade=orphan`.
+    pub const ORPHAN: &str = "orphan";
 }
 
 /// Field managers of server-side apply.

@@ -6,6 +6,7 @@
 )]
 
 mod canary;
+mod deletion;
 mod drain;
 mod env;
 mod observability;
@@ -15,6 +16,7 @@ mod volumes;
 mod worker;
 
 pub use canary::{Analysis, Gate, Pause, RolloutStep};
+pub use deletion::{Deletion, DeletionPolicy};
 pub use drain::{Drain, DrainOnTimeout};
 pub use env::{
     ConfigMapSource, EnvFromSource, EnvVar, EnvVarSource, FieldRef, KeyRef, SecretSource,
@@ -193,6 +195,10 @@ pub struct ProcessSpec {
     /// How an old version ends. A change does not make a new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
+
+    /// What the deletion of the Process waits for. A change does not make a new version.
+    #[serde(default)]
+    pub deletion: Deletion,
 
     /// What the workers report about themselves. A change makes a new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]

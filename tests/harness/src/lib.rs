@@ -3,6 +3,7 @@
 //! with a deadline, and the invariants that hold after every scenario.
 
 mod deployments;
+mod ending;
 mod env;
 mod invariants;
 mod look;
@@ -14,6 +15,7 @@ mod traffic;
 mod verbs;
 mod wait;
 
+pub use ending::PodGuard;
 pub use env::Env;
 pub use invariants::Invariants;
 pub use look::lifecycle_id;

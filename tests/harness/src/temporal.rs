@@ -15,7 +15,7 @@ use temporalio_client::{
 };
 use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
 use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentOptions;
-use temporalio_common::protos::temporal::api::enums::v1::{EventType, WorkerVersioningMode};
+use temporalio_common::protos::temporal::api::enums::v1::WorkerVersioningMode;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
 use temporalio_common::protos::temporal::api::workflow::v1::WorkflowExecutionInfo;
@@ -137,16 +137,7 @@ impl Temporal {
             .start_workflow(WaitForSignal::run, input.into(), options)
             .await?;
         // Pinned to a version once its first task is done.
-        until(&format!("{id} runs on a version"), SOON, async || {
-            let done = self
-                .history(namespace, id)
-                .await?
-                .iter()
-                .any(|event| event.event_type() == EventType::WorkflowTaskCompleted);
-            anyhow::ensure!(done, "no task completed yet");
-            Ok(())
-        })
-        .await
+        self.wait_taken(namespace, id).await
     }
 
     /// Tells it to finish and waits for its answer.

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::DeleteParams;
 use process_operator_crds::Process;
 use process_operator_harness::{Env, lifecycle_id, manifest, until};
 use serde_json::json;
@@ -29,36 +28,6 @@ async fn delete(env: &Env) -> Result<()> {
     .await
 }
 
-/// Nothing of a Process is left: neither owned objects nor records of the server nor a lifecycle.
-async fn nothing_is_left(env: &Env, process: &Process) -> Result<()> {
-    until("no owned object is left", SOON, async || {
-        let deployments = env.deployments("l2o").await?.len();
-        let revisions = env
-            .api::<ControllerRevision>()
-            .list(&ListParams::default())
-            .await?
-            .items
-            .len();
-        let pods = env.pods("l2o").await?.len();
-        ensure!(
-            (deployments, revisions, pods) == (0, 0, 0),
-            "{deployments} {revisions} {pods}"
-        );
-        Ok(())
-    })
-    .await?;
-    let name = format!("{}/l2o", env.namespace);
-    until("no record is left", SOON, async || {
-        let record = env.temporal.worker_deployment(&env.apps, &name).await?;
-        ensure!(record.is_none(), "{record:?}");
-        Ok(())
-    })
-    .await?;
-    env.temporal
-        .wait_closed(&env.control, &lifecycle_id(process), SOON)
-        .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn deletion_leaves_an_open_workflow_running_and_cleans_up_behind_it() -> Result<()> {
     let (scene, process) = Scene::settled("delete").await?;
@@ -66,6 +35,9 @@ async fn deletion_leaves_an_open_workflow_running_and_cleans_up_behind_it() -> R
     env.temporal
         .start_waiting(&env.apps, "l2o-tq", "long")
         .await?;
+    // Without waiting for it.
+    let at_once = json!({ "spec": { "deletion": { "timeoutSeconds": 0 } } });
+    env.patch("l2o", &at_once).await?;
     delete(env).await?;
     until("the workers are gone", SOON, async || {
         ensure!(env.pods("l2o").await?.is_empty(), "pods are left");
@@ -90,7 +62,7 @@ async fn deletion_leaves_an_open_workflow_running_and_cleans_up_behind_it() -> R
     );
 
     env.temporal.terminate(&env.apps, "long").await?;
-    nothing_is_left(env, &process).await?;
+    env.nothing_is_left(&process).await?;
     scene.finish().await
 }
 
@@ -131,7 +103,7 @@ async fn a_new_process_of_the_same_name_is_not_harmed_by_the_deleted_one() -> Re
     let second = second_serves(&scene, &first).await?;
     // It has inherited the records, and leaves none of them.
     delete(env).await?;
-    nothing_is_left(env, &second).await?;
+    env.nothing_is_left(&second).await?;
     scene.finish().await
 }
 

@@ -9,7 +9,8 @@ use temporalio_workflow::common::ActivityDefinition;
 use process_operator_crds::spec::{Analysis, Versioning};
 
 use super::{
-    ActOutcome, EndAction, KeptApart, Observation, ProcessKey, RolloutProgress, Step, StepFailure,
+    ActOutcome, CloseRunsInput, CloseRunsOutcome, EndAction, KeptApart, LateStarts, Observation,
+    ProcessKey, RolloutProgress, Step, StepFailure,
 };
 
 macro_rules! activity {
@@ -85,6 +86,11 @@ activity!(
 activity!(
     /// Deletes a retired version's Deployment, ControllerRevision and server record. Heartbeats.
     RetireVersion, "retire-version", RetireInput => RetireOutcome
+);
+activity!(
+    /// Ends what a Process that is being deleted still runs: pauses schedules, then waits until no
+    /// workflow is open, and ends what is when it is told to. Heartbeats.
+    CloseRuns, "close-runs", CloseRunsInput => CloseRunsOutcome
 );
 activity!(
     /// Cleans the server's records of a deleted Process. Heartbeats.
@@ -525,6 +531,9 @@ pub struct CleanRecordsInput {
     pub key: ProcessKey,
     /// Temporal namespace of its workers.
     pub temporal_namespace: String,
+    /// Workflows that were started while it went. `None` from an operator that did not wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<LateStarts>,
 }
 
 /// Outcome of [`CleanRecords`].
@@ -537,4 +546,7 @@ pub struct CleanRecordsOutcome {
     pub left: std::collections::BTreeMap<String, String>,
     /// A successor of the same name has claimed the Worker Deployment.
     pub claimed: bool,
+    /// Workflows started while the Process went: terminated, or left open without workers.
+    #[serde(skip_serializing_if = "super::rollout::is_zero_u64")]
+    pub late: u64,
 }

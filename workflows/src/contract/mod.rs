@@ -4,6 +4,7 @@
 //! always with a default, and nothing here may carry a value of a Secret or of an env variable.
 
 mod activities;
+mod deletion;
 mod drain;
 mod observation;
 mod requests;
@@ -13,13 +14,17 @@ mod state;
 mod steps;
 
 pub use activities::{
-    Act, ActInput, CleanRecords, CleanRecordsInput, CleanRecordsOutcome, CountOpen, CountOpenInput,
-    CountOpenOutcome, EndOpen, EndOpenInput, EndOpenOutcome, EvidenceInput, EvidenceOutcome,
-    Expected, GateInput, GateOutcome, Judge, KeepDrained, KeepDrainedInput, KeepDrainedOutcome,
-    Known, Observe, ObserveInput, RetireInput, RetireOutcome, RetireVersion, RunGate, SetCurrent,
-    SetCurrentInput, SetWeight, SetWeightInput, SetWeightOutcome, StopVersion, StopVersionInput,
-    StopVersionOutcome, WaitDrained, WaitDrainedInput, WaitDrainedOutcome, WaitServing,
-    WaitServingInput, WaitServingOutcome, WatchEvidence,
+    Act, ActInput, CleanRecords, CleanRecordsInput, CleanRecordsOutcome, CloseRuns, CountOpen,
+    CountOpenInput, CountOpenOutcome, EndOpen, EndOpenInput, EndOpenOutcome, EvidenceInput,
+    EvidenceOutcome, Expected, GateInput, GateOutcome, Judge, KeepDrained, KeepDrainedInput,
+    KeepDrainedOutcome, Known, Observe, ObserveInput, RetireInput, RetireOutcome, RetireVersion,
+    RunGate, SetCurrent, SetCurrentInput, SetWeight, SetWeightInput, SetWeightOutcome, StopVersion,
+    StopVersionInput, StopVersionOutcome, WaitDrained, WaitDrainedInput, WaitDrainedOutcome,
+    WaitServing, WaitServingInput, WaitServingOutcome, WatchEvidence,
+};
+pub use deletion::{
+    CloseBy, CloseRunsInput, CloseRunsOutcome, DeletionProgress, DeletionStage, DeletionState,
+    DeletionView, LateStarts,
 };
 pub(crate) use drain::after;
 pub use drain::{
@@ -55,6 +60,9 @@ pub const SIGNAL_PROGRESS: &str = "progress";
 
 /// Signal by which a drain tells its lifecycle how far it has come.
 pub const SIGNAL_DRAIN_PROGRESS: &str = "drain-progress";
+
+/// Signal by which a deletion tells its lifecycle how far it has come.
+pub const SIGNAL_DELETION: &str = "deletion";
 
 /// Memo key of the digest that the sweep compares; see [`crate::plan::digest`].
 pub const MEMO_DIGEST: &str = "processOperatorDigest";

@@ -54,6 +54,10 @@ pub struct ProcessView {
     pub generation: i64,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
+    /// How it is being deleted. `None` when it is not, when it cannot be read, or from an operator
+    /// that waited for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<super::DeletionView>,
     /// Our finalizer is present.
     pub finalizer: bool,
     /// `spec.suspend`.
@@ -159,6 +163,10 @@ impl VersionView {
 /// An owned Deployment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each mirrors one independent fact of the object"
+)]
 pub struct DeploymentView {
     /// `metadata.uid`; fences writes.
     pub uid: String,
@@ -166,6 +174,9 @@ pub struct DeploymentView {
     pub generation: i64,
     /// Its controller is not this Process: never touched.
     pub foreign: bool,
+    /// Made for this Process, but without an owner: Kubernetes has orphaned it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub orphaned: bool,
     /// It is being deleted.
     pub deleting: bool,
     /// `spec.replicas`.

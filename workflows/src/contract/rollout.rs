@@ -130,6 +130,14 @@ pub(super) fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde wants"
+)]
+pub(super) fn is_zero_u64(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Progress {
     /// Only a person ends the present stage.
     pub fn waits_for_promotion(&self) -> bool {

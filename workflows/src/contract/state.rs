@@ -74,6 +74,9 @@ pub struct State {
     /// Routing is to be taken back from somebody else, by request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub take_over: bool,
+    /// The deletion under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<super::DeletionState>,
 }
 
 /// What of the Process stands above verbs.

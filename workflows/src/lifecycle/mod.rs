@@ -12,6 +12,7 @@
 )]
 
 mod children;
+mod closing;
 mod requests;
 mod turn;
 
@@ -27,10 +28,11 @@ use temporalio_workflow::{
 };
 
 use self::children::Children;
+use self::closing::Closing;
 use self::requests::Refusal;
 use crate::contract::{
-    Answer, ChangeKind, Changed, ChildFinished, DrainTold, LifecycleInput, ProcessKey, Request,
-    RolloutProgress, State, StepFailure, Verb,
+    Answer, ChangeKind, Changed, ChildFinished, DeletionProgress, DrainTold, LifecycleInput,
+    ProcessKey, Request, RolloutProgress, State, StepFailure, Verb,
 };
 use crate::support;
 
@@ -89,8 +91,9 @@ impl ProcessLifecycle {
     #[run(name = "ProcessLifecycle")]
     pub async fn run(ctx: &mut WorkflowContext<Self>) -> WorkflowResult<LifecycleResult> {
         let mut children = Children::default();
+        let mut closing = Closing::default();
         loop {
-            wait(ctx, &mut children).await?;
+            wait(ctx, &mut children, &mut closing).await?;
             let done =
                 ctx.state(|s| !s.dirty && s.state.trouble.is_none()) && ctx.all_handlers_finished();
             if done && (ctx.continue_as_new_suggested() || ctx.history_length() > HISTORY_LIMIT) {
@@ -100,7 +103,7 @@ impl ProcessLifecycle {
                 });
                 ctx.continue_as_new(input, ContinueAsNewOptions::default())?;
             }
-            if let Some(result) = turn::turn(ctx, &mut children).await? {
+            if let Some(result) = turn::turn(ctx, &mut children, &mut closing).await? {
                 return Ok(result);
             }
         }
@@ -135,6 +138,26 @@ impl ProcessLifecycle {
             }
             Err(why) => {
                 self.refused.push(format!("signal progress ignored: {why}"));
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// How far a deletion has come. Takes anything; see [`DeletionProgress`].
+    #[signal(name = "deletion")]
+    pub fn deletion(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
+        match support::decode::<DeletionProgress>(&raw) {
+            Ok(progress) => {
+                if let Some(memory) = &mut self.state.deletion
+                    && memory.stage == progress.stage
+                    && memory.ended.is_none()
+                {
+                    memory.progress = progress;
+                    self.dirty = true;
+                }
+            }
+            Err(why) => {
+                self.refused.push(format!("signal deletion ignored: {why}"));
                 self.dirty = true;
             }
         }
@@ -331,6 +354,7 @@ impl ProcessLifecycle {
 async fn wait(
     ctx: &WorkflowContext<ProcessLifecycle>,
     children: &mut Children,
+    closing: &mut Closing,
 ) -> Result<(), WorkflowTermination> {
     let over = ctx.history_length() > HISTORY_LIMIT || ctx.continue_as_new_suggested();
     let retry = ctx.state(|s| s.state.trouble.clone());
@@ -358,9 +382,11 @@ async fn wait(
     );
     let mut change = std::pin::pin!(ctx.wait_condition(|s| s.dirty));
     let mut ended = std::pin::pin!(children.ended().fuse());
+    let mut closed = std::pin::pin!(closing.ended().fuse());
     temporalio_workflow::workflows::select! {
         changed = change => changed.map_err(|_| WorkflowTermination::cancelled())?,
         reports = ended => ctx.state_mut(|s| s.reports.extend(reports)),
+        (stage, ended) = closed => ctx.state_mut(|s| s.closed(stage, ended)),
         () = timer => (),
     }
     token.cancel();

@@ -1,13 +1,16 @@
 //! One look, one decision, its effects.
 
+use std::time::Duration;
+
 use process_operator_crds::ErrorCategory;
 use temporalio_common::data_converters::RawValue;
 use temporalio_workflow::{
-    MemoValue, SignalWorkflowOptions, WorkflowCancellationToken, WorkflowContext,
+    MemoValue, SignalWorkflowOptions, TimerOptions, WorkflowCancellationToken, WorkflowContext,
     WorkflowTermination,
 };
 
 use super::children::{self, Children};
+use super::closing::Closing;
 use super::{LifecycleResult, ProcessLifecycle};
 use crate::contract::{
     Act, ActInput, ActOutcome, CleanRecords, CleanRecordsInput, EventType, MEMO_DIGEST,
@@ -22,6 +25,7 @@ use crate::support;
 pub(super) async fn turn(
     ctx: &WorkflowContext<ProcessLifecycle>,
     children: &mut Children,
+    closing: &mut Closing,
 ) -> Result<Option<LifecycleResult>, WorkflowTermination> {
     let (key, adopt, inbox, refused, trouble) = ctx.state_mut(|s| {
         s.dirty = false;
@@ -83,13 +87,27 @@ pub(super) async fn turn(
             .cancel(Some("superseded".into()))
             .await;
     }
+    if plan.close.is_none() {
+        closing.turn_to(ctx, None);
+    }
     if !act(ctx, &key, &run_id, &seen, &plan, tries).await? && !plan.finish {
         return Ok(None);
     }
     for child in &plan.start {
         children::start(ctx, children, &key, &seen, child).await;
     }
+    if plan.close.is_some() {
+        closing.turn_to(ctx, plan.close.as_ref());
+    }
     children::ask(ctx, children).await;
+    if plan.remember {
+        let moment = TimerOptions::builder(Duration::from_millis(1))
+            .summary("remember what was decided".to_owned())
+            .cancellation_token(WorkflowCancellationToken::new())
+            .build();
+        ctx.timer(moment).await;
+        ctx.state_mut(|s| s.dirty = true);
+    }
     publish_visibility(ctx, &key, &seen, &plan);
     if plan.finish && ctx.state(|s| s.state.trouble.is_none() && !s.dirty) {
         return finish(ctx, &key).await.map(Some);
@@ -269,6 +287,18 @@ async fn finish(
     key: &ProcessKey,
 ) -> Result<LifecycleResult, WorkflowTermination> {
     let temporal_namespace = ctx.state(|s| s.state.temporal_namespace.clone());
+    let (untouched, late) = ctx.state(|s| {
+        let memory = s.state.deletion.as_ref();
+        let late = memory.and_then(|memory| memory.late.clone());
+        (memory.is_some_and(|memory| memory.untouched), late)
+    });
+    if untouched {
+        return Ok(LifecycleResult {
+            message: "workers, routing and records are left as they are: the Process was orphaned"
+                .into(),
+        });
+    }
+    let ends = late.as_ref().is_some_and(|late| late.terminate);
     if temporal_namespace.is_empty() {
         return Ok(LifecycleResult {
             message: "the Process was gone before anything was done for it".into(),
@@ -277,6 +307,7 @@ async fn finish(
     let input = CleanRecordsInput {
         key: key.clone(),
         temporal_namespace,
+        late,
     };
     let options = support::wait(
         format!("clean the records of {}", key.worker_deployment()),
@@ -298,13 +329,21 @@ async fn finish(
         .iter()
         .map(|(build, why)| format!("{build} ({why})"))
         .collect();
+    let records = if outcome.claimed {
+        "a successor has claimed the Worker Deployment".into()
+    } else if left.is_empty() {
+        "all records are gone".into()
+    } else {
+        format!("records left: {}", left.join(", "))
+    };
+    let runs = match (outcome.late, ends) {
+        (0, _) => String::new(),
+        (count, true) => {
+            format!("; workflows terminated that were started while it went: {count}")
+        }
+        (count, false) => format!("; running workflows left without workers: {count}"),
+    };
     Ok(LifecycleResult {
-        message: if outcome.claimed {
-            "a successor has claimed the Worker Deployment".into()
-        } else if left.is_empty() {
-            "all records are gone".into()
-        } else {
-            format!("records left: {}", left.join(", "))
-        },
+        message: format!("{records}{runs}"),
     })
 }

@@ -32,8 +32,7 @@ fn condition(
 
 impl Verdict {
     /// While the finalizer is being worked off.
-    pub(super) fn deleting() -> Self {
-        let message = "the Process is being deleted; running workflows are left alone";
+    pub(super) fn deleting(message: &str) -> Self {
         Self {
             conditions: vec![
                 condition(ConditionType::Ready, false, Reason::Deleting, message),

@@ -2,6 +2,7 @@
 //! what to do comes out. Nothing here waits, calls or looks at a clock.
 
 mod conditions;
+mod deletion;
 mod details;
 mod digest;
 pub mod draining;
@@ -22,8 +23,9 @@ use jiff::Timestamp;
 use process_operator_crds::Reason;
 
 use crate::contract::{
-    Answer, ChildFinished, DrainPolicy, DrainTold, EventType, Observation, ProcessKey, ProcessView,
-    Request, RolloutOrder, RoutingState, Standing, State, Step, Transition, VerbArgs,
+    Answer, ChildFinished, CloseRunsInput, DrainPolicy, DrainTold, EventType, Observation,
+    ProcessKey, ProcessView, Request, RolloutOrder, RoutingState, Standing, State, Step,
+    Transition, VerbArgs,
 };
 pub use conditions::Verdict;
 pub(crate) use conditions::category_of;
@@ -58,8 +60,12 @@ pub struct Plan {
     pub drains: Vec<(String, DrainOrder)>,
     /// What became of the requests, in their order.
     pub answers: Vec<(String, Answer)>,
+    /// The work of a deletion that is to go on, or to begin in place of another.
+    pub close: Option<CloseRunsInput>,
     /// The Process is gone or about to be: clean the server's records and finish.
     pub finish: bool,
+    /// What was decided has to be in the history before the next decision is carried out.
+    pub remember: bool,
     /// Nothing is under way or wrong: the digest may be written to the memo.
     pub settled: Option<String>,
     /// Hash of the status, when it is published with this plan.
@@ -148,23 +154,13 @@ fn decide(
     now: Timestamp,
 ) -> Plan {
     let Some(process) = &seen.process else {
-        return Plan {
-            finish: true,
-            cancel: cancel_all(state),
-            phase: "Deleted".into(),
-            details: "The Process is gone; cleaning the server's records.".into(),
-            ..Plan::default()
-        };
+        return deletion::gone(state);
     };
     if !process.temporal_namespace.is_empty() {
         state
             .temporal_namespace
             .clone_from(&process.temporal_namespace);
     }
-    if process.deleting {
-        return delete(state, key, run_id, seen, process, now);
-    }
-    let mut plan = Plan::default();
     // What this run has published itself, in a task that is now repeated, it will tell again.
     if !state.adopted && seen.history.0 != run_id {
         state.history.clone_from(&seen.history.1);
@@ -176,6 +172,17 @@ fn decide(
             .collect();
     }
     versions::adopt(state, key, seen, now);
+    if process.deleting {
+        let scene = deletion::Scene {
+            key,
+            run_id,
+            seen,
+            process,
+            now,
+        };
+        return deletion::delete(state, &scene, inbox);
+    }
+    let mut plan = Plan::default();
     versions::follow_routing(state, seen, now);
     for told in &inbox.drained {
         drains::told(state, told, now, &mut plan);
@@ -296,72 +303,6 @@ fn block(process: &ProcessView, seen: &Observation) -> Option<Block> {
     })
 }
 
-/// Deletion leaves running workflows alone: owned objects go, the finalizer goes, records on the
-/// server are cleaned after that.
-fn delete(
-    state: &mut State,
-    key: &ProcessKey,
-    run_id: &str,
-    seen: &Observation,
-    process: &ProcessView,
-    now: Timestamp,
-) -> Plan {
-    let mut plan = Plan {
-        cancel: cancel_all(state),
-        finish: true,
-        phase: "Deleting".into(),
-        details: "Deleting: workers are stopped, running workflows are left as they are.".into(),
-        ..Plan::default()
-    };
-    if !process.finalizer {
-        return plan;
-    }
-    for version in seen.versions.values() {
-        let ours = version
-            .deployment
-            .as_ref()
-            .filter(|deployment| !deployment.foreign);
-        if ours.is_some() || version.revision {
-            let uid = ours.map(|deployment| deployment.uid.clone());
-            let workload = version.workload.clone();
-            for name in workload.into_iter().chain([version.name.clone()]) {
-                let uid = uid.clone().filter(|_| name == version.deployment_name());
-                plan.steps.push(Step::DeleteVersion { name, uid });
-            }
-        }
-    }
-    versions::delete_strays(seen, &mut plan);
-    note(
-        state,
-        &mut plan,
-        now,
-        "Deleting",
-        "",
-        "running workflows are left alone",
-    );
-    let verdict = Verdict::deleting();
-    plan.steps.push(Step::PublishStatus {
-        status: Box::new(status::status(state, key, run_id, seen, process, &verdict)),
-    });
-    plan.steps.push(Step::RemoveFinalizer);
-    plan
-}
-
-fn cancel_all(state: &mut State) -> Vec<String> {
-    let rollout = state.rollout.take().filter(|rollout| !rollout.cancelled);
-    let drains = std::mem::take(&mut state.drains);
-    rollout
-        .map(|rollout| rollout.id)
-        .into_iter()
-        .chain(
-            drains
-                .into_values()
-                .filter(|drain| !drain.cancelled)
-                .map(|drain| drain.id),
-        )
-        .collect()
-}
-
 /// Writes a transition of our own to the history and as an Event.
 pub(crate) fn note(
     state: &mut State,
@@ -393,6 +334,10 @@ pub(crate) fn note_by(
             | "DrainEscalated"
             | "WorkflowsLeft"
             | "SignalRefused"
+            | "DeletionHeld"
+            | "LateStarts"
+            | "CancellingWorkflows"
+            | "TerminatingWorkflows"
     );
     state.record(Transition {
         time: now,
@@ -430,7 +375,15 @@ fn action_of(what: &str) -> &'static str {
         "DrainStarted" | "DrainTimedOut" | "DrainEscalated" | "DrainForced" | "DrainResumed"
         | "WorkflowsEnded" | "WorkflowsLeft" | "VersionRetired" => "Retire",
         "SignalRefused" => "Signal",
-        "Deleting" => "Delete",
+        "Deleting"
+        | "SchedulesPaused"
+        | "WaitingForWorkflows"
+        | "LateStarts"
+        | "DeletionHeld"
+        | "CancellingWorkflows"
+        | "TerminatingWorkflows"
+        | "StoppingWorkers"
+        | "Orphaned" => "Delete",
         what if what.ends_with("Requested") => "Request",
         _ => "Observe",
     }
@@ -454,6 +407,23 @@ fn finish_plan(
         // Before the first effect outside, so that a deletion always comes past us.
         plan.steps.insert(0, Step::EnsureFinalizer);
     }
+    publish(state, key, run_id, (seen, process), verdict, plan);
+    plan.phase = verdict.phase.into();
+    plan.details = details::details(state, process, seen, verdict);
+    let quiet =
+        state.rollout.is_none() && plan.start.is_empty() && !applies && state.trouble.is_none();
+    plan.settled = quiet.then(|| digest::of(process, seen));
+}
+
+/// Adds the status, when it says something new, and puts Events after it.
+fn publish(
+    state: &State,
+    key: &ProcessKey,
+    run_id: &str,
+    (seen, process): (&Observation, &ProcessView),
+    verdict: &Verdict,
+    plan: &mut Plan,
+) {
     let status = status::status(state, key, run_id, seen, process, verdict);
     // Status before Events: what a person waits for comes first.
     let events = plan
@@ -469,11 +439,6 @@ fn finish_plan(
         });
     }
     plan.steps.extend(events);
-    plan.phase = verdict.phase.into();
-    plan.details = details::details(state, process, seen, verdict);
-    let quiet =
-        state.rollout.is_none() && plan.start.is_empty() && !applies && state.trouble.is_none();
-    plan.settled = quiet.then(|| digest::of(process, seen));
 }
 
 /// The status to publish when a step failed, with [`State::trouble`] in it.
@@ -484,7 +449,11 @@ pub fn failing_status(
     seen: &Observation,
 ) -> Option<Step> {
     let process = seen.process.as_ref()?;
-    let verdict = conditions::verdict(state, process, seen, block(process, seen).as_ref());
+    let verdict = if process.deleting {
+        deletion::failing(state, process)
+    } else {
+        conditions::verdict(state, process, seen, block(process, seen).as_ref())
+    };
     Some(Step::PublishStatus {
         status: Box::new(status::status(state, key, run_id, seen, process, &verdict)),
     })

@@ -2,6 +2,7 @@
 
 mod annotation;
 mod check;
+mod deletion;
 mod modes;
 mod requests;
 mod standing;
@@ -617,7 +618,7 @@ fn suspend_holds_a_rollout_where_it_is_and_lets_it_go_on() {
 }
 
 #[test]
-fn deletion_removes_what_is_ours_then_the_finalizer() {
+fn what_cannot_be_read_goes_at_once_with_what_is_ours() {
     let foreign = DeploymentView {
         foreign: true,
         ..deployment(2)

@@ -9,6 +9,9 @@ use crate::contract::{
     Request, Rollout, RolloutOrder, Stage, State, Step, Undone, Verb, VerbArgs,
 };
 
+/// Why nothing can be asked for any more.
+pub(super) const DELETED: &str = "the Process is being deleted";
+
 /// What a verb needs to be judged and carried out.
 pub(super) struct Scene<'a> {
     pub(super) key: &'a ProcessKey,
@@ -21,6 +24,9 @@ pub(super) struct Scene<'a> {
 /// Whether a verb can be carried out, as far as memory tells: the answer that a validator gives at
 /// once. The message says what stands against it and how to get past that.
 pub fn check(state: &State, verb: Verb, args: &VerbArgs) -> Result<(), String> {
+    if state.deletion.is_some() {
+        return Err(DELETED.into());
+    }
     if verb == Verb::Unknown {
         return Err("this verb is not known to this version of the operator".into());
     }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use process_operator_crds::names::{BuildId, WorkflowId};
 
-use super::placement::placement;
+use super::placement::{Placement, placement};
 use super::verbs::given_up;
 use super::{Child, Plan, note};
 use crate::contract::{
     CurrentVersion, Drain, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State,
-    Step, VersionState,
+    Step, VersionState, VersionView,
 };
 
 /// Why a version is there.
@@ -216,6 +216,18 @@ pub(super) fn delete_strays(seen: &Observation, plan: &mut Plan) {
             name: name.clone(),
             uid: Some(uid.clone()),
         });
+    }
+}
+
+/// Makes the Deployment of a version again from its ControllerRevision.
+pub(super) fn apply_kept(build_id: &str, version: &VersionView, place: Placement) -> Step {
+    Step::ApplyVersion {
+        build_id: build_id.to_owned(),
+        kept_as: (version.name != place.name).then(|| version.name.clone()),
+        name: place.name,
+        uid: None,
+        revision: true,
+        replicas: place.replicas,
     }
 }
 

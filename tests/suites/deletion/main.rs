@@ -1,0 +1,17 @@
+//! How Processes go: with workflows open, by each policy and each kind of deletion, in the middle of
+//! everything else, with parts of the world missing. On a real cluster and a real Temporal server.
+
+#![allow(
+    clippy::large_futures,
+    reason = "each test is one task of its own, on the heap"
+)]
+
+mod away;
+mod cascade;
+mod many;
+mod midway;
+mod policies;
+mod recorded;
+mod schedules;
+mod support;
+mod waiting;
