@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -115,7 +115,11 @@ impl Env {
         );
         let mut last: Option<Process> = None;
         let found = tokio::time::timeout(within, async {
-            while let Some(process) = changes.try_next().await? {
+            while let Some(change) = changes.next().await {
+                // A watch that the API server ends is begun anew.
+                let Ok(process) = change else {
+                    continue;
+                };
                 if wanted(&process) {
                     return Ok(Some(process));
                 }

@@ -5,6 +5,8 @@ mod conditions;
 mod details;
 mod digest;
 pub mod draining;
+#[cfg(test)]
+mod draining_tests;
 mod drains;
 pub mod machine;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod annotation;
 mod check;
+mod drains;
 mod requests;
 mod standing;
 mod told;
