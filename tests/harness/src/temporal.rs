@@ -124,10 +124,12 @@ impl Temporal {
     ) -> Result<()> {
         let client = self.client(namespace)?;
         let pinned = pinned.map(|(deployment_name, build_id)| {
-            VersioningOverride::Pinned(WorkerDeploymentVersion {
-                deployment_name: deployment_name.to_owned(),
-                build_id: build_id.to_owned(),
-            })
+            VersioningOverride::Pinned(
+                WorkerDeploymentVersion::builder()
+                    .deployment_name(deployment_name)
+                    .build_id(build_id)
+                    .build(),
+            )
         });
         let options = WorkflowStartOptions::new(queue, id)
             .maybe_versioning_override(pinned)

@@ -6,6 +6,8 @@ mod deletion;
 mod details;
 mod digest;
 pub mod draining;
+#[cfg(test)]
+mod draining_tests;
 mod drains;
 pub mod machine;
 #[cfg(test)]

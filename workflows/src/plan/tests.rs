@@ -3,6 +3,7 @@
 mod annotation;
 mod check;
 mod deletion;
+mod drains;
 mod modes;
 mod requests;
 mod standing;
