@@ -1,11 +1,12 @@
 //! The benchmark: prints numbers with their conditions, asserts nothing about time.
 //!
 //! Run it with `cargo xtask bench`. `BENCH_WINDOW` (seconds, 180) and `BENCH_COUNT` (100) shrink it;
-//! `BENCH_ONLY` (`create`, `idle`, `rollout`, or parts of the last: `first`, `steps`, `pauses`, `shares`, `kills`;
+//! `BENCH_ONLY` (`create`, `idle`, `delete`, `rollout`, or parts of the last: `first`, `steps`, `pauses`, `shares`, `kills`;
 //! separated by commas) runs a part. `BENCH_STARTS` (1000), `BENCH_PAUSES` (`30,31,35,38`) and `BENCH_KILLS` (3)
 //! shrink what takes long of rollouts.
 
 mod create;
+mod delete;
 mod gauge;
 mod idle;
 mod pollers;
@@ -70,6 +71,9 @@ async fn main() -> Result<()> {
         let what = format!("{count} settled Processes");
         idle::window(&env, &operator, &what, window).await?;
         env.clear().await?;
+    }
+    if wanted("delete") {
+        Box::pin(delete::run(&env, count)).await?;
     }
     Box::pin(rollout::run(&env, operator)).await?;
     println!("load average at the end: {}", gauge::load()?);

@@ -8,6 +8,8 @@ use crate::contract::{
     Request, Verb,
 };
 
+type Change = fn(&mut Observation);
+
 const TIMEOUT: i64 = 600;
 const GRACE: i64 = 300;
 
@@ -264,13 +266,12 @@ fn a_namespace_that_begins_to_go_ends_the_wait() {
 
 #[test]
 fn some_go_at_once() {
-    let forced = |seen: &mut Observation| view(seen).forced = true;
-    let held = |seen: &mut Observation| seen.queue_holder = Some("sales/older".into());
-    let nothing = |seen: &mut Observation| seen.versions.clear();
-    let cases: [(&str, &dyn Fn(&mut Observation)); 3] = [
-        ("forced", &forced),
-        ("its queue is another's", &held),
-        ("never deployed", &nothing),
+    let cases: [(&str, Change); 3] = [
+        ("forced", |seen| view(seen).forced = true),
+        ("its queue is another's", |seen| {
+            seen.queue_holder = Some("sales/older".into());
+        }),
+        ("never deployed", |seen| seen.versions.clear()),
     ];
     for (what, change) in cases {
         let mut seen = going(DeletionPolicy::Terminate);
