@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use process_operator_crds::Process;
 use process_operator_harness::{Env, Operator, OperatorOptions, QUIET, Scene, json_payload, until};
@@ -85,16 +86,20 @@ async fn ten_kills_do_not_move_it() -> Result<()> {
     let (process, deadline) = due(&scene, 45).await?;
     scene.operator.kill();
     let mut operator = Operator::start(env, OperatorOptions::default()).await?;
+    let mut killed = Timestamp::now();
     for _ in 0..9 {
         // Somewhere in what it does after a start.
         tokio::time::sleep(Duration::from_millis(900)).await;
         operator.kill();
+        killed = Timestamp::now();
         operator = Operator::start(env, OperatorOptions::default()).await?;
     }
     counted(env, "old", "Terminated", 5).await?;
-    let late = lateness(env, deadline).await?;
-    println!("{late:.2} s after the deadline, with ten kills before");
-    ensure!((0.0..10.0).contains(&late), "{late}");
+    ensure!(lateness(env, deadline).await? >= 0.0, "early");
+    let late = lateness(env, deadline.max(killed)).await?;
+    println!("{late:.2} s after the deadline or the last kill");
+    // What the dead one had in its hands is given to another one within 6 s; and its start.
+    ensure!(late < 15.0, "{late}");
     retired(env).await?;
     let events = env.events(&process).await?;
     for once in ["DrainStarted", "DrainTimedOut", "VersionRetired"] {
@@ -110,19 +115,26 @@ async fn ten_kills_do_not_move_it() -> Result<()> {
 async fn it_outlasts_the_run_that_set_it() -> Result<()> {
     let scene = Scene::new("duelong").await?;
     let env = &scene.env;
-    let (process, deadline) = due(&scene, 60).await?;
+    let (process, deadline) = due(&scene, 150).await?;
     let drain = drain_id(env, &process).await?;
     let policy = |grace: u32| {
         json_payload(&json!({
-            "timeoutSeconds": 60, "onTimeout": "Terminate", "cancelGraceSeconds": grace,
+            "timeoutSeconds": 150, "onTimeout": "Terminate", "cancelGraceSeconds": grace,
             "scaleDownDelaySeconds": 1, "deleteDelaySeconds": 0,
         }))
     };
-    for n in 0..1100 {
-        env.temporal
-            .signal(&env.control, &drain, "policy", vec![policy(n)])
-            .await?;
-    }
+    futures::stream::iter(0..1100)
+        .map(|n| {
+            let (env, drain) = (env, drain.as_str());
+            async move {
+                env.temporal
+                    .signal(&env.control, drain, "policy", vec![policy(n)])
+                    .await
+            }
+        })
+        .buffer_unordered(8)
+        .try_collect::<Vec<()>>()
+        .await?;
     let query = format!("WorkflowId = '{drain}'");
     until(
         "it has continued as new",
@@ -139,6 +151,7 @@ async fn it_outlasts_the_run_that_set_it() -> Result<()> {
     .await?;
     ensure!(Timestamp::now() < deadline, "too slow to show anything");
     ensure!(crate::support::count(env, "old", "Running").await? == 5);
+    until_time(deadline).await;
     counted(env, "old", "Terminated", 5).await?;
     let late = lateness(env, deadline).await?;
     println!("{late:.2} s after the deadline");

@@ -16,7 +16,7 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
     let env = &scene.env;
     on_v1(
         &scene,
-        &json!({ "timeoutSeconds": 20, "cancelGraceSeconds": 4 }),
+        &json!({ "timeoutSeconds": 20, "cancelGraceSeconds": 20 }),
         &[],
     )
     .await?;

@@ -22,7 +22,7 @@ async fn a_drain_with_a_deadline() -> Result<()> {
     to_v2(env, 3).await?;
     set_drain(
         env,
-        &json!({ "timeoutSeconds": 2, "cancelGraceSeconds": 2 }),
+        &json!({ "timeoutSeconds": 2, "cancelGraceSeconds": 15 }),
     )
     .await?;
     counted(env, "old", "Canceled", 2).await?;

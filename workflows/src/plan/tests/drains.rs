@@ -217,7 +217,8 @@ fn an_order_names_what_it_is_about_and_says_why_not() {
             ..second
         },
     );
-    let refused = crate::plan::check(&state, Verb::ForceCancelDrain, &alice()).expect_err("which one?");
+    let refused =
+        crate::plan::check(&state, Verb::ForceCancelDrain, &alice()).expect_err("which one?");
     assert!(
         refused.starts_with("several versions are draining: set buildId to one of v0-0, "),
         "{refused}"
