@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use process_operator_crds::Process;
-use process_operator_harness::{Env, Operator, OperatorOptions, QUIET, Scene, json_payload, until};
+use process_operator_harness::{
+    Env, Invariants, Operator, OperatorOptions, QUIET, Scene, condition, json_payload, until,
+};
+use process_operator_tests::testbed::{PrivateTemporal, Testbed};
 use serde_json::json;
 
 use crate::support::{counted, drain_id, on_v1, open, retired, to_v2};
@@ -25,11 +28,11 @@ async fn lateness(env: &Env, deadline: Timestamp) -> Result<f64> {
 }
 
 /// Five old workflows, to be terminated when v1 has been without traffic for so long.
-async fn due(scene: &Scene, seconds: i64) -> Result<(Process, Timestamp)> {
+async fn due(env: &Env, seconds: i64) -> Result<(Process, Timestamp)> {
     let drain = json!({ "timeoutSeconds": seconds, "onTimeout": "Terminate" });
-    on_v1(scene, &drain, &[]).await?;
-    open(&scene.env, "old", 5, false).await?;
-    let (process, version) = to_v2(&scene.env, 5).await?;
+    on_v1(env, &drain, &[]).await?;
+    open(env, "old", 5, false).await?;
+    let (process, version) = to_v2(env, 5).await?;
     let (since, deadline) = (
         version.since.context("since")?.0,
         version.deadline.context("a deadline")?.0,
@@ -49,7 +52,7 @@ async fn until_time(at: Timestamp) {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_kept_within_two_seconds() -> Result<()> {
     let scene = Scene::new("due").await?;
-    let (_, deadline) = due(&scene, 25).await?;
+    let (_, deadline) = due(&scene.env, 25).await?;
     counted(&scene.env, "old", "Terminated", 5).await?;
     let late = lateness(&scene.env, deadline).await?;
     println!("{late:.2} s after the deadline");
@@ -61,7 +64,7 @@ async fn it_is_kept_within_two_seconds() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_was_away_acts_when_it_is_back() -> Result<()> {
     let scene = Scene::new("dueaway").await?;
-    let (_, deadline) = due(&scene, 20).await?;
+    let (_, deadline) = due(&scene.env, 20).await?;
     scene.operator.kill();
     until_time(deadline + jiff::SignedDuration::from_secs(5)).await;
     let back = Timestamp::now();
@@ -83,7 +86,7 @@ async fn an_operator_that_was_away_acts_when_it_is_back() -> Result<()> {
 async fn ten_kills_do_not_move_it() -> Result<()> {
     let scene = Scene::new("duekills").await?;
     let env = &scene.env;
-    let (process, deadline) = due(&scene, 45).await?;
+    let (process, deadline) = due(&scene.env, 45).await?;
     scene.operator.kill();
     let mut operator = Operator::start(env, OperatorOptions::default()).await?;
     let mut killed = Timestamp::now();
@@ -110,12 +113,40 @@ async fn ten_kills_do_not_move_it() -> Result<()> {
     scene.env.remove().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_temporal_does_not_lose_it() -> Result<()> {
+    let mut temporal =
+        tokio::task::spawn_blocking(|| PrivateTemporal::start_new("duerestart")).await??;
+    let (address, pods) = (temporal.address(), temporal.pod_address());
+    let env = Env::on("duerestart", Testbed::current()?, address, pods).await?;
+    let operator = Operator::start(&env, OperatorOptions::default()).await?;
+    let invariants = Invariants::start(&env)?;
+    let (_, deadline) = due(&env, 40).await?;
+    temporal.stop()?;
+    // The outage shows, and the old pods are left alone.
+    env.wait_process("l2o", "the outage shows", crate::support::SOON, |process| {
+        condition(process, "TemporalReachable").0 == "False"
+    })
+    .await?;
+    ensure!(
+        env.pods("l2o").await?.len() == 2,
+        "both versions have their pods"
+    );
+    temporal.start()?;
+    operator.ready().await?;
+    counted(&env, "old", "Terminated", 5).await?;
+    ensure!(lateness(&env, deadline).await? >= 0.0, "early");
+    retired(&env).await?;
+    invariants.hold(&env, &[&operator], QUIET).await?;
+    env.remove().await
+}
+
 /// A long drain in little time: what would take weeks of counts is made of signals.
 #[tokio::test(flavor = "multi_thread")]
 async fn it_outlasts_the_run_that_set_it() -> Result<()> {
     let scene = Scene::new("duelong").await?;
     let env = &scene.env;
-    let (process, deadline) = due(&scene, 150).await?;
+    let (process, deadline) = due(&scene.env, 150).await?;
     let drain = drain_id(env, &process).await?;
     let policy = |grace: u32| {
         json_payload(&json!({
