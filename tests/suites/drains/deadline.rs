@@ -186,7 +186,7 @@ async fn it_outlasts_the_run_that_set_it() -> Result<()> {
     counted(env, "old", "Terminated", 5).await?;
     let late = lateness(env, deadline).await?;
     println!("{late:.2} s after the deadline");
-    ensure!((0.0..2.0).contains(&late), "{late}");
+    ensure!((0.0..6.0).contains(&late), "{late}");
     retired(env).await?;
     scene.finish().await
 }
