@@ -172,6 +172,7 @@ impl Draining {
             open: self.memory.open,
             oldest: self.memory.oldest,
             ending: self.memory.ending.as_ref().map(|ending| ending.action),
+            at_once: self.memory.never_served || self.policy.delete_delay_seconds == 0,
         }
     }
 
