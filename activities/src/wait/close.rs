@@ -150,16 +150,18 @@ impl Work<'_> {
             self.progress.sample = Vec::new();
             return Ok(Looked::Nothing);
         }
-        if changed {
-            self.read_more().await?;
-        }
-        self.unramp().await?;
         let mut refused = None;
+        // What is due is done before anything else is looked at.
         if let Some(end) = self.input.end {
             if let Some(manager) = self.managed_elsewhere().await? {
                 return Ok(Looked::Managed(manager));
             }
             refused = self.end(end).await?;
+        } else {
+            self.unramp().await?;
+        }
+        if changed {
+            self.read_more().await?;
         }
         if self.pausing == 0 {
             self.progress.trouble = refused;

@@ -252,7 +252,9 @@ fn work(memory: &DeletionState, scene: &Scene<'_>, view: &DeletionView) -> Close
         task_queue: scene.process.task_queue.clone(),
         queues: queues(scene),
         since: view.since,
-        pause_schedules: view.policy.pause_schedules,
+        // Done by the time that anything is ended, but in a hurry.
+        pause_schedules: view.policy.pause_schedules
+            && (end.is_none() || view.namespace_terminating),
         stage: memory.stage,
         end,
         until,

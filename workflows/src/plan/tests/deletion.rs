@@ -180,6 +180,8 @@ fn after_its_time_what_is_open_is_treated_by_the_policy() {
         assert_eq!(leaves(&over), expected.is_none(), "{policy:?}");
         if let Some(expected) = expected {
             assert_eq!(work(&over), expected, "{policy:?}");
+            let again = over.close.as_ref().unwrap().pause_schedules;
+            assert!(!again, "schedules are paused by now");
             assert_eq!(deletes(&over), 0, "{policy:?}");
         } else {
             assert!(said(&over).contains("2 running workflows left open"));
