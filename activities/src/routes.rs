@@ -169,8 +169,11 @@ fn build(
 ) -> ConfigMap {
     let queue = |build_id: &str| {
         let own = versioning == Versioning::TaskQueuePerVersion && !build_id.is_empty();
-        own.then(|| names::task_queue(versioning, task_queue, build_id))
-            .unwrap_or_default()
+        if own {
+            names::task_queue(versioning, task_queue, build_id)
+        } else {
+            String::new()
+        }
     };
     let percent = if routes.percent > 0 {
         routes.percent.to_string()
