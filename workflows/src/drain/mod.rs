@@ -13,6 +13,7 @@ mod legacy;
 mod works;
 
 use futures::FutureExt as _;
+use futures::future::FusedFuture;
 use jiff::Timestamp;
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
@@ -192,6 +193,7 @@ async fn course(
     let (key, build_id) = (input.key.clone(), input.build_id.clone());
     let mut machine = Draining::new(key, build_id, policy, memory);
     let mut works = Works::default();
+    let mut telling = std::future::ready(()).boxed_local().fuse();
     loop {
         let news = ctx.state_mut(|s| {
             let policy = s.policy.take().map(Event::Policy);
@@ -210,10 +212,12 @@ async fn course(
         let work = machine.work();
         if let Work::Finish(result) = work {
             works.stop();
+            told(&mut telling).await;
             tell(ctx, input, &mut machine).await;
             return Ok(Ok(result));
         }
         if ctx.history_length() > HISTORY_LIMIT || ctx.continue_as_new_suggested() {
+            told(&mut telling).await;
             tell(ctx, input, &mut machine).await;
             ctx.continue_as_new(
                 next_run(ctx, input, &machine),
@@ -221,16 +225,24 @@ async fn course(
             )?;
         }
         works.turn_to(ctx, input, &machine, work);
-        // After that, since an answer takes a workflow task of its own.
-        tell(ctx, input, &mut machine).await;
+        // Told while the work goes on: an answer takes a workflow task of its own.
+        if let Some(message) = message(ctx, input, &mut machine) {
+            told(&mut telling).await;
+            telling = send(ctx.clone(), input.key.clone(), message)
+                .boxed_local()
+                .fuse();
+        }
         let happened = {
             let mut ended = std::pin::pin!(ctx.cancelled());
             let mut news = std::pin::pin!(ctx.wait_condition(ProcessDrain::has_news));
             let mut next = std::pin::pin!(works.next().fuse());
-            temporalio_workflow::workflows::select! {
-                _ = ended => Err(None),
-                _ = news => Ok(None),
-                event = next => event.map(Some),
+            loop {
+                temporalio_workflow::workflows::select! {
+                    _ = ended => break Err(None),
+                    _ = news => break Ok(None),
+                    event = next => break event.map(Some),
+                    () = telling => {}
+                }
             }
         };
         match happened {
@@ -264,21 +276,43 @@ fn next_run(
 
 /// Tells the lifecycle how far it has come and what has happened.
 async fn tell(ctx: &WorkflowContext<ProcessDrain>, input: &DrainInput, machine: &mut Draining) {
+    if let Some(message) = message(ctx, input, machine) {
+        send(ctx.clone(), input.key.clone(), message).await;
+    }
+}
+
+/// Waits until what is being told is told.
+async fn told(telling: &mut (impl FusedFuture<Output = ()> + Unpin)) {
+    // One that has ended is never ready again.
+    if !telling.is_terminated() {
+        telling.await;
+    }
+}
+
+async fn send(ctx: WorkflowContext<ProcessDrain>, key: ProcessKey, message: DrainTold) {
+    let signal = ProcessLifecycle::drain_progress;
+    support::signal_lifecycle(&ctx, &key, signal, &message, "tell the lifecycle").await;
+}
+
+/// What the lifecycle does not know yet.
+fn message(
+    ctx: &WorkflowContext<ProcessDrain>,
+    input: &DrainInput,
+    machine: &mut Draining,
+) -> Option<DrainTold> {
     let progress = machine.progress();
     let (told, again) = ctx.state_mut(|s| (s.told.clone(), std::mem::take(&mut s.tell)));
     let notes = machine.take_notes();
     // That it has begun the lifecycle knows.
     let plain = told.is_none() && progress.stage == DrainStage::Waiting && progress.open.is_none();
     if notes.is_empty() && !again && (plain || told.as_ref() == Some(&progress)) {
-        return;
+        return None;
     }
     ctx.state_mut(|s| s.told = Some(progress.clone()));
-    let message = DrainTold {
+    Some(DrainTold {
         id: ctx.workflow_id().to_owned(),
         build_id: input.build_id.clone(),
         progress,
         notes,
-    };
-    let signal = ProcessLifecycle::drain_progress;
-    support::signal_lifecycle(ctx, &input.key, signal, &message, "tell the lifecycle").await;
+    })
 }
