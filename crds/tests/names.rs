@@ -185,6 +185,10 @@ fn what_does_not_make_a_version() {
         ("imagePullSecrets", json!([])),
         ("replicas", json!(7)),
         ("suspend", json!(true)),
+        (
+            "drain",
+            json!({ "timeoutSeconds": 5, "onTimeout": "Cancel", "deleteDelaySeconds": 0 }),
+        ),
         ("rollout", json!({})),
         (
             "rollout",

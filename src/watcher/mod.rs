@@ -1,6 +1,7 @@
 //! The watcher: turns changes in Kubernetes into one small signal each, and decides nothing.
 //!
 //! * [`watch`]: what Kubernetes says.
+//! * [`workloads`], [`routing`]: the Deployments and ConfigMaps among it.
 //! * [`again`]: against a watch that does not say everything.
 //! * [`signaler`]: how a signal reaches its lifecycle, also when Temporal is away.
 //! * [`sweep`]: what Kubernetes cannot tell.
@@ -8,9 +9,11 @@
 
 mod again;
 mod outage;
+mod routing;
 mod signaler;
 mod sweep;
 mod watch;
+mod workloads;
 
 use std::sync::Arc;
 use std::time::Duration;

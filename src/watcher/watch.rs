@@ -11,11 +11,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Resource as _, ResourceExt};
-use process_operator_activities::cache::{Neighbour, Workload};
-use process_operator_activities::routes;
-use process_operator_activities::watched::workload;
+use process_operator_activities::cache::Neighbour;
 use process_operator_crds::{Process, names};
-use process_operator_workflows::contract::{ChangeKind, Changed, ProcessKey};
+use process_operator_workflows::contract::{ChangeKind, Changed};
 use process_operator_workflows::plan::fingerprint;
 use serde::de::DeserializeOwned;
 
@@ -145,84 +143,6 @@ impl Followed for DeserializeGuard<Process> {
 fn count_processes(shared: &Shared) {
     let count = i64::try_from(shared.cache.process_count()).unwrap_or(i64::MAX);
     shared.metrics.processes.set(count);
-}
-
-impl Followed for Deployment {
-    /// Its namespace and name.
-    type Id = (String, String);
-
-    fn id(&self) -> (String, String) {
-        (self.namespace().unwrap_or_default(), self.name_any())
-    }
-
-    fn cached(shared: &Shared) -> Vec<(String, (String, String))> {
-        let workloads = shared.cache.all_workloads().into_iter();
-        workloads
-            .map(|workload| {
-                (
-                    workload.namespace.clone(),
-                    (workload.namespace, workload.name),
-                )
-            })
-            .collect()
-    }
-
-    fn seen(&self, shared: &Shared, at_start: bool) {
-        deployment_seen(shared, self, at_start);
-    }
-
-    fn gone(shared: &Shared, (namespace, name): &(String, String), resource_version: &str) {
-        deployment_gone(shared, namespace, name, resource_version);
-    }
-}
-
-impl Followed for ConfigMap {
-    /// Its namespace and its Process.
-    type Id = (String, String);
-
-    fn id(&self) -> (String, String) {
-        let process = self.labels().get(names::label::PROCESS).cloned();
-        (
-            self.namespace().unwrap_or_default(),
-            process.unwrap_or_default(),
-        )
-    }
-
-    fn cached(shared: &Shared) -> Vec<(String, (String, String))> {
-        let routes = shared.cache.all_routes().into_iter();
-        routes.map(|id| (id.0.clone(), id)).collect()
-    }
-
-    fn seen(&self, shared: &Shared, at_start: bool) {
-        let (namespace, process) = self.id();
-        if self.name_any() != names::routing_name(&process) {
-            return;
-        }
-        Metrics::count_kind(&shared.metrics.watch_events, "ConfigMap");
-        let mark = routes::mark(self);
-        let before = shared.cache.put_route(&namespace, &process, mark.clone());
-        if !at_start && before.as_ref() != Some(&mark) {
-            let version = self.resource_version().unwrap_or_default();
-            routing_changed(shared, &namespace, &process, &version, "changed");
-        }
-    }
-
-    fn gone(shared: &Shared, (namespace, process): &(String, String), resource_version: &str) {
-        if shared.cache.remove_route(namespace, process).is_some() {
-            let version = format!("{resource_version} deleted");
-            routing_changed(shared, namespace, process, &version, "deleted");
-        }
-    }
-}
-
-fn routing_changed(shared: &Shared, namespace: &str, process: &str, version: &str, what: &str) {
-    if let Some(process) = shared.cache.process_named(namespace, process) {
-        let changed = Changed::new(ChangeKind::Routing, format!("routing {what}"));
-        let about = format!("routing of {}", process.uid);
-        shared
-            .signaler
-            .send(&process.key(), &about, version, changed);
-    }
 }
 
 /// Follows one kind in all watched namespaces. What a new list does not show any more is gone.
@@ -405,87 +325,4 @@ fn process_gone(shared: &Shared, uid: &str) {
         .signaler
         .send_if_running(&gone.key(), Changed::new(ChangeKind::Process, "deleted"));
     wake_queue(shared, &gone);
-}
-
-/// Which Process a Deployment belongs to. By its label, not by its owner: the successor of a
-/// Process waits for the objects of its predecessor to go.
-fn process_of(shared: &Shared, workload: &Workload) -> Option<ProcessKey> {
-    let owner = shared.cache.process(&workload.owner_uid);
-    let named = || {
-        shared
-            .cache
-            .process_named(&workload.namespace, &workload.process)
-    };
-    owner.or_else(named).map(|process| process.key())
-}
-
-fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
-    Metrics::count_kind(&shared.metrics.watch_events, "Deployment");
-    let Some(now) = workload(object) else {
-        return;
-    };
-    let before = shared.cache.put_workload(now.clone());
-    if at_start {
-        return;
-    }
-    let what = match &before {
-        // Only an operator makes a Deployment that has a Process as its controller.
-        None if now.generation == 1 => return,
-        None => "found",
-        Some(before) if before.deleting != now.deleting => {
-            if shared.cache.leaves(&now.uid) {
-                return;
-            }
-            "being deleted"
-        }
-        Some(before) if before.available != now.available => {
-            if now.available {
-                "available"
-            } else {
-                "not available"
-            }
-        }
-        Some(before) if (before.ready_replicas > 0) != (now.ready_replicas > 0) => "ready pods",
-        Some(before)
-            if (before.generation != now.generation || before.fields != now.fields)
-                && !shared.cache.expected(&now) =>
-        {
-            "edited"
-        }
-        Some(_) => return,
-    };
-    if let Some(key) = process_of(shared, &now) {
-        let changed = Changed::new(
-            ChangeKind::Deployment,
-            format!("Deployment {} {what}", now.name),
-        );
-        shared
-            .signaler
-            .send(&key, &now.uid, &now.resource_version, changed);
-    }
-}
-
-fn deployment_gone(shared: &Shared, namespace: &str, name: &str, resource_version: &str) {
-    Metrics::count_kind(&shared.metrics.watch_events, "Deployment");
-    let leaves = |uid: &str| shared.cache.leaves(uid);
-    let by_us = shared
-        .cache
-        .workload(namespace, name)
-        .is_some_and(|workload| leaves(&workload.uid));
-    let Some(gone) = shared.cache.remove_workload(namespace, name) else {
-        return;
-    };
-    // Only a successor of the same name still has to hear of it.
-    if by_us && shared.cache.process(&gone.owner_uid).is_some() {
-        return;
-    }
-    if let Some(key) = process_of(shared, &gone) {
-        let changed = Changed::new(ChangeKind::Deployment, format!("Deployment {name} deleted"));
-        shared.signaler.send(
-            &key,
-            &gone.uid,
-            &format!("{resource_version} deleted"),
-            changed,
-        );
-    }
 }

@@ -62,6 +62,17 @@ pub(crate) fn local(summary: String) -> LocalActivityOptions {
         .build()
 }
 
+/// Options of a local activity that is tried once, and not for long: what follows a failure takes longer.
+pub(crate) fn quick(summary: String, token: WorkflowCancellationToken) -> LocalActivityOptions {
+    LocalActivityOptions::builder()
+        .start_to_close_timeout(Duration::from_secs(3))
+        .schedule_to_close_timeout(Duration::from_secs(3))
+        .retry_policy(RetryPolicy::builder().maximum_attempts(1).build())
+        .cancellation_token(token)
+        .summary(summary)
+        .build()
+}
+
 /// Options of a heartbeating wait. It may take weeks; a worker that dies is noticed by its heartbeat.
 /// Without a token of its own it ends with the workflow's cancellation.
 pub(crate) fn wait(summary: String, token: Option<WorkflowCancellationToken>) -> ActivityOptions {

@@ -124,15 +124,38 @@ async fn page(
     Ok((response.executions, response.next_page_token))
 }
 
-/// Workflow ids of some executions that match a query, at most 10.
-pub(crate) async fn sample(context: &Context, namespace: &str, query: &str) -> Result<Vec<String>> {
-    let size = i32::try_from(SAMPLE).unwrap_or(i32::MAX);
-    let (listed, _) = page(context, namespace, query, size, Vec::new()).await?;
-    Ok(listed
-        .into_iter()
-        .filter_map(|info| info.execution)
-        .map(|execution| execution.workflow_id)
-        .collect())
+/// Executions that match a query, in a few words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Survey {
+    /// How many there are.
+    pub(crate) open: u64,
+    /// Workflow ids of some of them, at most 10.
+    pub(crate) sample: Vec<String>,
+    /// When the oldest was started, to a second where there are many.
+    pub(crate) oldest: Option<Timestamp>,
+}
+
+/// Looks at executions that match a query: one call unless there are many.
+pub(crate) async fn survey(context: &Context, namespace: &str, query: &str) -> Result<Survey> {
+    let (listed, next) = page(context, namespace, query, PAGE, Vec::new()).await?;
+    let sample = listed
+        .iter()
+        .filter_map(|info| info.execution.as_ref())
+        .map(|execution| execution.workflow_id.clone())
+        .take(SAMPLE)
+        .collect();
+    if next.is_empty() {
+        return Ok(Survey {
+            open: u64::try_from(listed.len()).unwrap_or(u64::MAX),
+            sample,
+            oldest: earliest(&listed),
+        });
+    }
+    Ok(Survey {
+        open: count(context, namespace, query).await?,
+        sample,
+        oldest: oldest(context, namespace, query).await?,
+    })
 }
 
 /// When the oldest execution that matches a query was started; `None` when there is none. To a

@@ -159,10 +159,10 @@ pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> R
     }
     // The server ends a ramp to the version that becomes Current, and no other.
     let ramps = found.ramping != input.build_id;
+    let ramp = if ramps { found } else { Shares::default() };
     let wanted = Shares {
         current: input.build_id.clone(),
-        ramping: ramps.then(|| found.ramping.clone()).unwrap_or_default(),
-        percent: if ramps { found.percent } else { 0.0 },
+        ..ramp
     };
     propagated(context, namespace, key, &input.task_queue, &wanted).await
 }

@@ -173,14 +173,13 @@ impl Work<'_> {
     async fn read_more(&mut self) -> Result<()> {
         let query = self.whose.query();
         let late = format!("{query} AND StartTime > '{}'", self.input.since);
-        let (late, sample, oldest) = tokio::try_join!(
+        let (late, found) = tokio::try_join!(
             policy::count(self.context, self.namespace(), &late),
-            policy::sample(self.context, self.namespace(), &query),
-            policy::oldest(self.context, self.namespace(), &query),
+            policy::survey(self.context, self.namespace(), &query),
         )?;
-        self.progress.oldest = oldest;
+        self.progress.oldest = found.oldest;
         self.progress.late = late;
-        self.progress.sample = sample;
+        self.progress.sample = found.sample;
         Ok(())
     }
 

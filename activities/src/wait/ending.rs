@@ -18,14 +18,11 @@ use crate::temporal::{describe, routing};
 pub(crate) async fn count(context: &Context, input: &CountOpenInput) -> Result<CountOpenOutcome> {
     let query = policy::holding(&input.key, &input.build_id, &input.apart);
     let namespace = &input.temporal_namespace;
-    let open = policy::count(context, namespace, &query).await?;
-    if open == 0 {
-        return Ok(CountOpenOutcome::default());
-    }
+    let found = policy::survey(context, namespace, &query).await?;
     Ok(CountOpenOutcome {
-        open,
-        sample: policy::sample(context, namespace, &query).await?,
-        oldest: policy::oldest(context, namespace, &query).await?,
+        open: found.open,
+        sample: found.sample,
+        oldest: found.oldest,
     })
 }
 

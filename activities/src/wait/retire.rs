@@ -32,7 +32,7 @@ pub(crate) async fn stop(
         }
     }
     if !outcome.in_use && !outcome.held && !input.name.is_empty() {
-        within(apply::scale_to_zero(context, key, &input.name)).await?;
+        Box::pin(within(apply::scale_to_zero(context, key, &input.name))).await?;
     }
     Ok(outcome)
 }

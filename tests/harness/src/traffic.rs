@@ -28,7 +28,7 @@ pub struct Traffic {
 #[derive(Clone)]
 enum Queues {
     One(String),
-    Shared(Api<ConfigMap>, String),
+    Shared(Box<Api<ConfigMap>>, String),
 }
 
 impl Queues {
@@ -86,7 +86,11 @@ impl Traffic {
 
     /// The same, on the queue that a ConfigMap of the operator names at that moment.
     pub fn routed(env: &Env, config_map: &str, every: Duration) -> Self {
-        Self::to(env, Queues::Shared(env.api(), config_map.to_owned()), every)
+        Self::to(
+            env,
+            Queues::Shared(Box::new(env.api()), config_map.to_owned()),
+            every,
+        )
     }
 
     fn to(env: &Env, queues: Queues, every: Duration) -> Self {

@@ -10,6 +10,7 @@ mod away;
 mod cascade;
 mod many;
 mod midway;
+mod modes;
 mod policies;
 mod recorded;
 mod schedules;

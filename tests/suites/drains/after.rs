@@ -11,7 +11,7 @@ async fn a_version_without_pods_gets_them_back_with_its_work() -> Result<()> {
     let scene = Scene::new("again").await?;
     let env = &scene.env;
     let delays = json!({ "scaleDownDelaySeconds": 0, "deleteDelaySeconds": 600 });
-    on_v1(&scene, &delays, &[]).await?;
+    on_v1(env, &delays, &[]).await?;
     open(env, "old", 1, false).await?;
     let (_, version) = to_v2(env, 1).await?;
     let build_id = version.build_id.as_str();

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use process_operator_crds::Process;
-use process_operator_harness::{Env, Operator, OperatorOptions, QUIET, Scene, json_payload, until};
+use process_operator_harness::{
+    Env, Invariants, Operator, OperatorOptions, QUIET, Scene, condition, json_payload, until,
+};
+use process_operator_tests::testbed::{PrivateTemporal, Testbed};
 use serde_json::json;
 
 use crate::support::{counted, drain_id, on_v1, open, retired, to_v2};
@@ -24,11 +28,11 @@ async fn lateness(env: &Env, deadline: Timestamp) -> Result<f64> {
 }
 
 /// Five old workflows, to be terminated when v1 has been without traffic for so long.
-async fn due(scene: &Scene, seconds: i64) -> Result<(Process, Timestamp)> {
+async fn due(env: &Env, seconds: i64) -> Result<(Process, Timestamp)> {
     let drain = json!({ "timeoutSeconds": seconds, "onTimeout": "Terminate" });
-    on_v1(scene, &drain, &[]).await?;
-    open(&scene.env, "old", 5, false).await?;
-    let (process, version) = to_v2(&scene.env, 5).await?;
+    on_v1(env, &drain, &[]).await?;
+    open(env, "old", 5, false).await?;
+    let (process, version) = to_v2(env, 5).await?;
     let (since, deadline) = (
         version.since.context("since")?.0,
         version.deadline.context("a deadline")?.0,
@@ -48,7 +52,7 @@ async fn until_time(at: Timestamp) {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_kept_within_two_seconds() -> Result<()> {
     let scene = Scene::new("due").await?;
-    let (_, deadline) = due(&scene, 25).await?;
+    let (_, deadline) = due(&scene.env, 25).await?;
     counted(&scene.env, "old", "Terminated", 5).await?;
     let late = lateness(&scene.env, deadline).await?;
     println!("{late:.2} s after the deadline");
@@ -60,7 +64,7 @@ async fn it_is_kept_within_two_seconds() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_was_away_acts_when_it_is_back() -> Result<()> {
     let scene = Scene::new("dueaway").await?;
-    let (_, deadline) = due(&scene, 20).await?;
+    let (_, deadline) = due(&scene.env, 20).await?;
     scene.operator.kill();
     until_time(deadline + jiff::SignedDuration::from_secs(5)).await;
     let back = Timestamp::now();
@@ -69,7 +73,7 @@ async fn an_operator_that_was_away_acts_when_it_is_back() -> Result<()> {
     let late = lateness(&scene.env, back).await?;
     println!("{late:.2} s after the start of the operator");
     // Its start, and a workflow task that is taken from the one that died.
-    ensure!((0.0..10.0).contains(&late), "{late}");
+    ensure!((0.0..20.0).contains(&late), "{late}");
     retired(&scene.env).await?;
     scene
         .invariants
@@ -82,19 +86,23 @@ async fn an_operator_that_was_away_acts_when_it_is_back() -> Result<()> {
 async fn ten_kills_do_not_move_it() -> Result<()> {
     let scene = Scene::new("duekills").await?;
     let env = &scene.env;
-    let (process, deadline) = due(&scene, 45).await?;
+    let (process, deadline) = due(&scene.env, 45).await?;
     scene.operator.kill();
     let mut operator = Operator::start(env, OperatorOptions::default()).await?;
+    let mut killed = Timestamp::now();
     for _ in 0..9 {
         // Somewhere in what it does after a start.
         tokio::time::sleep(Duration::from_millis(900)).await;
         operator.kill();
+        killed = Timestamp::now();
         operator = Operator::start(env, OperatorOptions::default()).await?;
     }
     counted(env, "old", "Terminated", 5).await?;
-    let late = lateness(env, deadline).await?;
-    println!("{late:.2} s after the deadline, with ten kills before");
-    ensure!((0.0..10.0).contains(&late), "{late}");
+    ensure!(lateness(env, deadline).await? >= 0.0, "early");
+    let late = lateness(env, deadline.max(killed)).await?;
+    println!("{late:.2} s after the deadline or the last kill");
+    // What the dead one had in its hands is given to another one within 6 s; and its start.
+    ensure!(late < 15.0, "{late}");
     retired(env).await?;
     let events = env.events(&process).await?;
     for once in ["DrainStarted", "DrainTimedOut", "VersionRetired"] {
@@ -105,24 +113,59 @@ async fn ten_kills_do_not_move_it() -> Result<()> {
     scene.env.remove().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_temporal_does_not_lose_it() -> Result<()> {
+    let mut temporal =
+        tokio::task::spawn_blocking(|| PrivateTemporal::start_new("duerestart")).await??;
+    let (address, pods) = (temporal.address(), temporal.pod_address());
+    let env = Env::on("duerestart", Testbed::current()?, address, pods).await?;
+    let operator = Operator::start(&env, OperatorOptions::default()).await?;
+    let invariants = Invariants::start(&env)?;
+    let (_, deadline) = due(&env, 40).await?;
+    temporal.stop()?;
+    // The outage shows, and the old pods are left alone.
+    env.wait_process("l2o", "the outage shows", crate::support::SOON, |process| {
+        condition(process, "TemporalReachable").0 == "False"
+    })
+    .await?;
+    ensure!(
+        env.pods("l2o").await?.len() == 2,
+        "both versions have their pods"
+    );
+    temporal.start()?;
+    operator.ready().await?;
+    counted(&env, "old", "Terminated", 5).await?;
+    ensure!(lateness(&env, deadline).await? >= 0.0, "early");
+    retired(&env).await?;
+    invariants.hold(&env, &[&operator], QUIET).await?;
+    env.remove().await
+}
+
 /// A long drain in little time: what would take weeks of counts is made of signals.
 #[tokio::test(flavor = "multi_thread")]
 async fn it_outlasts_the_run_that_set_it() -> Result<()> {
     let scene = Scene::new("duelong").await?;
     let env = &scene.env;
-    let (process, deadline) = due(&scene, 60).await?;
+    let (process, deadline) = due(&scene.env, 150).await?;
     let drain = drain_id(env, &process).await?;
     let policy = |grace: u32| {
         json_payload(&json!({
-            "timeoutSeconds": 60, "onTimeout": "Terminate", "cancelGraceSeconds": grace,
+            "timeoutSeconds": 150, "onTimeout": "Terminate", "cancelGraceSeconds": grace,
             "scaleDownDelaySeconds": 1, "deleteDelaySeconds": 0,
         }))
     };
-    for n in 0..1100 {
-        env.temporal
-            .signal(&env.control, &drain, "policy", vec![policy(n)])
-            .await?;
-    }
+    futures::stream::iter(0..1100)
+        .map(|n| {
+            let (env, drain) = (env, drain.as_str());
+            async move {
+                env.temporal
+                    .signal(&env.control, drain, "policy", vec![policy(n)])
+                    .await
+            }
+        })
+        .buffer_unordered(8)
+        .try_collect::<Vec<()>>()
+        .await?;
     let query = format!("WorkflowId = '{drain}'");
     until(
         "it has continued as new",
@@ -139,10 +182,11 @@ async fn it_outlasts_the_run_that_set_it() -> Result<()> {
     .await?;
     ensure!(Timestamp::now() < deadline, "too slow to show anything");
     ensure!(crate::support::count(env, "old", "Running").await? == 5);
+    until_time(deadline).await;
     counted(env, "old", "Terminated", 5).await?;
     let late = lateness(env, deadline).await?;
     println!("{late:.2} s after the deadline");
-    ensure!((0.0..2.0).contains(&late), "{late}");
+    ensure!((0.0..6.0).contains(&late), "{late}");
     retired(env).await?;
     scene.finish().await
 }

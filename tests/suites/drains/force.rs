@@ -10,7 +10,7 @@ use crate::support::{count, counted, drain_id, draining, on_v1, open, retired, t
 async fn by_update_which_says_at_once_what_cannot_be_done() -> Result<()> {
     let scene = Scene::new("force").await?;
     let env = &scene.env;
-    let process = on_v1(&scene, &json!({}), &[]).await?;
+    let process = on_v1(env, &json!({}), &[]).await?;
     let why = env.refusal(&process, "forceCancelDrain").await?;
     ensure!(why == "nothing is draining", "{why}");
     open(env, "old", 20, false).await?;
@@ -65,7 +65,7 @@ async fn by_update_which_says_at_once_what_cannot_be_done() -> Result<()> {
 async fn by_a_signal_without_a_payload_at_the_lifecycle_they_are_cancelled() -> Result<()> {
     let scene = Scene::new("forcesignal").await?;
     let env = &scene.env;
-    let process = on_v1(&scene, &json!({}), &[]).await?;
+    let process = on_v1(env, &json!({}), &[]).await?;
     open(env, "old", 20, false).await?;
     to_v2(env, 20).await?;
     env.temporal
@@ -88,7 +88,7 @@ async fn by_a_signal_without_a_payload_at_the_lifecycle_they_are_cancelled() -> 
 async fn by_a_signal_at_the_drain_after_some_that_cannot_be_read() -> Result<()> {
     let scene = Scene::new("forcedrain").await?;
     let env = &scene.env;
-    on_v1(&scene, &json!({}), &[]).await?;
+    on_v1(env, &json!({}), &[]).await?;
     open(env, "old", 20, false).await?;
     let (process, _) = to_v2(env, 20).await?;
     let drain = drain_id(env, &process).await?;
@@ -150,7 +150,7 @@ async fn by_a_signal_at_the_drain_after_some_that_cannot_be_read() -> Result<()>
 async fn by_annotation_and_by_a_second_order_for_what_does_not_listen() -> Result<()> {
     let scene = Scene::new("forcenote").await?;
     let env = &scene.env;
-    on_v1(&scene, &json!({}), &[]).await?;
+    on_v1(env, &json!({}), &[]).await?;
     open(env, "old", 3, false).await?;
     open(env, "deaf", 2, true).await?;
     let (process, _) = to_v2(env, 5).await?;

@@ -9,6 +9,7 @@
 mod after;
 mod deadline;
 mod force;
+mod modes;
 mod policies;
 mod recorded;
 mod support;

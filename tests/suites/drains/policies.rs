@@ -7,7 +7,7 @@ use process_operator_harness::Scene;
 use serde_json::json;
 
 use crate::support::{
-    QUEUE, count, counted, draining, on_v1, open, retired, set_drain, tells, to_v2,
+    QUEUE, Stops, count, counted, draining, on_v1, open, retired, set_drain, tells, to_v2,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,13 +15,14 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
     let scene = Scene::new("cancel").await?;
     let env = &scene.env;
     on_v1(
-        &scene,
-        &json!({ "timeoutSeconds": 20, "cancelGraceSeconds": 4 }),
+        env,
+        &json!({ "timeoutSeconds": 20, "cancelGraceSeconds": 20 }),
         &[],
     )
     .await?;
     open(env, "old", 18, false).await?;
     open(env, "deaf", 2, true).await?;
+    let stops = Stops::watch(env);
     let (_, version) = to_v2(env, 20).await?;
     ensure!(version.deadline.is_none(), "the default is to wait");
     ensure!(version.oldest_start_time.is_some());
@@ -45,6 +46,8 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
     );
     counted(env, "deaf", "Terminated", 2).await?;
     retired(env).await?;
+    let old = "WorkflowId STARTS_WITH 'old-' OR WorkflowId STARTS_WITH 'deaf-'";
+    stops.after_the_last(env, &version.build_id, old).await?;
     ensure!(
         count(env, "new", "Running").await? == 5,
         "others are left alone"
@@ -56,7 +59,7 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
 async fn terminate_ends_all_old_workflows_and_no_others() -> Result<()> {
     let scene = Scene::new("terminate").await?;
     let env = &scene.env;
-    on_v1(&scene, &json!({}), &[]).await?;
+    on_v1(env, &json!({}), &[]).await?;
     open(env, "old", 50, false).await?;
     to_v2(env, 50).await?;
     open(env, "new", 5, false).await?;
@@ -84,7 +87,7 @@ async fn terminate_ends_all_old_workflows_and_no_others() -> Result<()> {
 async fn old_workflows_can_be_moved_to_the_current_version() -> Result<()> {
     let scene = Scene::new("move").await?;
     let env = &scene.env;
-    on_v1(&scene, &json!({}), &[]).await?;
+    on_v1(env, &json!({}), &[]).await?;
     open(env, "old", 20, false).await?;
     to_v2(env, 20).await?;
     set_drain(
@@ -115,7 +118,7 @@ async fn without_a_deadline_they_are_waited_for_and_the_last_one_ends_it() -> Re
     let scene = Scene::new("wait").await?;
     let env = &scene.env;
     on_v1(
-        &scene,
+        env,
         &json!({ "onTimeout": "Wait", "timeoutSeconds": 1 }),
         &[],
     )
@@ -152,12 +155,7 @@ async fn without_a_deadline_they_are_waited_for_and_the_last_one_ends_it() -> Re
 async fn workflows_that_move_by_themselves_are_never_touched() -> Result<()> {
     let scene = Scene::new("auto").await?;
     let env = &scene.env;
-    let process = on_v1(
-        &scene,
-        &json!({}),
-        &[("VERSIONING_BEHAVIOR", "AutoUpgrade")],
-    )
-    .await?;
+    let process = on_v1(env, &json!({}), &[("VERSIONING_BEHAVIOR", "AutoUpgrade")]).await?;
     let status = process.status.context("status")?;
     let build_id = status.current_version.context("current")?.build_id;
     let deployment = format!("{}/l2o", env.namespace);

@@ -12,7 +12,7 @@ async fn a_drain_with_a_deadline() -> Result<()> {
     let scene = Scene::new("recdue").await?;
     let env = &scene.env;
     on_v1(
-        &scene,
+        env,
         &json!({ "timeoutSeconds": 600, "onTimeout": "Cancel" }),
         &[],
     )
@@ -22,7 +22,7 @@ async fn a_drain_with_a_deadline() -> Result<()> {
     to_v2(env, 3).await?;
     set_drain(
         env,
-        &json!({ "timeoutSeconds": 2, "cancelGraceSeconds": 2 }),
+        &json!({ "timeoutSeconds": 2, "cancelGraceSeconds": 15 }),
     )
     .await?;
     counted(env, "old", "Canceled", 2).await?;
@@ -39,7 +39,7 @@ async fn a_drain_with_a_deadline() -> Result<()> {
 async fn a_drain_that_is_forced() -> Result<()> {
     let scene = Scene::new("recforce").await?;
     let env = &scene.env;
-    on_v1(&scene, &json!({}), &[]).await?;
+    on_v1(env, &json!({}), &[]).await?;
     open(env, "old", 1, false).await?;
     open(env, "deaf", 1, true).await?;
     let (process, _) = to_v2(env, 2).await?;

@@ -1,13 +1,18 @@
 //! What the tests of this suite share.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use process_operator_crds::Process;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use process_operator_crds::status::DrainingVersion;
-use process_operator_harness::{Env, Scene, is_current, manifest, until};
+use process_operator_crds::{Process, names};
+use process_operator_harness::{Env, is_current, manifest, until};
 use serde_json::{Value, json};
 
 /// Deadline of waits for what takes a moment; two cores carry everything.
@@ -53,16 +58,16 @@ pub(crate) async fn counted(env: &Env, prefix: &str, status: &str, wanted: usize
 }
 
 /// A Process on v1 with this `spec.drain`.
-pub(crate) async fn on_v1(scene: &Scene, drain: &Value, env: &[(&str, &str)]) -> Result<Process> {
-    let mut process = manifest(&scene.env, "l2o", "v1");
+pub(crate) async fn on_v1(world: &Env, drain: &Value, env: &[(&str, &str)]) -> Result<Process> {
+    let mut process = manifest(world, "l2o", "v1");
     process["spec"]["drain"] = drain.clone();
     let env: Vec<Value> = env
         .iter()
         .map(|(name, value)| json!({ "name": name, "value": value }))
         .collect();
     process["spec"]["worker"]["env"] = env.into();
-    scene.env.apply(&process).await?;
-    scene.env.wait_settled("l2o", "v1").await
+    world.apply(&process).await?;
+    world.wait_settled("l2o", "v1").await
 }
 
 /// What status says about the version that drains.
@@ -146,4 +151,60 @@ pub(crate) async fn replicas(env: &Env, build_id: &str) -> Result<Option<i32>> {
         .iter()
         .find(|deployment| deployment.labels().values().any(|value| value == build_id));
     Ok(found.and_then(|deployment| deployment.spec.as_ref()?.replicas))
+}
+
+/// When pods were first told to stop, by build id.
+pub(crate) struct Stops {
+    seen: Arc<Mutex<BTreeMap<String, Timestamp>>>,
+    watch: tokio::task::JoinHandle<()>,
+}
+
+impl Stops {
+    /// Watches the pods of the Process.
+    pub(crate) fn watch(env: &Env) -> Self {
+        let seen = Arc::<Mutex<BTreeMap<String, Timestamp>>>::default();
+        let (pods, into) = (env.api::<Pod>(), seen.clone());
+        let watch = tokio::spawn(async move {
+            let mut changes = std::pin::pin!(
+                watcher(pods, watcher::Config::default())
+                    .default_backoff()
+                    .touched_objects()
+            );
+            while let Some(change) = changes.next().await {
+                let Ok(pod) = change else { continue };
+                let build_id = pod.labels().get(names::label::BUILD_ID).cloned();
+                if pod.metadata.deletion_timestamp.is_some()
+                    && let (Some(build_id), Ok(mut seen)) = (build_id, into.lock())
+                {
+                    seen.entry(build_id).or_insert_with(Timestamp::now);
+                }
+            }
+        });
+        Self { seen, watch }
+    }
+
+    /// No pod of the version was told to stop before the last of its workflows had closed.
+    pub(crate) async fn after_the_last(self, env: &Env, build_id: &str, query: &str) -> Result<()> {
+        self.watch.abort();
+        let stopped = self
+            .seen
+            .lock()
+            .ok()
+            .and_then(|seen| seen.get(build_id).copied());
+        let stopped = stopped.context("its pods were never told to stop")?;
+        let closed = env.temporal.list(&env.apps, query).await?;
+        let last = closed
+            .iter()
+            .map(|info| info.close_time.as_ref().context("still open"))
+            .map(|at| at.and_then(|at| Ok(Timestamp::new(at.seconds, at.nanos)?)))
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .max()
+            .context("no workflows")?;
+        ensure!(
+            last < stopped,
+            "stopped at {stopped}, the last one closed at {last}"
+        );
+        Ok(())
+    }
 }

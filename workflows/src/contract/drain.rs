@@ -126,16 +126,6 @@ pub enum DrainStage {
     Unknown,
 }
 
-impl DrainStage {
-    /// Workflows may still need its pods.
-    pub fn is_draining(self) -> bool {
-        matches!(
-            self,
-            Self::Waiting | Self::Lingering | Self::Stopping | Self::Unknown
-        )
-    }
-}
-
 /// Why workflows are being ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -263,6 +253,23 @@ pub struct DrainProgress {
     /// How they are being ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ending: Option<EndAction>,
+    /// It is not kept without pods: stopping and removing it are one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_once: bool,
+}
+
+impl DrainProgress {
+    /// Workflows may still need its pods, or it is about to be gone.
+    pub fn is_draining(&self) -> bool {
+        match self.stage {
+            DrainStage::Waiting
+            | DrainStage::Lingering
+            | DrainStage::Stopping
+            | DrainStage::Unknown => true,
+            DrainStage::Retiring => self.at_once,
+            DrainStage::Kept => false,
+        }
+    }
 }
 
 /// Signal of a drain to its lifecycle.

@@ -231,7 +231,7 @@ impl Drain {
     pub fn is_draining(&self) -> bool {
         self.progress
             .as_ref()
-            .is_none_or(|progress| progress.stage.is_draining())
+            .is_none_or(DrainProgress::is_draining)
     }
 
     /// When the version stopped taking new workflows, as far as is known.

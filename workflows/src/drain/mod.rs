@@ -4,7 +4,9 @@
 
 #![allow(
     missing_docs,
-    reason = "the SDK's macros add a public constant beside each method and drop attributes on the impl"
+    clippy::needless_pass_by_value,
+    reason = "the SDK's macros add a public constant beside each method, drop attributes on the impl, and \
+              want handlers that take their input by value"
 )]
 
 mod legacy;
@@ -205,19 +207,22 @@ async fn course(
             machine.apply(event, now());
         }
         ctx.set_current_details(machine.details());
-        tell(ctx, input, &mut machine).await;
         let work = machine.work();
         if let Work::Finish(result) = work {
             works.stop();
+            tell(ctx, input, &mut machine).await;
             return Ok(Ok(result));
         }
         if ctx.history_length() > HISTORY_LIMIT || ctx.continue_as_new_suggested() {
+            tell(ctx, input, &mut machine).await;
             ctx.continue_as_new(
                 next_run(ctx, input, &machine),
                 ContinueAsNewOptions::default(),
             )?;
         }
         works.turn_to(ctx, input, &machine, work);
+        // After that, since an answer takes a workflow task of its own.
+        tell(ctx, input, &mut machine).await;
         let happened = {
             let mut ended = std::pin::pin!(ctx.cancelled());
             let mut news = std::pin::pin!(ctx.wait_condition(ProcessDrain::has_news));
@@ -249,8 +254,8 @@ fn next_run(
     DrainInput {
         policy: Some(policy.unwrap_or_else(|| machine.policy().clone())),
         memory: Some(DrainMemory {
-            asked,
             forces,
+            asked,
             ..machine.memory().clone()
         }),
         ..input.clone()

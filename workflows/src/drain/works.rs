@@ -151,21 +151,21 @@ fn start(
         Work::Wait => {
             let summary = format!("wait until no running workflow is pinned to {build_id}");
             let input = WaitDrainedInput {
-                apart,
                 key,
                 temporal_namespace,
                 build_id,
                 known: Some(machine.known()),
+                apart,
             };
             wait(ctx, input, summary, token).boxed_local()
         }
         Work::Count => {
             let summary = format!("count the running workflows that are pinned to {build_id}");
             let input = CountOpenInput {
-                apart,
                 key,
                 temporal_namespace,
                 build_id,
+                apart,
             };
             count(ctx, input, summary, token).boxed_local()
         }
@@ -176,35 +176,35 @@ fn start(
         } => {
             let summary = format!("{action} what is pinned to {build_id}");
             let input = EndOpenInput {
-                apart,
                 key,
                 temporal_namespace,
                 build_id,
                 action,
                 reason,
                 until,
+                apart,
             };
             end(ctx, input, summary, token).boxed_local()
         }
         Work::Keep { until } => {
             let summary = format!("leave {build_id} as it is until {until:.0}");
             let input = KeepDrainedInput {
-                apart,
                 key,
                 temporal_namespace,
                 build_id,
                 until,
+                apart,
             };
             keep(ctx, input, summary, token).boxed_local()
         }
         Work::Stop => {
             let summary = format!("stop the pods of {build_id}");
             let input = StopVersionInput {
-                apart,
                 key,
                 temporal_namespace,
                 build_id,
                 name: input.deployment_name.clone(),
+                apart,
             };
             stop_pods(ctx, input, summary, token).boxed_local()
         }
@@ -212,7 +212,6 @@ fn start(
             let summary = format!("remove record and Deployment of {build_id}");
             let memory = machine.memory();
             let input = RetireInput {
-                apart,
                 key,
                 temporal_namespace,
                 build_id,
@@ -220,6 +219,7 @@ fn start(
                 keep: input.keep,
                 stopped: !memory.never_served,
                 last_current: memory.last_current,
+                apart,
             };
             retire(ctx, input, summary, token).boxed_local()
         }
@@ -246,6 +246,13 @@ async fn count(
     summary: String,
     token: WorkflowCancellationToken,
 ) -> Happened {
+    // Within the workflow task that found the deadline passed, if that is quick: the result is written
+    // down together with what follows from it.
+    let options = support::quick(summary.clone(), token.clone());
+    let counted = ctx.execute_local_activity(CountOpen, input.clone(), options);
+    if let Ok(counted) = counted.await {
+        return Ok(Event::Counted(counted));
+    }
     let options = support::wait(summary, Some(token));
     ctx.execute_activity(CountOpen, input, options)
         .await

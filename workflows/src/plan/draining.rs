@@ -172,6 +172,7 @@ impl Draining {
             open: self.memory.open,
             oldest: self.memory.oldest,
             ending: self.memory.ending.as_ref().map(|ending| ending.action),
+            at_once: self.memory.never_served || self.policy.delete_delay_seconds == 0,
         }
     }
 
@@ -180,16 +181,15 @@ impl Draining {
         match event {
             Event::Waited(waited) => self.waited(waited, now),
             Event::Due(deadline) => self.memory.overdue = Some(deadline),
-            Event::Counted(counted) => self.counted(counted, now),
+            Event::Counted(counted) => self.counted(&counted, now),
             Event::Ended(ended) => self.ended(&ended),
             Event::Kept if self.memory.stage == DrainStage::Lingering => {
                 self.enter(DrainStage::Stopping, now);
             }
-            Event::Kept => self.enter(DrainStage::Retiring, now),
             Event::Stopped if self.policy.delete_delay_seconds > 0 => {
                 self.enter(DrainStage::Kept, now);
             }
-            Event::Stopped => self.enter(DrainStage::Retiring, now),
+            Event::Kept | Event::Stopped => self.enter(DrainStage::Retiring, now),
             Event::Retired(message) => {
                 let mut lines = vec![format!("{} is gone; {message}", self.build_id)];
                 lines.append(&mut self.memory.done);
@@ -272,7 +272,7 @@ impl Draining {
         });
     }
 
-    fn counted(&mut self, counted: CountOpenOutcome, now: Timestamp) {
+    fn counted(&mut self, counted: &CountOpenOutcome, now: Timestamp) {
         let Some(mut ending) = self.memory.ending.take() else {
             return;
         };

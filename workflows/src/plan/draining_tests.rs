@@ -102,12 +102,12 @@ fn without_a_deadline_it_waits_then_lingers_stops_keeps_and_retires() {
     assert_eq!(drain.progress().open, Some(5));
     drain.apply(drained(), at(100));
     assert_eq!(drain.work(), Work::Keep { until: at(160) });
-    assert!(drain.progress().stage.is_draining());
+    assert!(drain.progress().is_draining());
     drain.apply(Event::Kept, at(160));
     assert_eq!(drain.work(), Work::Stop);
     drain.apply(Event::Stopped, at(161));
     assert_eq!(drain.work(), Work::Keep { until: at(3761) });
-    assert!(!drain.progress().stage.is_draining());
+    assert!(!drain.progress().is_draining());
     drain.apply(Event::Kept, at(3761));
     assert_eq!(drain.work(), Work::Retire);
     drain.apply(Event::Retired("removed".into()), at(3762));
@@ -128,6 +128,7 @@ fn without_delays_and_without_traffic_before_nothing_is_waited_for() {
     assert_eq!(quick.work(), Work::Stop);
     quick.apply(Event::Stopped, at(1));
     assert_eq!(quick.work(), Work::Retire);
+    assert!(quick.progress().is_draining(), "until all is gone");
 
     let mut unused = drain(policy(None, DrainOnTimeout::Wait));
     let outcome = WaitDrainedOutcome {

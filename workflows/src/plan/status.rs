@@ -8,7 +8,7 @@ use super::Verdict;
 use super::conditions::deployment_of;
 use crate::contract::{
     Drain, DrainProgress, Observation, ProcessKey, ProcessView, RolloutView, State, StatusView,
-    VersionStatus,
+    VersionStatus, VersionView,
 };
 
 /// The complete status.
@@ -146,8 +146,7 @@ fn version_status(
         build_id: build_id.to_owned(),
         image: version.map_or_else(|| fallback.0.to_owned(), |version| version.image.clone()),
         deployment_name: version
-            .map(|version| version.deployment_name())
-            .unwrap_or(fallback.1)
+            .map_or(fallback.1, VersionView::deployment_name)
             .to_owned(),
         replicas: pods.map_or(0, |pods| pods.replicas),
         ready_replicas: pods.map_or(0, |pods| pods.ready_replicas),

@@ -27,6 +27,10 @@ struct Case {
 }
 
 /// Where a course begins; see [`Case`].
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent fact"
+)]
 struct Begin {
     name: &'static str,
     policy: RolloutPolicy,

@@ -1,0 +1,60 @@
+//! The ConfigMaps that hold a routing, where Temporal does not.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+use process_operator_activities::routes;
+use process_operator_crds::names;
+use process_operator_workflows::contract::{ChangeKind, Changed};
+
+use super::Shared;
+use super::watch::Followed;
+use crate::metrics::Metrics;
+
+impl Followed for ConfigMap {
+    /// Its namespace and its Process.
+    type Id = (String, String);
+
+    fn id(&self) -> (String, String) {
+        let process = self.labels().get(names::label::PROCESS).cloned();
+        (
+            self.namespace().unwrap_or_default(),
+            process.unwrap_or_default(),
+        )
+    }
+
+    fn cached(shared: &Shared) -> Vec<(String, (String, String))> {
+        let routes = shared.cache.all_routes().into_iter();
+        routes.map(|id| (id.0.clone(), id)).collect()
+    }
+
+    fn seen(&self, shared: &Shared, at_start: bool) {
+        let (namespace, process) = self.id();
+        if self.name_any() != names::routing_name(&process) {
+            return;
+        }
+        Metrics::count_kind(&shared.metrics.watch_events, "ConfigMap");
+        let mark = routes::mark(self);
+        let before = shared.cache.put_route(&namespace, &process, mark.clone());
+        if !at_start && before.as_ref() != Some(&mark) {
+            let version = self.resource_version().unwrap_or_default();
+            routing_changed(shared, &namespace, &process, &version, "changed");
+        }
+    }
+
+    fn gone(shared: &Shared, (namespace, process): &(String, String), resource_version: &str) {
+        if shared.cache.remove_route(namespace, process).is_some() {
+            let version = format!("{resource_version} deleted");
+            routing_changed(shared, namespace, process, &version, "deleted");
+        }
+    }
+}
+
+fn routing_changed(shared: &Shared, namespace: &str, process: &str, version: &str, what: &str) {
+    if let Some(process) = shared.cache.process_named(namespace, process) {
+        let changed = Changed::new(ChangeKind::Routing, format!("routing {what}"));
+        let about = format!("routing of {}", process.uid);
+        shared
+            .signaler
+            .send(&process.key(), &about, version, changed);
+    }
+}
