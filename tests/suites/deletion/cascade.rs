@@ -36,9 +36,26 @@ async fn background() -> Result<()> {
     waits_and_goes("background").await
 }
 
+/// Kubernetes may collect the workers before anybody can keep them, whatever the owner references
+/// say: what holds is that the Process goes and leaves nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn foreground() -> Result<()> {
-    waits_and_goes("foreground").await
+async fn foreground_goes_and_leaves_nothing() -> Result<()> {
+    let (scene, process) = settled("foreground", &json!({ "timeoutSeconds": 10 })).await?;
+    let env = &scene.env;
+    env.temporal.quick(&env.apps, QUEUE, "done").await?;
+    env.kubectl(
+        &[
+            "delete",
+            "process",
+            "l2o",
+            "--cascade=foreground",
+            "--wait=true",
+            "--timeout=60s",
+        ],
+        "",
+    )?;
+    env.nothing_is_left(&process).await?;
+    scene.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
