@@ -51,6 +51,18 @@ async fn late_starts(
     Ok(count)
 }
 
+/// Whether a version drains by its own record. The summaries of a Worker Deployment can say so for
+/// good after it has drained (seen with 1.32, after changes in quick succession).
+async fn draining(
+    context: &Context,
+    input: &CleanRecordsInput,
+    build_id: &str,
+) -> Result<bool, Fault> {
+    let (namespace, key) = (&input.temporal_namespace, &input.key);
+    let record = versions::record(context, namespace, key, build_id).await?;
+    Ok(record.is_some_and(|record| record.state != VersionState::Drained))
+}
+
 pub(crate) async fn clean(
     context: &Context,
     input: &CleanRecordsInput,
@@ -114,7 +126,9 @@ pub(crate) async fn clean(
                 };
                 let build_id = &version.build_id;
                 let state = version_state(summary.status());
-                if matches!(state, VersionState::Draining) {
+                if state == VersionState::Draining
+                    && passing(draining(context, input, build_id).await)?.unwrap_or(true)
+                {
                     outcome.left.insert(
                         build_id.clone(),
                         "running workflows are pinned to it".into(),
