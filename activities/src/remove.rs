@@ -15,15 +15,16 @@ use crate::build::controls;
 use crate::context::Context;
 use crate::error::{Fault, Result};
 
-/// Deletes a version's Deployment, then its ControllerRevision, if they are this Process's.
+/// Deletes a version's ControllerRevision, then its Deployment, if they are this Process's. In this
+/// order: cut off in between, nothing can make the Deployment again.
 pub(crate) async fn delete_version(
     context: &Context,
     key: &ProcessKey,
     name: &str,
     uid: Option<&str>,
 ) -> Result<()> {
-    delete_deployment(context, key, name, uid).await?;
-    delete_revision(context, key, name).await
+    delete_revision(context, key, name).await?;
+    delete_deployment(context, key, name, uid).await
 }
 
 /// Deletes a version's Deployment, if it is this Process's.

@@ -169,7 +169,7 @@ async fn stopped_again_and_again_the_pause_keeps_its_time() -> Result<()> {
         .wait_process(NAME, "the pause", SOON, |process| paused(process).is_some())
         .await?;
     let due = paused(&process).context("a due time")?;
-    while jiff::Timestamp::now() < due - jiff::SignedDuration::from_secs(8) {
+    while jiff::Timestamp::now() < due - jiff::SignedDuration::from_secs(12) {
         world.operator()?.stop().await?;
         world.start(true).await?;
         let process = env.api::<Process>().get(NAME).await?;
@@ -191,7 +191,8 @@ async fn stopped_again_and_again_the_pause_keeps_its_time() -> Result<()> {
         .max()
         .context("told")?;
     let late = at.duration_since(due).as_secs_f64();
-    ensure!((0.0..4.0).contains(&late), "{late} s after the pause ended");
+    // The stated bound for an operator that went near the end.
+    ensure!((0.0..8.0).contains(&late), "{late} s after the pause ended");
     traffic.stop().await?.all_answered()?;
     at_rest(&world, "v2").await?;
     world.finish().await

@@ -328,8 +328,9 @@ fn delete_versions(seen: &Observation, plan: &mut Plan) {
             .filter(|deployment| !deployment.foreign);
         if ours.is_some() || version.revision {
             let uid = ours.map(|deployment| deployment.uid.clone());
-            let workload = version.workload.clone();
-            for name in workload.into_iter().chain([version.name.clone()]) {
+            // First what a Deployment could be made again from.
+            let names = [version.name.clone()].into_iter();
+            for name in names.chain(version.workload.clone()) {
                 let uid = uid.clone().filter(|_| name == version.deployment_name());
                 plan.steps.push(Step::DeleteVersion { name, uid });
             }
