@@ -76,9 +76,14 @@ impl Picture {
             }
         }
         for (reason, note) in env.events(process).await? {
+            // Why workers are stopped is told as it is seen then: they may be gone already.
+            let about = match reason.as_str() {
+                "StoppingWorkers" => String::new(),
+                _ => tag(&note),
+            };
             *picture
                 .events
-                .entry(format!("{reason} {}", tag(&note)))
+                .entry(format!("{reason} {about}"))
                 .or_default() += 1;
         }
         let record = env

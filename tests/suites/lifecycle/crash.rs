@@ -137,8 +137,8 @@ async fn two_replicas_share_one_lifecycle_and_write_each_thing_once() -> Result<
     }
     let applied = written(&invariants, &env, "deployments", 200)?;
     ensure!(
-        applied.values().all(|count| *count == 1),
-        "only the deletion of v1 follows: {applied:?}"
+        applied.values().all(|count| *count == 2),
+        "only the stop of v1 and its deletion follow: {applied:?}"
     );
     ensure!(applied.len() == 1, "{applied:?}");
     let refused = written(&invariants, &env, "events", 409)?;
