@@ -159,7 +159,7 @@ async fn stopped_again_and_again_the_pause_keeps_its_time() -> Result<()> {
     let world = settled("f05").await?;
     let env = &world.env;
     let traffic = Traffic::start(env, &format!("{NAME}-tq"), Duration::from_millis(300));
-    let steps = json!([{ "weight": 30, "pause": { "durationSeconds": 25 } }]);
+    let steps = json!([{ "weight": 30, "pause": { "durationSeconds": 45 } }]);
     env.patch(NAME, &canary(&steps)).await?;
     let paused = |process: &Process| {
         let rollout = process.status.as_ref()?.rollout.as_ref()?;
@@ -169,7 +169,7 @@ async fn stopped_again_and_again_the_pause_keeps_its_time() -> Result<()> {
         .wait_process(NAME, "the pause", SOON, |process| paused(process).is_some())
         .await?;
     let due = paused(&process).context("a due time")?;
-    while jiff::Timestamp::now() < due - jiff::SignedDuration::from_secs(12) {
+    while jiff::Timestamp::now() < due - jiff::SignedDuration::from_secs(20) {
         world.operator()?.stop().await?;
         world.start(true).await?;
         let process = env.api::<Process>().get(NAME).await?;
