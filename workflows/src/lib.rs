@@ -17,3 +17,4 @@ pub mod plan;
 pub mod rollout;
 
 mod support;
+mod underway;

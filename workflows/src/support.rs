@@ -13,8 +13,8 @@ use temporalio_common::protos::temporal::api::common::v1::Payload;
 use temporalio_common::search_attributes::{SearchAttributeKey, SearchAttributeUpdate};
 use temporalio_workflow::{
     ActivityExecutionError, ActivityOptions, LocalActivityOptions, RetryPolicy,
-    SignalWorkflowOptions, WorkflowCancellationToken, WorkflowContext, WorkflowResult,
-    WorkflowTermination,
+    SignalWorkflowOptions, TimerOptions, WorkflowCancellationToken, WorkflowContext,
+    WorkflowResult, WorkflowTermination,
 };
 
 use crate::contract::{
@@ -83,6 +83,24 @@ pub(crate) fn wait(summary: String, token: Option<WorkflowCancellationToken>) ->
         .maybe_cancellation_token(token)
         .summary(summary)
         .build()
+}
+
+/// A durable timer for what is left until then; none when that has passed.
+pub(crate) async fn until<W>(
+    ctx: &WorkflowContext<W>,
+    due: Timestamp,
+    summary: String,
+    token: WorkflowCancellationToken,
+) {
+    let left = due.duration_since(timestamp(ctx.workflow_time()));
+    let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+    if !left.is_zero() {
+        let options = TimerOptions::builder(left)
+            .summary(summary)
+            .cancellation_token(token)
+            .build();
+        ctx.timer(options).await;
+    }
 }
 
 /// Decodes exactly one JSON payload. The message is for people and repeats nothing of the input,

@@ -1,11 +1,9 @@
 //! What a drain has under way: one piece of work, and the timer of its deadline.
 
-use std::time::Duration;
-
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
-use temporalio_workflow::{TimerOptions, WorkflowCancellationToken, WorkflowContext};
+use temporalio_workflow::{WorkflowCancellationToken, WorkflowContext};
 
 use super::{DrainInput, ProcessDrain};
 use crate::contract::{
@@ -14,23 +12,17 @@ use crate::contract::{
 };
 use crate::plan::draining::{Draining, Event, Work};
 use crate::support;
+use crate::underway::{self, UnderWay};
 
 type Ctx = WorkflowContext<ProcessDrain>;
 /// `Err(None)` when it was cancelled.
 type Happened = Result<Event, Option<StepFailure>>;
 
-/// Something under way; told to stop when nobody waits for it any more.
-struct Running<T> {
-    what: T,
-    token: WorkflowCancellationToken,
-    event: LocalBoxFuture<'static, Happened>,
-}
-
 /// At most one of each kind.
 #[derive(Default)]
 pub(super) struct Works {
-    work: Option<Running<Work>>,
-    alarm: Option<Running<Timestamp>>,
+    work: UnderWay<Work, Happened>,
+    alarm: UnderWay<Timestamp, Happened>,
 }
 
 impl Works {
@@ -42,95 +34,45 @@ impl Works {
         machine: &Draining,
         work: Work,
     ) {
-        if self
-            .work
-            .as_ref()
-            .is_none_or(|running| running.what != work)
-        {
-            stop(&mut self.work);
-            let token = ctx.cancellation_token().child_token();
-            self.work = Some(Running {
-                event: start(ctx.clone(), input, machine, &work, token.clone()),
-                what: work,
-                token,
-            });
-        }
-        let wanted = machine.alarm();
-        if self.alarm.as_ref().map(|alarm| alarm.what) != wanted {
-            stop(&mut self.alarm);
-            self.alarm = wanted.map(|due| {
-                let token = ctx.cancellation_token().child_token();
+        let child = || ctx.cancellation_token().child_token();
+        self.work.turn_to(
+            Some(work),
+            |_| child(),
+            |work, token| start(ctx.clone(), input, machine, work, token),
+        );
+        self.alarm.turn_to(
+            machine.alarm(),
+            |_| child(),
+            |due, token| {
                 let summary = format!(
                     "{} what is pinned to {} at {due:.0}",
                     machine.policy().on_timeout,
                     input.build_id
                 );
-                Running {
-                    event: alarm(ctx.clone(), due, summary, token.clone()).boxed_local(),
-                    what: due,
-                    token,
-                }
-            });
-        }
+                alarm(ctx.clone(), *due, summary, token).boxed_local()
+            },
+        );
     }
 
     /// The next thing that happens.
     pub(super) async fn next(&mut self) -> Happened {
-        let work = async {
-            match &mut self.work {
-                Some(running) => (&mut running.event).await,
-                None => std::future::pending().await,
-            }
-        };
-        let alarm = async {
-            match &mut self.alarm {
-                Some(running) => (&mut running.event).await,
-                None => std::future::pending().await,
-            }
-        };
-        let (mut work, mut alarm) = (std::pin::pin!(work.fuse()), std::pin::pin!(alarm.fuse()));
-        let (event, from_work) = temporalio_workflow::workflows::select! {
-            event = work => (event, true),
-            event = alarm => (event, false),
-        };
-        // What has ended is not asked again; nor is there anything left to stop.
-        if from_work {
-            self.work = None;
-        } else {
-            self.alarm = None;
-        }
-        event
+        underway::first(&mut self.work, &mut self.alarm).await
     }
 
     /// Stops everything.
     pub(super) fn stop(&mut self) {
-        stop(&mut self.work);
-        stop(&mut self.alarm);
+        self.work.stop();
+        self.alarm.stop();
     }
 }
 
-fn stop<T>(running: &mut Option<Running<T>>) {
-    if let Some(running) = running.take() {
-        running.token.cancel();
-    }
-}
-
-/// A durable timer for what is left until the deadline.
 async fn alarm(
     ctx: Ctx,
     due: Timestamp,
     summary: String,
     token: WorkflowCancellationToken,
 ) -> Happened {
-    let left = due.duration_since(support::timestamp(ctx.workflow_time()));
-    let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
-    if !left.is_zero() {
-        let options = TimerOptions::builder(left)
-            .summary(summary)
-            .cancellation_token(token)
-            .build();
-        ctx.timer(options).await;
-    }
+    support::until(&ctx, due, summary, token).await;
     Ok(Event::Due(due))
 }
 

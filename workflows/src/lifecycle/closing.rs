@@ -1,68 +1,47 @@
 //! The work of a deletion: one heartbeating activity, replaced when something else is to be done.
 
 use futures::FutureExt as _;
-use futures::future::LocalBoxFuture;
-use temporalio_workflow::{WorkflowCancellationToken, WorkflowContext};
+use temporalio_workflow::WorkflowContext;
 
 use super::ProcessLifecycle;
 use crate::contract::{
     CloseBy, CloseRuns, CloseRunsInput, CloseRunsOutcome, DeletionStage, StepFailure,
 };
 use crate::support;
+use crate::underway::UnderWay;
 
 type Ended = Result<CloseRunsOutcome, Option<StepFailure>>;
 
 /// At most one activity.
 #[derive(Default)]
-pub(super) struct Closing {
-    running: Option<Running>,
-}
-
-struct Running {
-    input: CloseRunsInput,
-    token: WorkflowCancellationToken,
-    ended: LocalBoxFuture<'static, Ended>,
-}
+pub(super) struct Closing(UnderWay<CloseRunsInput, Ended>);
 
 impl Closing {
     /// Goes on with what is wanted still, stops what is not, starts what is new.
     pub(super) fn turn_to(
         &mut self,
         ctx: &WorkflowContext<ProcessLifecycle>,
-        wanted: Option<&CloseRunsInput>,
+        wanted: Option<CloseRunsInput>,
     ) {
-        if self.running.as_ref().map(|running| &running.input) == wanted {
-            return;
-        }
-        if let Some(running) = self.running.take() {
-            running.token.cancel();
-        }
-        self.running = wanted.map(|input| {
-            let token = ctx.cancellation_token().child_token();
-            let (ctx, input) = (ctx.clone(), input.clone());
-            let options = support::wait(summary(&input), Some(token.clone()));
-            let asked = input.clone();
-            let ended = async move {
-                let ended = ctx.execute_activity(CloseRuns, asked, options).await;
-                ended.map_err(support::unless_cancelled)
-            };
-            Running {
-                input,
-                token,
-                ended: ended.boxed_local(),
-            }
-        });
+        self.0.turn_to(
+            wanted,
+            |_| ctx.cancellation_token().child_token(),
+            |input, token| {
+                let options = support::wait(summary(input), Some(token));
+                let (ctx, input) = (ctx.clone(), input.clone());
+                let ended = async move {
+                    let ended = ctx.execute_activity(CloseRuns, input, options).await;
+                    ended.map_err(support::unless_cancelled)
+                };
+                ended.boxed_local()
+            },
+        );
     }
 
     /// Resolves when the activity has ended by itself.
     pub(super) async fn ended(&mut self) -> (DeletionStage, Ended) {
-        let Some(running) = &mut self.running else {
-            return std::future::pending().await;
-        };
-        let ended = (&mut running.ended).await;
-        let stage = running.input.stage;
-        self.running = None;
-        (stage, ended)
+        let (input, ended) = self.0.ended().await;
+        (input.stage, ended)
     }
 }
 

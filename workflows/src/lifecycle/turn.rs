@@ -97,7 +97,7 @@ pub(super) async fn turn(
         children::start(ctx, children, &key, &seen, child).await;
     }
     if plan.close.is_some() {
-        closing.turn_to(ctx, plan.close.as_ref());
+        closing.turn_to(ctx, plan.close.clone());
     }
     children::ask(ctx, children).await;
     if plan.remember {

@@ -8,9 +8,7 @@ use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
 use process_operator_crds::spec::{Analysis, Versioning};
 use temporalio_common::Priority;
-use temporalio_workflow::{
-    ActivityOptions, TimerOptions, WorkflowCancellationToken, WorkflowContext,
-};
+use temporalio_workflow::{ActivityOptions, WorkflowCancellationToken, WorkflowContext};
 
 use super::{ProcessRollout, RolloutInput};
 use crate::contract::{
@@ -20,21 +18,15 @@ use crate::contract::{
 };
 use crate::plan::machine::{Event, Machine, Work};
 use crate::support;
+use crate::underway::{self, UnderWay};
 
 type Ctx = WorkflowContext<ProcessRollout>;
-
-/// Something under way; told to stop when nobody waits for it any more.
-struct Running<T> {
-    what: T,
-    token: WorkflowCancellationToken,
-    event: LocalBoxFuture<'static, Event>,
-}
 
 /// At most one of each kind.
 #[derive(Default)]
 pub(super) struct Works {
-    work: Option<Running<Work>>,
-    watch: Option<Running<(Analysis, Expected)>>,
+    work: UnderWay<Work, Event>,
+    watch: UnderWay<(Analysis, Expected), Event>,
 }
 
 impl Works {
@@ -46,85 +38,39 @@ impl Works {
         machine: &Machine,
         work: Work,
     ) {
-        if self
-            .work
-            .as_ref()
-            .is_none_or(|running| running.what != work)
-        {
-            stop(&mut self.work);
-            let token = token(ctx, &work);
-            self.work = Some(Running {
-                event: start(ctx.clone(), input, machine, &work, token.clone()),
-                what: work,
-                token,
-            });
-        }
-        let Some((analysis, since)) = machine.watch() else {
-            return stop(&mut self.watch);
-        };
+        self.work.turn_to(
+            Some(work),
+            |work| token(ctx, work),
+            |work, token| start(ctx.clone(), input, machine, work, token),
+        );
+        let watched = machine.watch();
+        let since = watched.as_ref().map(|(_, since)| *since);
         // One watch spans all steps: while the weight changes, a look could see either.
-        let weights = input.policy.steps.iter().map(|step| step.weight);
-        let wanted = (
-            analysis,
-            Expected {
+        let wanted = watched.map(|(analysis, _)| {
+            let weights = input.policy.steps.iter().map(|step| step.weight);
+            let expected = Expected {
                 current: input.stable.clone(),
                 weight: 100,
                 or: weights.collect(),
-            },
+            };
+            (analysis, expected)
+        });
+        self.watch.turn_to(
+            wanted,
+            |_| ctx.cancellation_token().child_token(),
+            |wanted, token| watch(ctx.clone(), input, wanted, since.unwrap_or_default(), token),
         );
-        if self
-            .watch
-            .as_ref()
-            .is_none_or(|running| running.what != wanted)
-        {
-            stop(&mut self.watch);
-            let token = ctx.cancellation_token().child_token();
-            self.watch = Some(Running {
-                event: watch(ctx.clone(), input, &wanted, since, token.clone()),
-                what: wanted,
-                token,
-            });
-        }
     }
 
     /// The next thing that happens.
     pub(super) async fn next(&mut self) -> Event {
-        let work = async {
-            match &mut self.work {
-                Some(running) => (&mut running.event).await,
-                None => std::future::pending().await,
-            }
-        };
-        let watch = async {
-            match &mut self.watch {
-                Some(running) => (&mut running.event).await,
-                None => std::future::pending().await,
-            }
-        };
-        let (mut work, mut watch) = (std::pin::pin!(work.fuse()), std::pin::pin!(watch.fuse()));
-        let (event, from_work) = temporalio_workflow::workflows::select! {
-            event = work => (event, true),
-            event = watch => (event, false),
-        };
-        // What has ended is not asked again; nor is there anything left to stop.
-        if from_work {
-            self.work = None;
-        } else {
-            self.watch = None;
-        }
-        event
+        underway::first(&mut self.work, &mut self.watch).await
     }
 
     /// Stops everything.
     pub(super) fn stop(&mut self) {
-        stop(&mut self.work);
-        stop(&mut self.watch);
-    }
-}
-
-fn stop<T>(running: &mut Option<Running<T>>) {
-    if let Some(running) = running.take() {
-        running.token.cancel();
+        self.work.stop();
+        self.watch.stop();
     }
 }
 
@@ -372,17 +318,9 @@ async fn promote(ctx: Ctx, input: SetCurrentInput, token: WorkflowCancellationTo
     }
 }
 
-/// A durable timer for what is left until `due`.
 async fn pause(ctx: Ctx, due: Timestamp, weight: i32, token: WorkflowCancellationToken) -> Event {
-    let left = due.duration_since(support::timestamp(ctx.workflow_time()));
-    let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
-    if !left.is_zero() {
-        let options = TimerOptions::builder(left)
-            .summary(format!("hold {weight} % until {due:.0}"))
-            .cancellation_token(token)
-            .build();
-        ctx.timer(options).await;
-    }
+    let summary = format!("hold {weight} % until {due:.0}");
+    support::until(&ctx, due, summary, token).await;
     Event::Due
 }
 
