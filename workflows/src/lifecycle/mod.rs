@@ -362,34 +362,40 @@ async fn wait(
         return Ok(());
     }
     let token = WorkflowCancellationToken::new();
-    let mut timer = std::pin::pin!(
-        async {
-            match &retry {
-                Some((failure, tries)) => {
-                    let options = TimerOptions::builder(back_off(failure, *tries))
-                        .summary(format!(
-                            "retry after {}: {}",
-                            failure.category, failure.message
-                        ))
-                        .cancellation_token(token.clone())
-                        .build();
-                    ctx.timer(options).await;
-                }
-                None => std::future::pending().await,
-            }
+    {
+        let timer = async {
+            let Some((failure, tries)) = &retry else {
+                return std::future::pending().await;
+            };
+            let options = TimerOptions::builder(back_off(failure, *tries))
+                .summary(format!(
+                    "retry after {}: {}",
+                    failure.category, failure.message
+                ))
+                .cancellation_token(token.clone())
+                .build();
+            ctx.timer(options).await;
+        };
+        let mut timer = std::pin::pin!(timer.fuse());
+        let mut change = std::pin::pin!(ctx.wait_condition(|s| s.dirty));
+        let mut ended = std::pin::pin!(children.ended().fuse());
+        let mut closed = std::pin::pin!(closing.ended().fuse());
+        temporalio_workflow::workflows::select! {
+            changed = change => changed.map_err(|_| WorkflowTermination::cancelled())?,
+            reports = ended => ctx.state_mut(|s| s.reports.extend(reports)),
+            (stage, ended) = closed => ctx.state_mut(|s| s.closed(stage, ended)),
+            () = timer => (),
         }
-        .fuse()
-    );
-    let mut change = std::pin::pin!(ctx.wait_condition(|s| s.dirty));
-    let mut ended = std::pin::pin!(children.ended().fuse());
-    let mut closed = std::pin::pin!(closing.ended().fuse());
-    temporalio_workflow::workflows::select! {
-        changed = change => changed.map_err(|_| WorkflowTermination::cancelled())?,
-        reports = ended => ctx.state_mut(|s| s.reports.extend(reports)),
-        (stage, ended) = closed => ctx.state_mut(|s| s.closed(stage, ended)),
-        () = timer => (),
     }
     token.cancel();
+    // What came together with a signal is known before the signal is judged: a task that was lost
+    // with an operator brings both at once, and somebody may have asked for what is only possible now.
+    if let Some(reports) = children.ended().now_or_never() {
+        ctx.state_mut(|s| s.reports.extend(reports));
+    }
+    if let Some((stage, ended)) = closing.ended().now_or_never() {
+        ctx.state_mut(|s| s.closed(stage, ended));
+    }
     Ok(())
 }
 
