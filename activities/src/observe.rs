@@ -103,16 +103,10 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         .as_ref()
         .map(crate::status::mark)
         .unwrap_or_default();
-    if input.adopt {
-        seen.history = process
-            .status
-            .as_ref()
-            .map(crate::status::published)
-            .unwrap_or_default();
-        seen.last_request = process
-            .status
-            .as_ref()
-            .and_then(crate::status::last_request);
+    if let Some(told) = process.status.as_ref().filter(|_| input.adopt) {
+        seen.history = crate::status::published(told);
+        seen.last_request = crate::status::last_request(told);
+        seen.decided = crate::status::decided(told, &seen.versions);
     }
     seen.queue_holder = queue_holder(context, &process, key);
     seen.process = Some(view);

@@ -1,5 +1,7 @@
 //! Publishes status, only when it says something else than before.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use process_operator_crds::conditions::{merge_conditions, own_conditions, truncate};
@@ -7,9 +9,10 @@ use process_operator_crds::status::{
     DrainingVersion, HistoryEntry, ProcessStatus, RequestStatus, RolloutStatus,
     VersionStatus as Published, WorkflowRef,
 };
-use process_operator_crds::{Process, names};
+use process_operator_crds::{ConditionType, ErrorCategory, Process, Reason, names};
 use process_operator_workflows::contract::{
-    LastRequest, ProcessKey, RolloutView, StatusView, Transition, VersionStatus,
+    Decided, FailedVersion, LastRequest, ProcessKey, RolloutView, StatusView, Transition, Undone,
+    VersionStatus, VersionView,
 };
 use serde_json::json;
 
@@ -191,4 +194,54 @@ pub(crate) fn published(status: &ProcessStatus) -> (String, Vec<Transition>) {
         run.unwrap_or_default(),
         status.history.iter().map(entry).collect(),
     )
+}
+
+/// What was decided about versions: what a lifecycle without memory must not undo.
+pub(crate) fn decided(status: &ProcessStatus, versions: &BTreeMap<String, VersionView>) -> Decided {
+    let told = |kind: ConditionType| {
+        let found = status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == kind.as_str());
+        found.map_or(("", ""), |condition| {
+            (&*condition.reason, &*condition.message)
+        })
+    };
+    let (reason, message) = told(ConditionType::Degraded);
+    let given_up = told(ConditionType::Progressing).0 == Reason::RolloutAborted.as_str();
+    // Something else that is wrong can stand before it in Degraded.
+    let category = reason
+        .parse::<ErrorCategory>()
+        .ok()
+        .filter(|category| !category.retryable())
+        .or(given_up.then_some(ErrorCategory::RolloutAborted));
+    let last = status.history.iter().rfind(|entry| {
+        matches!(
+            &*entry.what,
+            "RolloutFailed"
+                | "RolloutStarted"
+                | "RollbackStarted"
+                | "VersionCurrent"
+                | "RetryRequested"
+                | "UndoRequested"
+        )
+    });
+    let failed = last.filter(|last| last.what == "RolloutFailed");
+    Decided {
+        failed: failed.zip(category).map(|(entry, category)| {
+            let build_id = entry.build_id.clone().unwrap_or_default();
+            let deployment = versions
+                .get(&build_id)
+                .and_then(|version| version.deployment.as_ref());
+            FailedVersion {
+                category,
+                message: entry.reason.clone().unwrap_or_default(),
+                available: deployment.is_some_and(|deployment| deployment.available),
+                build_id,
+            }
+        }),
+        undone: (reason == Reason::Undone.as_str())
+            .then(|| Undone::from_text(message))
+            .flatten(),
+    }
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use process_operator_crds::Process;
 use process_operator_harness::{Env, condition, is_current, is_settled, lifecycle_id, until};
+use serde_json::json;
 
 use crate::support::{QUIET, SOON, Scene, rollouts, version, wait_deployment, written};
 
@@ -181,5 +182,85 @@ async fn routing_changed_by_another_client_is_noticed_and_put_right() -> Result<
     );
     let answer = env.temporal.quick(&env.apps, "l2o-tq", "after").await?;
     ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
+    scene.finish().await
+}
+
+/// Ends the lifecycle, and waits until its successor has looked.
+async fn succeeded(env: &Env, process: &Process, runs: usize) -> Result<Process> {
+    let run = |process: &Process| {
+        let workflow = process.status.as_ref()?.workflow.as_ref()?;
+        workflow.run_id.clone()
+    };
+    let before = run(&env.api::<Process>().get("l2o").await?);
+    let id = lifecycle_id(process);
+    env.temporal.terminate(&env.control, &id).await?;
+    started_again(env, process, runs).await?;
+    env.wait_process("l2o", "another run has looked", SOON, |process| {
+        run(process) != before
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_or_undone_stays_so_after_an_end_by_hand() -> Result<()> {
+    let (scene, process) = Scene::settled("decided").await?;
+    let env = &scene.env;
+    let mut canary = version("v2", &[]);
+    canary["spec"]["rollout"] =
+        json!({ "strategy": "Canary", "steps": [{ "weight": 20, "pause": {} }] });
+    env.patch("l2o", &canary).await?;
+    env.wait_process("l2o", "the step", SOON, |process| {
+        let status = process.status.as_ref();
+        let rollout = status.and_then(|status| status.rollout.as_ref());
+        rollout.is_some_and(|rollout| rollout.weight == 20)
+    })
+    .await?;
+    env.grant(&process, "abort").await?;
+    let aborted = env
+        .wait_process("l2o", "aborted and drained", SOON, |process| {
+            condition(process, "Progressing").1 == "RolloutAborted"
+                && condition(process, "Draining").0 == "False"
+        })
+        .await?;
+    let told = |process: &Process| ["Ready", "Degraded"].map(|kind| condition(process, kind));
+    let found = succeeded(env, &process, 2).await?;
+    ensure!(
+        told(&found) == told(&aborted),
+        "{:?} was {:?}",
+        told(&found),
+        told(&aborted)
+    );
+    ensure!(
+        rollouts(env, &process, "v2").await?.len() == 1,
+        "it was tried again"
+    );
+    env.grant(&process, "retry").await?;
+    env.wait_process("l2o", "tried again", SOON, |process| {
+        let status = process.status.as_ref();
+        let rollout = status.and_then(|status| status.rollout.as_ref());
+        rollout.is_some_and(|rollout| rollout.weight == 20)
+    })
+    .await?;
+    env.grant_with(&process, "promote", &json!({ "full": true }))
+        .await?;
+    env.wait_settled("l2o", "v2").await?;
+
+    env.grant(&process, "undo").await?;
+    let undone = env
+        .wait_process("l2o", "v1 is back", SOON, |process| {
+            condition(process, "Degraded").1 == "Undone"
+                && condition(process, "Draining").0 == "False"
+                && is_current(process, "v1")
+        })
+        .await?;
+    let found = succeeded(env, &process, 3).await?;
+    ensure!(
+        told(&found) == told(&undone),
+        "{:?} was {:?}",
+        told(&found),
+        told(&undone)
+    );
+    env.grant(&process, "retry").await?;
+    env.wait_settled("l2o", "v2").await?;
     scene.finish().await
 }

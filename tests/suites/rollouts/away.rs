@@ -149,9 +149,8 @@ async fn killed_during_pause_resume_and_retry_each_is_done_once() -> Result<()> 
     let env = &scene.env;
     ensure!(condition(&now(env).await?, "Progressing").1 != "Paused");
     env.grant(&process, "abort").await?;
-    env.wait_process("l2o", "aborted and drained", SOON, |process| {
+    env.wait_process("l2o", "aborted", SOON, |process| {
         condition(process, "Progressing").1 == "RolloutAborted"
-            && condition(process, "Draining").0 == "False"
     })
     .await?;
     let operator = killed_during(&scene, &process, "retry").await?;

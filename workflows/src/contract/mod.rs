@@ -32,7 +32,7 @@ pub use drain::{
     Force,
 };
 pub use observation::{
-    DeploymentView, KeptApart, Observation, ProcessView, Routing, RoutingState, Settings,
+    Decided, DeploymentView, KeptApart, Observation, ProcessView, Routing, RoutingState, Settings,
     VersionState, VersionView,
 };
 pub use requests::{Annotation, Answer, LastRequest, Request, Verb, VerbArgs};

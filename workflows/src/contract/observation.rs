@@ -38,8 +38,30 @@ pub struct Observation {
     /// `status.lastRequest` as published; read only when a lifecycle starts with an empty memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_request: Option<super::LastRequest>,
+    /// What was decided about versions, as the status tells it; read only when a lifecycle starts with
+    /// an empty memory, which would otherwise try again what was given up.
+    #[serde(skip_serializing_if = "Decided::is_nothing")]
+    pub decided: Decided,
     /// The look failed; nothing else in here can be relied on.
     pub failure: Option<StepFailure>,
+}
+
+/// What stays decided until the spec changes or somebody asks for something else.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Decided {
+    /// The version that was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<super::FailedVersion>,
+    /// The version that was brought back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undone: Option<super::Undone>,
+}
+
+impl Decided {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The parts of a Process that decisions depend on.

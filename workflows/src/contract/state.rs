@@ -1,6 +1,7 @@
 //! What a lifecycle remembers, also across continue-as-new.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
@@ -110,6 +111,30 @@ pub struct Undone {
     pub why: String,
 }
 
+/// What people read in the conditions, and what a lifecycle without memory reads there.
+impl fmt::Display for Undone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, why } = self;
+        write!(f, "{to}{SERVES}{from}, {why}{UNTIL}")
+    }
+}
+
+const SERVES: &str = " serves in place of the spec's ";
+const UNTIL: &str = "; change the spec, or request `retry`";
+
+impl Undone {
+    /// From the text that people read; `None` when it is another one.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let (to, rest) = text.split_once(SERVES)?;
+        let (from, rest) = rest.split_once(", ")?;
+        Some(Self {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            why: rest.strip_suffix(UNTIL)?.to_owned(),
+        })
+    }
+}
+
 impl State {
     /// How many transitions are kept.
     pub const HISTORY: usize = 10;
@@ -183,12 +208,19 @@ pub struct Rollout {
     /// The progress that history and Events have told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noted: Option<Progress>,
+    /// What it told since, oldest first, at most [`Rollout::UNNOTED`]: a lifecycle that was away for
+    /// a while hears of several steps at once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unnoted: Vec<Progress>,
     /// It takes the routing back from somebody else, by request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub take_over: bool,
 }
 
 impl Rollout {
+    /// How many reports are kept until they are told; of more, the oldest are dropped.
+    pub const UNNOTED: usize = 20;
+
     /// Takes over what the rollout tells. To a lifecycle that has found it under way it also tells
     /// what was known before.
     pub fn take_in(&mut self, progress: Progress) {
@@ -199,6 +231,9 @@ impl Rollout {
             self.told_paused = true;
             self.paused = Some("since before this run of the lifecycle".into());
         }
+        self.unnoted.push(progress.clone());
+        let excess = self.unnoted.len().saturating_sub(Self::UNNOTED);
+        self.unnoted.drain(..excess);
         self.progress = Some(progress);
     }
 }

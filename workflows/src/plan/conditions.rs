@@ -79,11 +79,7 @@ fn fault(state: &State, block: Option<&Block>) -> Option<(Reason, String)> {
         return Some((failed.category.reason(), failed.message.clone()));
     }
     let undone = state.undone.as_ref()?;
-    let message = format!(
-        "{} serves in place of the spec's {}, {}; change the spec, or request `retry`",
-        undone.to, undone.from, undone.why
-    );
-    Some((Reason::Undone, message))
+    Some((Reason::Undone, undone.to_string()))
 }
 
 pub(super) fn deployment_of<'a>(

@@ -172,6 +172,8 @@ fn decide(
             .iter()
             .map(|last| last.id.clone())
             .collect();
+        state.failed.clone_from(&seen.decided.failed);
+        state.undone.clone_from(&seen.decided.undone);
     }
     versions::adopt(state, key, seen, now);
     if process.deleting {
@@ -189,10 +191,10 @@ fn decide(
     for told in &inbox.drained {
         drains::told(state, told, now, &mut plan);
     }
+    rollouts::progressed(state, now, &mut plan);
     for report in &inbox.reports {
         reports::absorb(state, seen, report, now, &mut plan);
     }
-    rollouts::progressed(state, now, &mut plan);
     state.standing = Standing {
         suspended: process.suspend,
         paused: process.paused,

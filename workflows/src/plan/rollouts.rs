@@ -7,7 +7,8 @@ use process_operator_crds::{ErrorCategory, Reason};
 
 use super::{Block, Child, Plan, note};
 use crate::contract::{
-    Observation, Order, ProcessKey, ProcessView, Rollout, RolloutOrder, RoutingState, State,
+    Observation, Order, ProcessKey, ProcessView, Progress, Rollout, RolloutOrder, RoutingState,
+    State,
 };
 
 /// Starts, keeps or stops the rollout of the target version.
@@ -168,27 +169,46 @@ pub(super) fn progressed(state: &mut State, now: Timestamp, plan: &mut Plan) {
     let Some(rollout) = &mut state.rollout else {
         return;
     };
-    let Some(progress) = rollout.progress.clone() else {
+    let Some(latest) = rollout.progress.clone() else {
         return;
     };
-    let before = rollout.noted.replace(progress.clone()).unwrap_or_default();
-    let (build_id, steps) = (rollout.build_id.clone(), rollout.steps);
-    let mut tell = |what: &str, reason: &str| note(state, plan, now, what, &build_id, reason);
-    if !progress.gate.is_empty() && progress.gate != before.gate {
-        tell("GateEnded", &progress.gate);
+    let mut told = std::mem::take(&mut rollout.unnoted);
+    if told.last() != Some(&latest) {
+        told.push(latest.clone());
     }
-    if progress.weight != before.weight {
+    let mut before = rollout.noted.replace(latest).unwrap_or_default();
+    let (build_id, steps) = (rollout.build_id.clone(), rollout.steps);
+    for progress in told {
+        for (what, reason) in news(&progress, &before, steps) {
+            note(state, plan, now, what, &build_id, &reason);
+        }
+        before = progress;
+    }
+}
+
+/// What is new about how far a rollout has come.
+fn news(now: &Progress, before: &Progress, steps: u32) -> Vec<(&'static str, String)> {
+    let mut news = Vec::new();
+    if !now.gate.is_empty() && now.gate != before.gate {
+        news.push(("GateEnded", now.gate.clone()));
+    }
+    if now.weight != before.weight {
         let reason = format!(
             "step {} of {steps}: {} % of new workflows",
-            progress.step, progress.weight
+            now.step, now.weight
         );
-        tell("WeightChanged", &reason);
+        news.push(("WeightChanged", reason));
     }
-    if progress.waits_for_promotion() && !before.waits_for_promotion() {
-        tell("WaitingForPromotion", "it goes on when it is promoted");
+    if now.waits_for_promotion() && !before.waits_for_promotion() {
+        news.push((
+            "WaitingForPromotion",
+            "it goes on when it is promoted".into(),
+        ));
     }
-    match (&progress.hold, &before.hold) {
-        (Some(hold), before) if before.as_ref() != Some(hold) => tell("RolloutHeld", &hold.message),
-        _ => {}
+    if let Some(hold) = &now.hold
+        && before.hold.as_ref() != Some(hold)
+    {
+        news.push(("RolloutHeld", hold.message.clone()));
     }
+    news
 }

@@ -2,7 +2,7 @@
 
 use super::requests::{ask, asked, at_stage, held, ramping, rolling};
 use super::*;
-use crate::contract::{Progress, RolloutView, Stage, Undone, Verb};
+use crate::contract::{Decided, Progress, RolloutView, Stage, Undone, Verb};
 
 fn message(plan: &Plan, kind: ConditionType) -> &str {
     let found = status(plan).conditions.iter();
@@ -275,4 +275,75 @@ fn a_suspended_rollout_says_that_it_is_suspended() {
         condition(&plan, ConditionType::Progressing),
         (false, Reason::Suspended)
     );
+}
+
+#[test]
+fn steps_that_are_heard_of_together_are_told_one_by_one() {
+    let mut state = rolling(None);
+    let rollout = state.rollout.as_mut().unwrap();
+    rollout.take_in(at_stage(Stage::Analyzing, 1, 10));
+    rollout.take_in(at_stage(Stage::Analyzing, 2, 50));
+    // The end of the rollout is heard of in the same moment.
+    let ended = Inbox {
+        reports: vec![ChildFinished {
+            id: "r".into(),
+            kind: ChildKind::Rollout,
+            build_id: V2.into(),
+            outcome: ChildOutcome::Completed,
+            ..ChildFinished::default()
+        }],
+        ..Inbox::default()
+    };
+    plan(&mut state, &key(), "run", &ramping(), &ended, now());
+    let told: Vec<&str> = state.history.iter().map(|it| it.what.as_str()).collect();
+    assert_eq!(
+        told[..3],
+        ["WeightChanged", "WeightChanged", "VersionCurrent"]
+    );
+}
+
+#[test]
+fn a_lifecycle_without_memory_keeps_to_what_was_decided() {
+    let failed = FailedVersion {
+        build_id: V2.into(),
+        category: ErrorCategory::AnalysisFailed,
+        message: "2 of 10 closed executions failed".into(),
+        available: false,
+    };
+    let undone = Undone {
+        from: V2.into(),
+        to: V1.into(),
+        why: "by ada: it is slow, very slow".into(),
+    };
+    assert_eq!(Undone::from_text(&undone.to_string()), Some(undone.clone()));
+    assert_eq!(Undone::from_text("something else"), None);
+    for (decided, reason) in [
+        (
+            Decided {
+                failed: Some(failed),
+                ..Decided::default()
+            },
+            Reason::AnalysisFailed,
+        ),
+        (
+            Decided {
+                undone: Some(undone),
+                ..Decided::default()
+            },
+            Reason::Undone,
+        ),
+    ] {
+        let seen = Observation {
+            decided,
+            history: ("an earlier run".into(), Vec::new()),
+            ..ramping()
+        };
+        let plan = decide(&mut State::default(), &seen);
+        assert_eq!(condition(&plan, ConditionType::Degraded), (true, reason));
+        assert!(
+            plan.start
+                .iter()
+                .all(|it| !matches!(it, Child::Rollout { .. }))
+        );
+    }
 }
