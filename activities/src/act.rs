@@ -20,6 +20,8 @@ use crate::{apply, events, routes, status};
 /// Tries of one step for what passes within a moment. Longer back-off belongs to the lifecycle,
 /// where it is durable and can be seen.
 const TRIES: u32 = 4;
+/// Longest wait that the API server may ask for in between.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// What the steps of one call share.
 pub(crate) struct Scene<'a> {
@@ -140,10 +142,11 @@ async fn persist(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Re
             fault.category,
             ErrorCategory::Conflict | ErrorCategory::RateLimited | ErrorCategory::Unavailable
         );
-        if attempt >= TRIES || !passes {
+        let asked = Duration::from_secs(fault.retry_after_seconds.unwrap_or_default().into());
+        if attempt >= TRIES || !passes || asked > AT_ONCE {
             return Err(fault);
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.max(asked)).await;
         pause *= 3;
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! The one place where what goes wrong outside becomes a category.
 
+use std::time::Duration;
+
 use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::StepFailure;
 use temporalio_client::tonic;
@@ -14,6 +16,8 @@ pub struct Fault {
     pub category: ErrorCategory,
     /// For people.
     pub message: String,
+    /// Not to be tried again before so many seconds are over.
+    pub retry_after_seconds: Option<u32>,
 }
 
 /// Result of an effect.
@@ -21,7 +25,10 @@ pub type Result<T> = std::result::Result<T, Fault>;
 
 /// Longest time of one look or step. An API server that hangs is one that is away; the client
 /// itself would wait for ever.
-const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Seconds: an API server that asks to be left alone for longer is asked all the same.
+const LONGEST_WAIT: u32 = 120;
 
 /// Gives an effect its time limit.
 pub(crate) async fn within<T>(effect: impl Future<Output = Result<T>>) -> Result<T> {
@@ -41,6 +48,7 @@ impl Fault {
         Self {
             category,
             message: message.into(),
+            retry_after_seconds: None,
         }
     }
 
@@ -56,9 +64,11 @@ impl Fault {
     pub fn fail(self) -> ActivityError {
         let retryable = self.category.retryable();
         let label = self.category.metric_label().to_owned();
+        let wait = self.retry_after_seconds;
         ApplicationFailure::builder(self)
             .type_name(label)
             .non_retryable(!retryable)
+            .maybe_next_retry_delay(wait.map(|seconds| Duration::from_secs(seconds.into())))
             .build()
             .into()
     }
@@ -69,6 +79,7 @@ impl From<Fault> for StepFailure {
         Self {
             category: fault.category,
             message: fault.message,
+            retry_after_seconds: fault.retry_after_seconds,
         }
     }
 }
@@ -91,7 +102,14 @@ impl From<kube::Error> for Fault {
             (429, _) => ErrorCategory::RateLimited,
             _ => ErrorCategory::Unavailable,
         };
-        Self::new(category, status.message.clone())
+        Self {
+            retry_after_seconds: status
+                .details
+                .as_ref()
+                .map(|details| details.retry_after_seconds.min(LONGEST_WAIT))
+                .filter(|seconds| *seconds > 0),
+            ..Self::new(category, status.message.clone())
+        }
     }
 }
 

@@ -156,17 +156,14 @@ pub(crate) fn application_failure(
     whole: &dyn std::error::Error,
 ) -> StepFailure {
     match cause {
-        Some(IncomingError::Application(application)) => StepFailure {
-            category: crate::plan::category_of(application.type_name().unwrap_or_default()),
-            message: application
+        Some(IncomingError::Application(application)) => StepFailure::new(
+            crate::plan::category_of(application.type_name().unwrap_or_default()),
+            application
                 .failure()
                 .map(|failure| failure.message.clone())
                 .unwrap_or_default(),
-        },
-        _ => StepFailure {
-            category: ErrorCategory::Internal,
-            message: whole.to_string(),
-        },
+        ),
+        _ => StepFailure::new(ErrorCategory::Internal, whole.to_string()),
     }
 }
 

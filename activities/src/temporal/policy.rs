@@ -5,7 +5,6 @@
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use process_operator_crds::ErrorCategory;
-use process_operator_workflows::contract::{KeptApart, ProcessKey};
 use prost_wkt_types::FieldMask;
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
@@ -67,20 +66,6 @@ pub(crate) struct Ended {
     pub(crate) refused: u64,
     /// Why the first of those refused.
     pub(crate) why: String,
-}
-
-/// The running executions that hold a version: Pinned ones, since others move on by themselves; or
-/// those on its queue.
-pub(crate) fn holding(key: &ProcessKey, build_id: &str, apart: &KeptApart) -> String {
-    if !apart.is_default() {
-        let queue = apart.queue(build_id);
-        return format!("TaskQueue = '{queue}' AND ExecutionStatus = 'Running'");
-    }
-    format!(
-        "TemporalWorkerDeploymentVersion = '{}:{build_id}' \
-         AND TemporalWorkflowVersioningBehavior = 'Pinned' AND ExecutionStatus = 'Running'",
-        key.worker_deployment()
-    )
 }
 
 /// Counts executions that match a query.

@@ -264,9 +264,11 @@ impl Work<'_> {
             self.progress.acted += ended.acted;
         }
         self.asked = Some(now);
-        Ok((ended.refused > 0).then(|| StepFailure {
-            category: ErrorCategory::Conflict,
-            message: format!("{} refuse: {}", ended.refused, ended.why),
+        Ok((ended.refused > 0).then(|| {
+            StepFailure::new(
+                ErrorCategory::Conflict,
+                format!("{} refuse: {}", ended.refused, ended.why),
+            )
         }))
     }
 }

@@ -74,7 +74,7 @@ async fn need_by_routes(
         // Any version's pods take over its executions.
         return Ok(Need::Unknown);
     }
-    let query = policy::holding(key, build_id, apart);
+    let query = apart.holding(key, build_id);
     Ok(if policy::count(context, namespace, &query).await? > 0 {
         Need::Held
     } else if routes.served.contains_key(build_id) {
@@ -165,7 +165,7 @@ struct Counting {
 impl Counting {
     fn new(input: &WaitDrainedInput) -> Self {
         Self {
-            query: policy::holding(&input.key, &input.build_id, &input.apart),
+            query: input.apart.holding(&input.key, &input.build_id),
             known: input.known.clone(),
             since: Instant::now(),
         }

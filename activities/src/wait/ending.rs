@@ -16,7 +16,7 @@ use crate::temporal::{describe, routing};
 
 /// Counts them, with a sample of their ids: recorded before anything is done to them.
 pub(crate) async fn count(context: &Context, input: &CountOpenInput) -> Result<CountOpenOutcome> {
-    let query = policy::holding(&input.key, &input.build_id, &input.apart);
+    let query = input.apart.holding(&input.key, &input.build_id);
     let namespace = &input.temporal_namespace;
     let found = policy::survey(context, namespace, &query).await?;
     Ok(CountOpenOutcome {
@@ -62,7 +62,7 @@ pub(crate) async fn end(context: &Context, input: &EndOpenInput) -> Result<EndOp
         let left = input.until.duration_since(Timestamp::now());
         let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
         if left.is_zero() {
-            let query = policy::holding(&input.key, &input.build_id, &input.apart);
+            let query = input.apart.holding(&input.key, &input.build_id);
             outcome.left = policy::count(context, &input.temporal_namespace, &query).await?;
             return Ok(outcome);
         }
@@ -87,7 +87,7 @@ async fn pass(context: &Context, input: &EndOpenInput, asked: Option<u64>) -> Re
     if need(context, namespace, key, build_id, &input.apart).await? == Need::Routed {
         return Ok(Pass::InUse);
     }
-    let query = policy::holding(key, build_id, &input.apart);
+    let query = input.apart.holding(key, build_id);
     if let Some(asked) = asked {
         let left = policy::count(context, namespace, &query).await?;
         if left <= asked {

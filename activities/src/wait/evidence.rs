@@ -113,7 +113,7 @@ async fn disturbed(context: &Context, input: &EvidenceInput) -> Result<Option<Fa
 
 fn against(category: ErrorCategory, message: String) -> EvidenceOutcome {
     EvidenceOutcome {
-        against: Some(StepFailure { category, message }),
+        against: Some(StepFailure::new(category, message)),
         ..EvidenceOutcome::default()
     }
 }

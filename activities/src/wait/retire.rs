@@ -27,7 +27,7 @@ pub(crate) async fn stop(
         Need::Held => outcome.held = true,
         Need::Unknown if !input.apart.is_default() => {}
         Need::Nothing | Need::Unknown => {
-            let query = policy::holding(key, &input.build_id, &input.apart);
+            let query = input.apart.holding(key, &input.build_id);
             outcome.held = policy::count(context, namespace, &query).await? > 0;
         }
     }

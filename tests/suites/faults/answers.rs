@@ -1,6 +1,6 @@
 //! The API server refuses, fails, or says nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use kube::api::DeleteParams;
@@ -120,6 +120,44 @@ fn gateway_timeout() -> Action<Answer> {
 async fn too_many_requests() -> Result<()> {
     let answer = Answer::too_many_requests().retry_after(Duration::from_secs(1));
     failing("f17", &[Action::Answer(answer)], 2).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "part of FAULTS=complete"]
+async fn too_many_requests_without_a_time() -> Result<()> {
+    let answer = Answer::too_many_requests();
+    failing("f17n", &[Action::Answer(answer)], 2).await
+}
+
+/// F17: who asks to be left alone for a while is left alone, and what was refused is done after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_names_a_time_is_not_asked_before() -> Result<()> {
+    const WHILE: Duration = Duration::from_secs(20);
+    let world = World::new("f17t").await?;
+    let env = &world.env;
+    env.apply(&manifest(env, NAME, "v1")).await?;
+    at_rest(&world, "v1").await?;
+    let refusal = Answer::too_many_requests().retry_after(WHILE);
+    let applies = || world.writes().resource("deployments").verb(Verb::Apply);
+    let refused = world.kube.rule(applies().first(1), Action::Answer(refusal));
+    env.set_tag(NAME, "v2").await?;
+    refused.wait_done(1, SOON).await?;
+    let since = Instant::now();
+    let again = world.kube.rule(applies().first(1), Action::Pass);
+    env.wait_process(NAME, "the refusal is explained", SOON, |process| {
+        let (degraded, reason, _) = condition(process, "Degraded");
+        degraded == "True" && reason == "RateLimited"
+    })
+    .await?;
+    again.wait_done(1, SOON).await?;
+    ensure!(
+        since.elapsed() >= WHILE - Duration::from_secs(1),
+        "asked again after {:.1} s",
+        since.elapsed().as_secs_f64()
+    );
+    world.kube.clear_rules();
+    at_rest(&world, "v2").await?;
+    world.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

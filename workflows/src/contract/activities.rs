@@ -547,6 +547,6 @@ pub struct CleanRecordsOutcome {
     /// A successor of the same name has claimed the Worker Deployment.
     pub claimed: bool,
     /// Workflows started while the Process went: terminated, or left open without workers.
-    #[serde(skip_serializing_if = "super::rollout::is_zero_u64")]
+    #[serde(skip_serializing_if = "super::rollout::is_default")]
     pub late: u64,
 }

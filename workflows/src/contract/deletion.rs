@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use process_operator_crds::spec::Deletion;
 use serde::{Deserialize, Serialize};
 
-use super::rollout::is_zero_u64;
+use super::rollout::is_default;
 use super::{ProcessKey, StepFailure};
 
 /// What of a Process that is being deleted decides how it goes.
@@ -88,7 +88,7 @@ pub struct DeletionProgress {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<u64>,
     /// Those of them that were started after the deletion began.
-    #[serde(skip_serializing_if = "is_zero_u64")]
+    #[serde(skip_serializing_if = "is_default")]
     pub late: u64,
     /// When the oldest of them was started.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,7 +97,7 @@ pub struct DeletionProgress {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sample: Vec<String>,
     /// How many were asked to cancel, or terminated.
-    #[serde(skip_serializing_if = "is_zero_u64")]
+    #[serde(skip_serializing_if = "is_default")]
     pub acted: u64,
     /// Schedules that were paused.
     #[serde(skip_serializing_if = "Vec::is_empty")]

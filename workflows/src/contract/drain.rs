@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use process_operator_crds::spec::DrainOnTimeout;
 use serde::{Deserialize, Serialize};
 
-use super::rollout::is_zero;
+use super::rollout::is_default;
 
 /// How a version is to end: `spec.drain`, with the operator's defaults in place of what is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ impl DrainPolicy {
 }
 
 /// Some seconds later.
-pub(crate) fn after(time: Timestamp, seconds: i64) -> Timestamp {
+pub fn after(time: Timestamp, seconds: i64) -> Timestamp {
     time.checked_add(SignedDuration::from_secs(seconds))
         .unwrap_or(Timestamp::MAX)
 }
@@ -150,7 +150,7 @@ pub struct Ending {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub escalated: bool,
     /// How often it was tried in vain.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub rounds: u32,
 }
 
@@ -184,7 +184,7 @@ pub struct DrainMemory {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
     /// How often the count was told.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub counts: u32,
     /// Orders of people that have not been taken in.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -26,10 +26,9 @@ pub use deletion::{
     CloseBy, CloseRunsInput, CloseRunsOutcome, DeletionProgress, DeletionStage, DeletionState,
     DeletionView, LateStarts,
 };
-pub(crate) use drain::after;
 pub use drain::{
     DrainMemory, DrainNote, DrainPolicy, DrainProgress, DrainStage, DrainTold, EndAction, Ending,
-    Force,
+    Force, after,
 };
 pub use observation::{
     Decided, DeploymentView, KeptApart, Observation, ProcessView, Routing, RoutingState, Settings,

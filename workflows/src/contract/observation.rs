@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use process_operator_crds::spec::Versioning;
 
-use super::StepFailure;
+use super::{ProcessKey, StepFailure};
 
 /// One consistent look at Kubernetes and Temporal, taken by the `observe` activity.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub struct Observation {
     pub last_request: Option<super::LastRequest>,
     /// What was decided about versions, as the status tells it; read only when a lifecycle starts with
     /// an empty memory, which would otherwise try again what was given up.
-    #[serde(skip_serializing_if = "Decided::is_nothing")]
+    #[serde(skip_serializing_if = "super::rollout::is_default")]
     pub decided: Decided,
     /// The look failed; nothing else in here can be relied on.
     pub failure: Option<StepFailure>,
@@ -56,12 +56,6 @@ pub struct Decided {
     /// The version that was brought back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undone: Option<super::Undone>,
-}
-
-impl Decided {
-    fn is_nothing(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// The parts of a Process that decisions depend on.
@@ -145,6 +139,20 @@ impl KeptApart {
             versioning: process.versioning,
             task_queue: process.task_queue.clone(),
         }
+    }
+
+    /// Visibility query for the running executions that hold a version: Pinned ones, since others move
+    /// on by themselves; or those on its queue.
+    pub fn holding(&self, key: &ProcessKey, build_id: &str) -> String {
+        if !self.is_default() {
+            let queue = self.queue(build_id);
+            return format!("TaskQueue = '{queue}' AND ExecutionStatus = 'Running'");
+        }
+        format!(
+            "TemporalWorkerDeploymentVersion = '{}:{build_id}' \
+             AND TemporalWorkflowVersioningBehavior = 'Pinned' AND ExecutionStatus = 'Running'",
+            key.worker_deployment()
+        )
     }
 
     /// The queue of a version.

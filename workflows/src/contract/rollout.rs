@@ -115,27 +115,16 @@ pub struct Progress {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub gate: String,
     /// How many steps there are. With [`Self::paused`] what a lifecycle without memory cannot know.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub steps: u32,
     /// Changes of routing are held back.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
 }
 
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the shape that serde wants"
-)]
-pub(super) fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the shape that serde wants"
-)]
-pub(super) fn is_zero_u64(number: &u64) -> bool {
-    *number == 0
+/// What is not written, since it says nothing.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Progress {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
 use serde::{Deserialize, Serialize};
 
-use super::rollout::is_zero;
+use super::rollout::is_default;
 use super::{
     Changed, ChildKind, DrainPolicy, DrainProgress, LastRequest, ProcessKey, Progress, StepFailure,
 };
@@ -194,7 +194,7 @@ pub struct Rollout {
     /// It was told to stop.
     pub cancelled: bool,
     /// How many steps it has.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub steps: u32,
     /// How far it has come, as far as it has told.
     #[serde(skip_serializing_if = "Option::is_none")]

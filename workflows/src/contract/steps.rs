@@ -88,6 +88,20 @@ pub struct StepFailure {
     pub category: ErrorCategory,
     /// For people; names the object and the fix.
     pub message: String,
+    /// Whoever refused asked not to be asked again before so many seconds are over (`Retry-After`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u32>,
+}
+
+impl StepFailure {
+    /// A failure of a known category.
+    pub fn new(category: ErrorCategory, message: impl Into<String>) -> Self {
+        Self {
+            category,
+            message: message.into(),
+            retry_after_seconds: None,
+        }
+    }
 }
 
 /// Outcome of a list of steps.

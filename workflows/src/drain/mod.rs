@@ -191,7 +191,7 @@ async fn course(
         ..DrainMemory::default()
     });
     let (key, build_id) = (input.key.clone(), input.build_id.clone());
-    let mut machine = Draining::new(key, build_id, policy, memory);
+    let mut machine = Draining::new(key, build_id, policy, memory).apart(input.apart.clone());
     let mut works = Works::default();
     let mut telling = std::future::ready(()).boxed_local().fuse();
     loop {

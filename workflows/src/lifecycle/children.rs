@@ -73,17 +73,11 @@ fn report(
 ) -> ChildFinished {
     let (outcome, failure) = match result {
         Ok(message) => {
-            let failure = StepFailure {
-                category: ErrorCategory::Internal,
-                message,
-            };
+            let failure = StepFailure::new(ErrorCategory::Internal, message);
             (ChildOutcome::Completed, failure)
         }
         Err(error) if error.as_cancelled().is_some() => {
-            let failure = StepFailure {
-                category: ErrorCategory::Internal,
-                message: String::new(),
-            };
+            let failure = StepFailure::new(ErrorCategory::Internal, String::new());
             (ChildOutcome::Canceled, failure)
         }
         Err(error) => (
@@ -185,10 +179,7 @@ pub(super) async fn start(
         }) => {}
         Err(error) => ctx.state_mut(|s| {
             s.state.forget(&id);
-            let failure = StepFailure {
-                category: ErrorCategory::Internal,
-                message: error.to_string(),
-            };
+            let failure = StepFailure::new(ErrorCategory::Internal, error.to_string());
             s.state.trouble = Some((failure, 1));
         }),
     }

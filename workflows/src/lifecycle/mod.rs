@@ -400,12 +400,13 @@ async fn wait(
 }
 
 /// Back-off of a failure: quick for what passes by itself, slow for what a person has to change
-/// (whose correction arrives as a signal anyway).
+/// (whose correction arrives as a signal anyway), and not before whoever refused wants to be asked.
 fn back_off(failure: &StepFailure, tries: u32) -> Duration {
     let (first, most) = if failure.category.retryable() {
         (500, 30_000)
     } else {
         (10_000, 300_000)
     };
-    Duration::from_millis((first << tries.saturating_sub(1).min(10)).min(most))
+    let asked = Duration::from_secs(failure.retry_after_seconds.unwrap_or_default().into());
+    Duration::from_millis((first << tries.saturating_sub(1).min(10)).min(most)).max(asked)
 }

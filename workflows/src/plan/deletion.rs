@@ -3,7 +3,7 @@
 
 mod words;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use process_operator_crds::names;
 use process_operator_crds::spec::{DeletionPolicy, Versioning};
 
@@ -11,7 +11,7 @@ use super::placement::placement;
 use super::{Inbox, Plan, Verdict, digest, note, publish, verbs, versions};
 use crate::contract::{
     Answer, CloseBy, CloseRunsInput, DeletionStage, DeletionState, DeletionView, LateStarts,
-    Observation, ProcessKey, ProcessView, State, Step,
+    Observation, ProcessKey, ProcessView, State, Step, after,
 };
 
 /// What the decisions look at.
@@ -56,21 +56,12 @@ pub(super) fn delete(state: &mut State, scene: &Scene<'_>, inbox: &Inbox) -> Pla
 
 /// What cannot be read has no policy, and one observed by an operator that had none neither.
 fn leave_blindly(state: &mut State, scene: &Scene<'_>, plan: &mut Plan) {
-    plan.finish = true;
     plan.details = "Deleting: workers are stopped, running workflows are left as they are.".into();
     let why = "running workflows are left alone";
     delete_versions(scene.seen, plan);
     note(state, plan, scene.now, "Deleting", "", why);
     let verdict = Verdict::deleting(&format!("the Process is being deleted; {why}"));
-    publish(
-        state,
-        scene.key,
-        scene.run_id,
-        (scene.seen, scene.process),
-        &verdict,
-        plan,
-    );
-    plan.steps.push(Step::RemoveFinalizer);
+    conclude(state, scene, &verdict, true, plan);
 }
 
 fn go_on(state: &mut State, scene: &Scene<'_>, view: &DeletionView, plan: &mut Plan) {
@@ -95,40 +86,38 @@ fn go_on(state: &mut State, scene: &Scene<'_>, view: &DeletionView, plan: &mut P
     let message = words::message(&memory, scene.process, view);
     state.deletion = Some(memory.clone());
     let verdict = Verdict::deleting(&format!("the Process is being deleted: {message}"));
-    plan.details = words::details(&memory, scene.process, &message);
+    plan.details = words::details(&memory, scene, &message);
     // Once the finalizer is off, nothing but this memory tells that the workers are to be left: a
     // task that is done again after a crash would take them for abandoned.
     if memory.untouched && !known {
         plan.remember = true;
         return;
     }
-    if memory.stage != DeletionStage::Leaving {
+    let leaving = memory.stage == DeletionStage::Leaving;
+    if !leaving {
         remake(scene, view, plan);
-        publish(
-            state,
-            scene.key,
-            scene.run_id,
-            (scene.seen, scene.process),
-            &verdict,
-            plan,
-        );
         plan.close = Some(work(&memory, scene, view));
         plan.settled = Some(digest::of(scene.process, scene.seen));
-        return;
-    }
-    plan.finish = true;
-    if !memory.untouched {
+    } else if !memory.untouched {
         delete_versions(scene.seen, plan);
     }
-    publish(
-        state,
-        scene.key,
-        scene.run_id,
-        (scene.seen, scene.process),
-        &verdict,
-        plan,
-    );
-    plan.steps.push(Step::RemoveFinalizer);
+    conclude(state, scene, &verdict, leaving, plan);
+}
+
+/// Publishes, and lets the Process go when nothing holds it.
+fn conclude(
+    state: &mut State,
+    scene: &Scene<'_>,
+    verdict: &Verdict,
+    leaving: bool,
+    plan: &mut Plan,
+) {
+    plan.finish = leaving;
+    let about = (scene.seen, scene.process);
+    publish(state, scene.key, scene.run_id, about, verdict, plan);
+    if leaving {
+        plan.steps.push(Step::RemoveFinalizer);
+    }
 }
 
 /// Moves the memory to the stage that the policy asks for as things stand.
@@ -228,15 +217,12 @@ fn stage(memory: &DeletionState, view: &DeletionView) -> DeletionStage {
 
 /// What the activity is to do in this stage.
 fn work(memory: &DeletionState, scene: &Scene<'_>, view: &DeletionView) -> CloseRunsInput {
-    let after = |from: Timestamp, seconds: i32| {
-        from.checked_add(SignedDuration::from_secs(seconds.into()))
-            .unwrap_or(Timestamp::MAX)
-    };
     let (end, until) = match memory.stage {
         DeletionStage::Waiting | DeletionStage::Leaving => (None, Some(due(view))),
         DeletionStage::Cancelling => {
             let grace = view.policy.cancel_grace_seconds;
-            (Some(CloseBy::Cancel), Some(after(memory.entered, grace)))
+            let until = after(memory.entered, grace.into());
+            (Some(CloseBy::Cancel), Some(until))
         }
         DeletionStage::Terminating => {
             // A namespace on its way out is not held up by what cannot be ended.
@@ -278,8 +264,7 @@ fn due(view: &DeletionView) -> Timestamp {
     if view.namespace_terminating {
         return view.since;
     }
-    let timeout = SignedDuration::from_secs(view.policy.timeout_seconds.into());
-    view.since.checked_add(timeout).unwrap_or(Timestamp::MAX)
+    after(view.since, view.policy.timeout_seconds.into())
 }
 
 /// Deleted with `--cascade=orphan`. Kubernetes takes the owner references off first, its finalizer
@@ -314,8 +299,9 @@ fn remake(scene: &Scene<'_>, view: &DeletionView, plan: &mut Plan) {
         if version.revision && version.retired.is_none() && version.deployment.is_none() {
             let (process, routing) = (scene.process, &scene.seen.routing);
             let place = placement(process, &scene.key.name, routing, build_id, &version.name);
-            plan.steps
-                .extend(place.map(|place| versions::apply_kept(build_id, version, place)));
+            plan.steps.extend(
+                place.map(|place| versions::apply(build_id, &version.name, Some(version), place)),
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::contract::{
     CountOpenOutcome, DrainMemory, DrainNote, DrainPolicy, DrainProgress, DrainStage, EndAction,
-    EndOpenOutcome, Ending, Force, Known, ProcessKey, WaitDrainedOutcome, after,
+    EndOpenOutcome, Ending, Force, KeptApart, Known, ProcessKey, WaitDrainedOutcome, after,
 };
 
 /// How long one round of terminating or moving lasts before it is told that some are left.
@@ -75,6 +75,7 @@ pub enum Event {
 pub struct Draining {
     key: ProcessKey,
     build_id: String,
+    apart: KeptApart,
     policy: DrainPolicy,
     memory: DrainMemory,
     result: Option<String>,
@@ -91,10 +92,18 @@ impl Draining {
         Self {
             key,
             build_id,
+            apart: KeptApart::default(),
             policy,
             memory,
             result: None,
         }
+    }
+
+    /// How what runs on the version is told from the rest, where Temporal does not do it.
+    #[must_use]
+    pub fn apart(mut self, apart: KeptApart) -> Self {
+        self.apart = apart;
+        self
     }
 
     /// What must not be forgotten.
@@ -416,12 +425,7 @@ impl Draining {
 
     /// The query that lists what holds the version.
     fn query(&self) -> String {
-        format!(
-            "TemporalWorkerDeploymentVersion = '{}:{}' AND TemporalWorkflowVersioningBehavior = 'Pinned' \
-             AND ExecutionStatus = 'Running'",
-            self.key.worker_deployment(),
-            self.build_id
-        )
+        self.apart.holding(&self.key, &self.build_id)
     }
 
     /// Text for the Temporal UI.

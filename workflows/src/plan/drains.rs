@@ -1,6 +1,7 @@
 //! What drains tell, and what they are told.
 
 use jiff::Timestamp;
+use process_operator_crds::names;
 
 use super::{DrainOrder, Plan, note_by};
 use crate::contract::{DrainTold, EndAction, ProcessView, Request, State};
@@ -16,7 +17,7 @@ pub(super) fn told(state: &mut State, told: &DrainTold, now: Timestamp, plan: &m
     drain.progress = Some(told.progress.clone());
     for note in &told.notes {
         let actor = if note.actor.is_empty() {
-            "process-operator"
+            names::manager::OPERATOR
         } else {
             &note.actor
         };
@@ -47,8 +48,12 @@ pub(super) fn tell_policy(state: &mut State, process: &ProcessView, plan: &mut P
     }
 }
 
-/// The version that an order to end its workflows is about, or why there is none.
-pub(super) fn forced(state: &State, build_id: &str, action: &str) -> Result<String, String> {
+/// The version that an order to end its workflows is about and what is to be done, or why there is none.
+pub(super) fn forced(
+    state: &State,
+    build_id: &str,
+    action: &str,
+) -> Result<(String, EndAction), String> {
     let action = EndAction::read(action)?;
     let draining: Vec<&String> = state
         .drains
@@ -65,12 +70,14 @@ pub(super) fn forced(state: &State, build_id: &str, action: &str) -> Result<Stri
     };
     match draining.as_slice() {
         [] => Err("nothing is draining".into()),
-        [only] if build_id.is_empty() => Ok((*only).clone()),
+        [only] if build_id.is_empty() => Ok(((*only).clone(), action)),
         _ if build_id.is_empty() => Err(format!(
             "several versions are draining: set buildId to one of {}",
             names()
         )),
-        some if some.iter().any(|name| name.as_str() == build_id) => Ok(build_id.to_owned()),
+        some if some.iter().any(|name| name.as_str() == build_id) => {
+            Ok((build_id.to_owned(), action))
+        }
         _ => Err(format!(
             "version {build_id} is not draining; these are: {}",
             names()
@@ -85,8 +92,7 @@ pub(super) fn force(
     plan: &mut Plan,
 ) -> Result<(String, String), String> {
     let args = &request.args;
-    let build_id = forced(state, &args.build_id, &args.action)?;
-    let action = EndAction::read(&args.action)?;
+    let (build_id, action) = forced(state, &args.build_id, &args.action)?;
     let Some(drain) = state.drains.get(&build_id) else {
         return Err("nothing is draining".into());
     };

@@ -1,11 +1,11 @@
 //! The course of one rollout, as a state machine without a clock: an event goes in, what to do next
 //! comes out. `ProcessRollout` only carries it out.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
 use process_operator_crds::spec::{Analysis, Gate, OnFailure, RolloutStep, RolloutStrategy};
 
-use crate::contract::{Order, Progress, RolloutPolicy, Stage, StepFailure};
+use crate::contract::{Order, Progress, RolloutPolicy, Stage, StepFailure, after};
 
 /// What is to be done now. As long as it stays the same, what runs goes on running.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -331,10 +331,9 @@ impl Machine {
             return self.judge();
         };
         self.enter(Stage::Pausing);
-        self.progress.due = pause.duration_seconds.map(|seconds| {
-            at.checked_add(SignedDuration::from_secs(seconds.into()))
-                .unwrap_or(Timestamp::MAX)
-        });
+        self.progress.due = pause
+            .duration_seconds
+            .map(|seconds| after(at, seconds.into()));
     }
 
     fn judge(&mut self) {
@@ -416,10 +415,10 @@ impl Machine {
                     && !self.progress.paused
                     && self.progress.hold.is_none();
                 if !too_late && self.progress.stage != Stage::Unwinding {
-                    self.failure = Some(StepFailure {
-                        category: ErrorCategory::RolloutAborted,
-                        message: why.to_owned(),
-                    });
+                    self.failure = Some(StepFailure::new(
+                        ErrorCategory::RolloutAborted,
+                        why.to_owned(),
+                    ));
                     self.leave();
                 }
             }

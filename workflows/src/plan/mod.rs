@@ -23,6 +23,7 @@ mod versions;
 
 use jiff::Timestamp;
 use process_operator_crds::Reason;
+use process_operator_crds::names::manager::OPERATOR;
 
 use crate::contract::{
     Answer, ChildFinished, CloseRunsInput, DrainPolicy, DrainTold, EventType, Observation,
@@ -316,7 +317,7 @@ pub(crate) fn note(
     build_id: &str,
     reason: &str,
 ) {
-    note_by(state, plan, now, what, build_id, reason, "process-operator");
+    note_by(state, plan, now, what, build_id, reason, OPERATOR);
 }
 
 /// Writes a transition to the history and as an Event.
@@ -355,7 +356,7 @@ pub(crate) fn note_by(
     } else {
         format!("{build_id}: {reason}")
     };
-    if actor != "process-operator" {
+    if actor != OPERATOR {
         about = format!("{about}, by {actor}");
     }
     plan.steps.push(Step::Event {

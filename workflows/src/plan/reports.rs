@@ -80,10 +80,10 @@ pub(super) fn absorb(
                 }
                 ChildOutcome::Failed => {
                     // A new drain is started with the next look; the back-off keeps that from spinning.
-                    let failure = StepFailure {
-                        category: category_of(&report.category),
-                        message: format!("retiring {build_id}: {}", report.message),
-                    };
+                    let failure = StepFailure::new(
+                        category_of(&report.category),
+                        format!("retiring {build_id}: {}", report.message),
+                    );
                     state.trouble = Some((failure, 1));
                 }
                 ChildOutcome::Canceled | ChildOutcome::Unknown => {}

@@ -1,6 +1,6 @@
 //! When a rollout is started, told something, or stopped.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use process_operator_crds::names::BuildId;
 use process_operator_crds::spec::RolloutStrategy;
 use process_operator_crds::{ErrorCategory, Reason};
@@ -8,7 +8,7 @@ use process_operator_crds::{ErrorCategory, Reason};
 use super::{Block, Child, Plan, note};
 use crate::contract::{
     Observation, Order, ProcessKey, ProcessView, Progress, Rollout, RolloutOrder, RoutingState,
-    State,
+    State, after,
 };
 
 /// Starts, keeps or stops the rollout of the target version.
@@ -115,9 +115,7 @@ fn start(
 ) {
     let target = &process.build_id;
     state.children += 1;
-    let deadline = now
-        .checked_add(SignedDuration::from_secs(process.progress_deadline_seconds))
-        .unwrap_or(Timestamp::MAX);
+    let deadline = after(now, process.progress_deadline_seconds);
     let id = key
         .rollout(&BuildId::from_observed(target), state.children)
         .to_string();

@@ -198,14 +198,7 @@ pub(super) fn restore(
                 continue;
             }
         }
-        plan.steps.push(Step::ApplyVersion {
-            build_id: build_id.clone(),
-            kept_as: (*kept_as != place.name).then(|| kept_as.clone()),
-            name: place.name,
-            uid: deployment.map(|deployment| deployment.uid.clone()),
-            revision: version.is_some_and(|version| version.revision),
-            replicas: place.replicas,
-        });
+        plan.steps.push(apply(build_id, kept_as, version, place));
     }
 }
 
@@ -219,14 +212,20 @@ pub(super) fn delete_strays(seen: &Observation, plan: &mut Plan) {
     }
 }
 
-/// Makes the Deployment of a version again from its ControllerRevision.
-pub(super) fn apply_kept(build_id: &str, version: &VersionView, place: Placement) -> Step {
+/// Makes the Deployment of a version, from its ControllerRevision if there is one.
+pub(super) fn apply(
+    build_id: &str,
+    kept_as: &str,
+    version: Option<&VersionView>,
+    place: Placement,
+) -> Step {
+    let deployment = version.and_then(|version| version.deployment.as_ref());
     Step::ApplyVersion {
         build_id: build_id.to_owned(),
-        kept_as: (version.name != place.name).then(|| version.name.clone()),
+        kept_as: (kept_as != place.name).then(|| kept_as.to_owned()),
         name: place.name,
-        uid: None,
-        revision: true,
+        uid: deployment.map(|deployment| deployment.uid.clone()),
+        revision: version.is_some_and(|version| version.revision),
         replicas: place.replicas,
     }
 }

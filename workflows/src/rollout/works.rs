@@ -239,12 +239,12 @@ async fn serve(ctx: Ctx, input: WaitServingInput, token: WorkflowCancellationTok
     match ctx.execute_activity(WaitServing, input, options).await {
         Ok(serving) if serving.serving && serving.beside_unversioned => Event::ServedBeside,
         Ok(serving) if serving.serving => Event::Served,
-        Ok(serving) => Event::Failed(StepFailure {
-            category: serving
+        Ok(serving) => Event::Failed(StepFailure::new(
+            serving
                 .category
                 .unwrap_or(ErrorCategory::ProgressDeadlineExceeded),
-            message: serving.message,
-        }),
+            serving.message,
+        )),
         Err(error) => failed(support::unless_cancelled(error)),
     }
 }
@@ -254,10 +254,7 @@ async fn run_gate(ctx: Ctx, input: GateInput, token: WorkflowCancellationToken) 
     let options = support::wait(summary, Some(token));
     match ctx.execute_activity(RunGate, input, options).await {
         Ok(outcome) if outcome.passed => Event::GatePassed(outcome.message),
-        Ok(outcome) => Event::Failed(StepFailure {
-            category: ErrorCategory::GateFailed,
-            message: outcome.message,
-        }),
+        Ok(outcome) => Event::Failed(StepFailure::new(ErrorCategory::GateFailed, outcome.message)),
         Err(error) => failed(support::unless_cancelled(error)),
     }
 }

@@ -1,12 +1,11 @@
 //! What is said of a deletion: to conditions, Events and the Temporal UI.
 
-use jiff::{SignedDuration, Timestamp};
 use process_operator_crds::spec::{Deletion, DeletionPolicy};
 
 use super::super::{Plan, note};
 use super::{Scene, due};
 use crate::contract::{
-    DeletionProgress, DeletionStage, DeletionState, DeletionView, ProcessView, State,
+    DeletionProgress, DeletionStage, DeletionState, DeletionView, ProcessView, State, after,
 };
 
 /// What becomes of workflows that are open when their time is over.
@@ -150,8 +149,7 @@ pub(super) fn message(
             fate(&view.policy)
         ),
         (DeletionStage::Cancelling, open) => {
-            let grace = SignedDuration::from_secs(view.policy.cancel_grace_seconds.into());
-            let until = memory.entered.checked_add(grace).unwrap_or(Timestamp::MAX);
+            let until = after(memory.entered, view.policy.cancel_grace_seconds.into());
             format!(
                 "asking {} to cancel, terminating what is open at {until:.0}",
                 workflows(open.unwrap_or_default())
@@ -179,13 +177,22 @@ pub(super) fn message(
 }
 
 /// Text for the Temporal UI.
-pub(super) fn details(memory: &DeletionState, process: &ProcessView, message: &str) -> String {
+pub(super) fn details(memory: &DeletionState, scene: &Scene<'_>, message: &str) -> String {
+    let process = scene.process;
     let progress = &memory.progress;
     let mut text = format!("**Deleting**: {message}.\n");
     if progress.open.unwrap_or_default() > 0 {
+        let queues: Vec<String> = std::iter::once(process.task_queue.clone())
+            .chain(super::queues(scene))
+            .map(|queue| format!("TaskQueue = '{queue}'"))
+            .collect();
+        let any = match queues.as_slice() {
+            [only] => only.clone(),
+            several => format!("({})", several.join(" OR ")),
+        };
         text = format!(
-            "{text}\nTo list them, in Temporal namespace `{}`: `TaskQueue = '{}' AND ExecutionStatus = 'Running'`\n",
-            process.temporal_namespace, process.task_queue
+            "{text}\nTo list them, in Temporal namespace `{}`: `{any} AND ExecutionStatus = 'Running'`\n",
+            process.temporal_namespace
         );
     }
     if let Some(oldest) = progress.oldest {

@@ -178,10 +178,7 @@ fn conclusive() -> Event {
 }
 
 fn failed(category: ErrorCategory) -> Event {
-    Event::Failed(StepFailure {
-        category,
-        message: format!("because of {category}"),
-    })
+    Event::Failed(StepFailure::new(category, format!("because of {category}")))
 }
 
 fn ordered(order: Order) -> Event {

@@ -33,10 +33,10 @@ pub(super) fn at_stage(stage: Stage, step: u32, weight: i32) -> Progress {
 /// Held in its first step.
 pub(super) fn held(category: ErrorCategory) -> Progress {
     Progress {
-        hold: Some(StepFailure {
+        hold: Some(StepFailure::new(
             category,
-            message: "2 of 10 closed executions failed".into(),
-        }),
+            "2 of 10 closed executions failed",
+        )),
         ..at_stage(Stage::Pausing, 1, 10)
     }
 }
