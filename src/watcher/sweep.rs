@@ -298,6 +298,7 @@ async fn target(
     told: &mut Told,
 ) -> Result<(), Status> {
     const MAY_BE_FREE: &str = "Worker Deployment may be free";
+    const MAY_BE_USED: &str = "Temporal namespace may be used";
     let here = processes
         .iter()
         .filter(|process| process.temporal_namespace == namespace);
@@ -305,7 +306,12 @@ async fn target(
         Ok(routed) => Some(routed),
         Err(status) if status.code() == Code::NotFound => None,
         // Not ours to look at; the Process says so itself.
-        Err(status) if status.code() == Code::PermissionDenied => return Ok(()),
+        Err(status) if status.code() == Code::PermissionDenied => {
+            for process in here {
+                told.is_new(process, MAY_BE_USED, None);
+            }
+            return Ok(());
+        }
         Err(status) => return Err(status),
     };
     for process in here {
@@ -315,8 +321,16 @@ async fn target(
         } else {
             None
         };
+        // What the lifecycle was refused, which is not this list.
+        let allowed = if says(process, Reason::Forbidden) {
+            allowed(round.link, namespace, &name).await?
+        } else {
+            None
+        };
         if told.is_new(process, MAY_BE_FREE, manager) {
             report(round.shared, process, MAY_BE_FREE);
+        } else if told.is_new(process, MAY_BE_USED, allowed) {
+            report(round.shared, process, MAY_BE_USED);
         } else {
             let finding = |process: &Neighbour| differs(process, routed.as_ref());
             round.confirm(process, finding).await;
@@ -372,6 +386,15 @@ async fn manager(link: &Link, namespace: &str, deployment: &str) -> Result<Strin
             .map(|info| info.manager_identity)
             .unwrap_or_default()),
         Err(status) if status.code() == Code::NotFound => Ok(String::new()),
+        Err(status) => Err(status),
+    }
+}
+
+/// A mark when a Worker Deployment may be read.
+async fn allowed(link: &Link, namespace: &str, deployment: &str) -> Result<Option<String>, Status> {
+    match manager(link, namespace, deployment).await {
+        Ok(_) => Ok(Some(String::new())),
+        Err(status) if status.code() == Code::PermissionDenied => Ok(None),
         Err(status) => Err(status),
     }
 }
