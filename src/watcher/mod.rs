@@ -48,7 +48,7 @@ pub(crate) struct Link {
     /// Connection to the server.
     pub connection: Connection,
     /// Whether search attributes may be set.
-    pub search_attributes: channel::Receiver<bool>,
+    pub search_attributes: channel::Sender<bool>,
 }
 
 /// What the watcher is made of.
