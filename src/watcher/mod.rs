@@ -8,6 +8,7 @@
 //! * [`outage`]: what is said while Temporal is away, when no workflow can say it.
 
 mod again;
+mod deployments;
 mod outage;
 mod routing;
 mod signaler;
