@@ -65,7 +65,7 @@ async fn second_settles(world: &World, first: &Process) -> Result<()> {
     let deployments = env.deployments(NAME).await?;
     let owners: Vec<String> = deployments
         .iter()
-        .flat_map(|it| it.owner_references())
+        .flat_map(kube::ResourceExt::owner_references)
         .map(|owner| owner.uid.clone())
         .collect();
     ensure!(
