@@ -80,7 +80,9 @@ async fn start(
     let kube = kube_client(config, &ACTIVITIES).await?;
     let worker_address = temporal::worker_address(config, &options);
     let cluster_uid = cluster_uid(&kube, readiness).await;
+    let impatient = temporal::impatient(&options);
     let connection = temporal::connect(config, options, readiness).await;
+    let asking = temporal::connect(config, impatient, readiness).await;
     let (registered, search_attributes) = watch::channel(false);
     temporal::register_search_attributes(&connection, &config.temporal_namespace, &registered)
         .await;
@@ -88,16 +90,17 @@ async fn start(
     let workers = Workers {
         runtime: Runtime::from_current_tokio(runtime_options(config)?)
             .map_err(|error| anyhow::anyhow!("{error}"))?,
+        connection: connection.clone(),
         context: Arc::new(Context::new(
             kube,
-            connection.clone(),
+            asking,
             config.temporal_namespace.clone(),
             cluster_uid,
             WorkerDefaults {
                 temporal_address: worker_address,
             },
             config.drains(),
-            search_attributes.clone(),
+            search_attributes,
             cache,
             config.instance.clone(),
             Box::new(move |category| faults.fault(category)),
@@ -108,7 +111,7 @@ async fn start(
     };
     connected.send_replace(Some(watcher::Link {
         connection,
-        search_attributes,
+        search_attributes: registered,
     }));
     Ok(workers)
 }

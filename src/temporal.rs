@@ -21,6 +21,9 @@ use crate::health::{Part, Readiness};
 
 /// How long one probe may take.
 const PROBE: Duration = Duration::from_secs(3);
+/// How long the client itself tries a call again that an activity makes: less than the activity waits for
+/// an answer, so that it learns what the server says. Retries belong to Temporal, which shows them.
+const PATIENCE: Duration = Duration::from_millis(2_500);
 /// Pause between tries to connect.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -32,6 +35,13 @@ pub(crate) fn options(config: &Config) -> anyhow::Result<ConnectionOptions> {
     connection.identity = config.identity();
     connection.connect_timeout = Some(Duration::from_secs(5));
     Ok(connection)
+}
+
+/// The same for what activities ask.
+pub(crate) fn impatient(options: &ConnectionOptions) -> ConnectionOptions {
+    let mut options = options.clone();
+    options.retry_options.max_elapsed_time = Some(PATIENCE);
+    options
 }
 
 /// Host and port for workers that are told nothing else.

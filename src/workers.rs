@@ -8,7 +8,7 @@ use process_operator_workflows::contract::{QUEUE_MAIN, QUEUE_ROUTING, QUEUE_WAIT
 use process_operator_workflows::drain::ProcessDrain;
 use process_operator_workflows::lifecycle::ProcessLifecycle;
 use process_operator_workflows::rollout::ProcessRollout;
-use temporalio_client::{Client, ClientOptions};
+use temporalio_client::{Client, ClientOptions, Connection};
 use temporalio_sdk::runtime::PollerBehavior;
 use temporalio_sdk::runtime::worker_tuner::{FixedSizeSlotSupplier, TunerHolder};
 use temporalio_sdk::{Runtime, Worker, WorkerOptions};
@@ -50,6 +50,8 @@ pub(crate) struct Workers {
     pub config: Config,
     /// SDK runtime.
     pub runtime: Runtime,
+    /// The workers' own.
+    pub connection: Connection,
     /// For the activities.
     pub context: Arc<Context>,
     /// For `/readyz`.
@@ -92,7 +94,7 @@ impl Workers {
 
     async fn once(&self, queue: Queue, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
         let options = ClientOptions::new(self.context.control_namespace.clone()).build();
-        let client = Client::new(self.context.connection.clone(), options)?;
+        let client = Client::new(self.connection.clone(), options)?;
         let wear = Arc::new(Wear::default());
         let options = self.options(queue, Counted(wear.clone()))?;
         let mut worker = Worker::new(&self.runtime, client, options)

@@ -8,6 +8,7 @@
 //! * [`outage`]: what is said while Temporal is away, when no workflow can say it.
 
 mod again;
+mod deployments;
 mod outage;
 mod routing;
 mod signaler;
@@ -48,7 +49,7 @@ pub(crate) struct Link {
     /// Connection to the server.
     pub connection: Connection,
     /// Whether search attributes may be set.
-    pub search_attributes: channel::Receiver<bool>,
+    pub search_attributes: channel::Sender<bool>,
 }
 
 /// What the watcher is made of.

@@ -31,6 +31,7 @@ use tokio::sync::{Semaphore, watch};
 use super::Link;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::temporal;
 
 /// Signals on their way at once, over all Processes.
 const CONCURRENT: usize = 32;
@@ -66,6 +67,7 @@ struct Inner {
     identity: String,
     metrics: Arc<Metrics>,
     slots: Semaphore,
+    registering: tokio::sync::Mutex<()>,
     /// By uid: on its way, and what comes after it.
     queue: Mutex<HashMap<String, Option<Delivery>>>,
 }
@@ -84,6 +86,7 @@ impl Signaler {
                 identity: config.identity(),
                 metrics,
                 slots: Semaphore::new(CONCURRENT),
+                registering: tokio::sync::Mutex::default(),
                 queue: Mutex::default(),
             }),
         }
@@ -194,6 +197,9 @@ impl Inner {
                 }
                 Err(status) if !request.start && status.code() == Code::NotFound => return,
                 Err(status) => {
+                    if lacks_search_attribute(&status) {
+                        self.register(&link).await;
+                    }
                     Metrics::count(&self.metrics.signals, code_label(status.code()));
                     tracing::info!(
                         workflow_id = request.key.lifecycle().to_string(),
@@ -209,6 +215,21 @@ impl Inner {
                 *request = newer;
             }
         }
+    }
+
+    /// Registers the search attributes once more: a namespace that was made again has none. Not by
+    /// every signal that meets this at once.
+    async fn register(&self, link: &Link) {
+        let Ok(_turn) = self.registering.try_lock() else {
+            return;
+        };
+        tracing::warn!("search attributes are missing; registering them again");
+        temporal::register_search_attributes(
+            &link.connection,
+            &self.namespace,
+            &link.search_attributes,
+        )
+        .await;
     }
 
     async fn try_once(&self, link: &Link, request: &Delivery) -> Result<(), Status> {
@@ -274,6 +295,11 @@ impl Inner {
             .await
             .map(|_| ())
     }
+}
+
+/// The server tells it from other bad requests only by its words.
+fn lacks_search_attribute(status: &Status) -> bool {
+    status.code() == Code::InvalidArgument && status.message().contains("search attribute")
 }
 
 fn code_label(code: Code) -> &'static str {

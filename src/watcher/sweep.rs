@@ -15,10 +15,9 @@ use process_operator_workflows::plan::{DeploymentMark, digest};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{Code, IntoRequest, Status};
 use temporalio_common::protos::coresdk::FromJsonPayloadExt;
-use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    DescribeWorkerDeploymentRequest, ListWorkerDeploymentsRequest, ListWorkflowExecutionsRequest,
-};
+use temporalio_common::protos::temporal::api::workflowservice::v1::ListWorkflowExecutionsRequest;
 
+use super::deployments::{allowed, manager, routing};
 use super::{Link, Shared, again};
 use crate::metrics::Metrics;
 
@@ -298,6 +297,7 @@ async fn target(
     told: &mut Told,
 ) -> Result<(), Status> {
     const MAY_BE_FREE: &str = "Worker Deployment may be free";
+    const MAY_BE_USED: &str = "Temporal namespace may be used";
     let here = processes
         .iter()
         .filter(|process| process.temporal_namespace == namespace);
@@ -305,7 +305,12 @@ async fn target(
         Ok(routed) => Some(routed),
         Err(status) if status.code() == Code::NotFound => None,
         // Not ours to look at; the Process says so itself.
-        Err(status) if status.code() == Code::PermissionDenied => return Ok(()),
+        Err(status) if status.code() == Code::PermissionDenied => {
+            for process in here {
+                told.is_new(process, MAY_BE_USED, None);
+            }
+            return Ok(());
+        }
         Err(status) => return Err(status),
     };
     for process in here {
@@ -315,8 +320,16 @@ async fn target(
         } else {
             None
         };
+        // What the lifecycle was refused, which is not this list.
+        let allowed = if says(process, Reason::Forbidden) {
+            allowed(round.link, namespace, &name).await?
+        } else {
+            None
+        };
         if told.is_new(process, MAY_BE_FREE, manager) {
             report(round.shared, process, MAY_BE_FREE);
+        } else if told.is_new(process, MAY_BE_USED, allowed) {
+            report(round.shared, process, MAY_BE_USED);
         } else {
             let finding = |process: &Neighbour| differs(process, routed.as_ref());
             round.confirm(process, finding).await;
@@ -353,55 +366,4 @@ fn differs(
     let present = routed.get(&process.key().worker_deployment());
     let changed = process.current.is_some() && process.current != present.cloned().flatten();
     changed.then_some("routing changed")
-}
-
-/// Who manages a Worker Deployment; empty when nobody does.
-async fn manager(link: &Link, namespace: &str, deployment: &str) -> Result<String, Status> {
-    let request = DescribeWorkerDeploymentRequest {
-        namespace: namespace.to_owned(),
-        deployment_name: deployment.to_owned(),
-        ..Default::default()
-    };
-    let mut connection = link.connection.clone();
-    let answer =
-        WorkflowService::describe_worker_deployment(&mut connection, request.into_request()).await;
-    match answer {
-        Ok(found) => Ok(found
-            .into_inner()
-            .worker_deployment_info
-            .map(|info| info.manager_identity)
-            .unwrap_or_default()),
-        Err(status) if status.code() == Code::NotFound => Ok(String::new()),
-        Err(status) => Err(status),
-    }
-}
-
-/// Current build id of every Worker Deployment in a Temporal namespace.
-async fn routing(link: &Link, namespace: &str) -> Result<BTreeMap<String, Option<String>>, Status> {
-    let mut found = BTreeMap::new();
-    let mut next_page_token = Vec::new();
-    loop {
-        let request = ListWorkerDeploymentsRequest {
-            namespace: namespace.to_owned(),
-            page_size: 1000,
-            next_page_token,
-            ..Default::default()
-        };
-        let mut connection = link.connection.clone();
-        let page =
-            WorkflowService::list_worker_deployments(&mut connection, request.into_request())
-                .await?
-                .into_inner();
-        for deployment in page.worker_deployments {
-            let current = deployment
-                .routing_config
-                .and_then(|routing| routing.current_deployment_version)
-                .map(|version| version.build_id);
-            found.insert(deployment.name, current);
-        }
-        if page.next_page_token.is_empty() {
-            return Ok(found);
-        }
-        next_page_token = page.next_page_token;
-    }
 }

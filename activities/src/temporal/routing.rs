@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use kube::ResourceExt as _;
 use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::{Expected, ProcessKey, SetCurrentInput, SetWeightInput};
 use temporalio_client::grpc::WorkflowService;
@@ -19,7 +20,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
 
 use super::{call, describe, foreign_manager, versions};
 use crate::context::Context;
-use crate::error::{Fault, Result};
+use crate::error::{Fault, Result, within};
 use crate::wait::Pace;
 
 /// Who gets which share of new executions.
@@ -295,6 +296,28 @@ pub(crate) async fn claim(
     )
     .await?;
     Ok(response.conflict_token)
+}
+
+/// Takes the Worker Deployment over from a predecessor of the same name, as long as the Process is
+/// there: until then the server refuses every change, and without a rollout nothing else claims it.
+pub(crate) async fn inherit(context: &Context, namespace: &str, key: &ProcessKey) -> Result<()> {
+    let Some((info, token)) = describe(context, namespace, &key.worker_deployment()).await? else {
+        return Ok(());
+    };
+    let manager = info.manager_identity.as_str();
+    if manager.is_empty()
+        || manager == context.manager_identity(&key.uid)
+        || foreign_manager(context, manager).is_some()
+    {
+        return Ok(());
+    }
+    let processes = context.processes(&key.namespace);
+    let live = within(async { Ok(processes.get_metadata_opt(&key.name).await?) }).await?;
+    // A predecessor that is slow must not take it back.
+    if live.is_some_and(|live| live.uid().as_deref() == Some(key.uid.as_str())) {
+        claim(context, namespace, key, token).await?;
+    }
+    Ok(())
 }
 
 /// Wakes the server's workflow behind a Worker Deployment, which continues as new after each change

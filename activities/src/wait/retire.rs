@@ -13,7 +13,7 @@ use crate::apply;
 use crate::context::Context;
 use crate::error::{Result, within};
 use crate::remove::{delete_deployment, keep_revision};
-use crate::temporal::{policy, versions};
+use crate::temporal::{policy, routing, versions};
 
 /// Stops the pods, when nothing needs them at this moment.
 pub(crate) async fn stop(
@@ -65,6 +65,7 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
         if passing(deleted)? == Some(true) {
             break;
         }
+        passing(routing::inherit(context, namespace, key).await)?;
         pace.rest().await;
         // Its pods are gone, but not what makes them: they can come back.
         if input.stopped

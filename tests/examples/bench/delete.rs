@@ -18,7 +18,7 @@ pub(crate) async fn run(env: &Env, count: usize) -> Result<()> {
     after_the_deadline(env, 5).await?;
     after_the_last(env, 5).await?;
     create::burst(env, count).await?;
-    let pollers = pollers::Pollers::start(env, count);
+    let pollers = pollers::Pollers::start(env, count, "v1");
     idle::all_current(env, count).await?;
     together(env, count).await?;
     pollers.stop();

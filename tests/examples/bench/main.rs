@@ -1,12 +1,13 @@
 //! The benchmark: prints numbers with their conditions, asserts nothing about time.
 //!
 //! Run it with `cargo xtask bench`. `BENCH_WINDOW` (seconds, 180) and `BENCH_COUNT` (100) shrink it;
-//! `BENCH_ONLY` (`create`, `idle`, `delete`, `rollout`, or parts of the last: `first`, `steps`, `pauses`, `shares`, `kills`;
+//! `BENCH_ONLY` (`create`, `idle`, `delete`, `drain`, `rollout`, or parts of the last: `first`, `steps`, `pauses`, `shares`, `kills`;
 //! separated by commas) runs a part. `BENCH_STARTS` (1000), `BENCH_PAUSES` (`30,31,35,38`) and `BENCH_KILLS` (3)
-//! shrink what takes long of rollouts.
+//! shrink what takes long of rollouts, `BENCH_DRAINS` (300) how many drains are open at once.
 
 mod create;
 mod delete;
+mod drain;
 mod gauge;
 mod idle;
 mod pollers;
@@ -65,7 +66,7 @@ async fn main() -> Result<()> {
     if wanted("idle") {
         idle::window(&env, &operator, "0 settled Processes", window).await?;
         create::burst(&env, count).await?;
-        let pollers = pollers::Pollers::start(&env, count);
+        let pollers = pollers::Pollers::start(&env, count, "v1");
         idle::all_current(&env, count).await?;
         pollers.stop();
         let what = format!("{count} settled Processes");
@@ -74,6 +75,10 @@ async fn main() -> Result<()> {
     }
     if wanted("delete") {
         Box::pin(delete::run(&env, count)).await?;
+    }
+    if wanted("drain") {
+        let drains = usize::try_from(number("BENCH_DRAINS", 300))?;
+        Box::pin(drain::run(&env, &operator, drains, window)).await?;
     }
     Box::pin(rollout::run(&env, operator)).await?;
     println!("load average at the end: {}", gauge::load()?);

@@ -15,14 +15,16 @@ pub(crate) struct Pollers {
 }
 
 impl Pollers {
-    /// One versioned workflow poller for each Process `p<n>`, taking its build id from the status.
-    pub(crate) fn start(env: &Env, count: usize) -> Self {
+    /// One versioned workflow poller for each Process `p<n>`, taking the build id of the tag from the
+    /// status.
+    pub(crate) fn start(env: &Env, count: usize, tag: &str) -> Self {
         let mut tasks = JoinSet::new();
         for n in 0..count {
             let name = format!("p{n}");
             let api = env.api::<process_operator_crds::Process>();
             let mut connection = env.temporal.connection.clone();
             let (apps, namespace) = (env.apps.clone(), env.namespace.clone());
+            let tag = format!("{tag}-");
             tasks.spawn(async move {
                 let build_id = loop {
                     let target = api
@@ -31,7 +33,7 @@ impl Pollers {
                         .ok()
                         .and_then(|process| process.status)
                         .and_then(|status| status.target_version);
-                    if let Some(target) = target {
+                    if let Some(target) = target.filter(|it| it.build_id.starts_with(&tag)) {
                         break target.build_id;
                     }
                     tokio::time::sleep(std::time::Duration::from_millis(200)).await;

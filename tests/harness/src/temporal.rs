@@ -44,6 +44,15 @@ fn execution(id: &str) -> Option<WorkflowExecution> {
     })
 }
 
+fn pinned_to((deployment_name, build_id): (&str, &str)) -> VersioningOverride {
+    VersioningOverride::Pinned(
+        WorkerDeploymentVersion::builder()
+            .deployment_name(deployment_name)
+            .build_id(build_id)
+            .build(),
+    )
+}
+
 impl Temporal {
     /// Connects to `host:port`.
     pub async fn connect(address: &str) -> Result<Self> {
@@ -123,16 +132,8 @@ impl Temporal {
         pinned: Option<(&str, &str)>,
     ) -> Result<()> {
         let client = self.client(namespace)?;
-        let pinned = pinned.map(|(deployment_name, build_id)| {
-            VersioningOverride::Pinned(
-                WorkerDeploymentVersion::builder()
-                    .deployment_name(deployment_name)
-                    .build_id(build_id)
-                    .build(),
-            )
-        });
         let options = WorkflowStartOptions::new(queue, id)
-            .maybe_versioning_override(pinned)
+            .maybe_versioning_override(pinned.map(pinned_to))
             .build();
         let input = WaitForSignalInput { ignore_cancel };
         client
@@ -140,6 +141,27 @@ impl Temporal {
             .await?;
         // Pinned to a version once its first task is done.
         self.wait_taken(namespace, id).await
+    }
+
+    /// Starts a workflow on a version, given as Worker Deployment and build id, that nobody takes.
+    pub async fn start_pinned(
+        &self,
+        namespace: &str,
+        queue: &str,
+        id: &str,
+        version: (&str, &str),
+    ) -> Result<()> {
+        let client = self.client(namespace)?;
+        let options = WorkflowStartOptions::new(queue, id)
+            .maybe_versioning_override(Some(pinned_to(version)))
+            .build();
+        let input = WaitForSignalInput {
+            ignore_cancel: false,
+        };
+        client
+            .start_workflow(WaitForSignal::run, input.into(), options)
+            .await?;
+        Ok(())
     }
 
     /// Tells it to finish and waits for its answer.

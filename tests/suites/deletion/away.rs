@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use kube::ResourceExt as _;
 use process_operator_harness::{
-    Env, Operator, OperatorOptions, condition, lifecycle_id, manifest, until,
+    Env, Invariants, Operator, OperatorOptions, QUIET, condition, lifecycle_id, manifest, until,
 };
 use process_operator_tests::testbed::{PrivateTemporal, Testbed};
 use serde_json::json;
 
 use crate::support::{PROMPT, QUEUE, SOON, says, settled};
 
+/// F37: the way out when Temporal does not come back.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_temporal_it_waits_and_says_so_until_it_is_let_go() -> Result<()> {
     let mut temporal =
@@ -66,6 +68,56 @@ async fn without_temporal_it_waits_and_says_so_until_it_is_let_go() -> Result<()
     env.nothing_is_left(&process).await?;
     env.nothing_is_left(&other).await?;
     drop(again);
+    env.remove().await
+}
+
+/// The wait, its deadline and the workers outlast a restart of Temporal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_temporal_does_not_end_a_wait() -> Result<()> {
+    let mut temporal =
+        tokio::task::spawn_blocking(|| PrivateTemporal::start_new("delrestart")).await??;
+    let (address, pods) = (temporal.address(), temporal.pod_address());
+    let env = Env::on("delrestart", Testbed::current()?, address, pods).await?;
+    let operator = Operator::start(&env, OperatorOptions::default()).await?;
+    let invariants = Invariants::start(&env)?;
+    let mut wanted = manifest(&env, "l2o", "v1");
+    wanted["spec"]["deletion"] = json!({ "timeoutSeconds": 3600 });
+    env.apply(&wanted).await?;
+    let process = env.wait_settled("l2o", "v1").await?;
+    env.temporal.start_waiting(&env.apps, QUEUE, "long").await?;
+    env.delete("l2o").await?;
+    let waiting = says(&env, "waiting for 1 running workflow until").await?;
+    let before = env.pods("l2o").await?;
+    temporal.stop()?;
+    env.wait_process("l2o", "the outage shows", SOON, |process| {
+        condition(process, "TemporalReachable").0 == "False"
+    })
+    .await?;
+    temporal.start()?;
+    operator.ready().await?;
+    let still = env
+        .wait_process("l2o", "it waits on", SOON, |process| {
+            condition(process, "TemporalReachable").0 == "True"
+        })
+        .await?;
+    ensure!(
+        condition(&still, "Ready").2 == condition(&waiting, "Ready").2,
+        "the same deadline: {:?}",
+        condition(&still, "Ready")
+    );
+    let now = env.pods("l2o").await?;
+    ensure!(
+        now.len() == before.len()
+            && now.iter().zip(&before).all(|(now, before)| {
+                now.uid() == before.uid() && now.metadata.deletion_timestamp.is_none()
+            }),
+        "its workers were left alone"
+    );
+    // They serve: what is told to finish does.
+    env.temporal.finish_waiting(&env.apps, "long").await?;
+    env.gone_within("l2o", SOON).await?;
+    env.nothing_is_left(&process).await?;
+    invariants.hold(&env, &[&operator], QUIET).await?;
     env.remove().await
 }
 

@@ -16,6 +16,7 @@ use crate::support::{SOON, ended, is_open};
 /// As many as run quickly on two cores; those without pods are made current by a poller.
 const COUNT: usize = 20;
 
+/// F36, with many at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_is_not_held_up_by_its_processes() -> Result<()> {
     let scene = Scene::new("namespace").await?;

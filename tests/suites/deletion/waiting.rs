@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
-use process_operator_harness::{Operator, OperatorOptions, PodGuard, QUIET, lifecycle_id, until};
+use process_operator_harness::{
+    Operator, OperatorOptions, PodGuard, QUIET, condition, lifecycle_id, until,
+};
 use serde_json::json;
 use temporalio_common::protos::temporal::api::enums::v1::WorkflowExecutionStatus;
 
@@ -156,4 +159,55 @@ async fn force_finalize_ends_a_wait() -> Result<()> {
     env.temporal.terminate(&env.apps, "long").await?;
     env.nothing_is_left(&process).await?;
     scene.finish().await
+}
+
+/// Killed wherever it is, an operator neither ends the wait nor takes a worker away.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_kills_neither_end_a_wait_nor_stop_a_pod() -> Result<()> {
+    let (scene, process) = settled("kills", &json!({ "timeoutSeconds": 3600 })).await?;
+    let env = &scene.env;
+    env.temporal.start_waiting(&env.apps, QUEUE, "long").await?;
+    let guard = PodGuard::start(env, "l2o", QUEUE);
+    let before = uids(&env.pods("l2o").await?);
+    env.delete("l2o").await?;
+    let waiting = says(env, "waiting for 1 running workflow until").await?;
+    scene.operator.kill();
+    let mut killed = Vec::new();
+    for n in 0..9 {
+        let again = Operator::start(env, OperatorOptions::default()).await?;
+        // Somewhere in what it does after a start.
+        tokio::time::sleep(Duration::from_millis(150 * n)).await;
+        again.kill();
+        killed.push(again);
+        env.temporal
+            .quick(&env.apps, QUEUE, &format!("quick-{n}"))
+            .await?;
+        is_open(env, "long").await?;
+    }
+    let last = Operator::start(env, OperatorOptions::default()).await?;
+    let still = says(env, "waiting for 1 running workflow until").await?;
+    ensure!(
+        condition(&still, "Ready").2 == condition(&waiting, "Ready").2,
+        "the same deadline: {:?}",
+        condition(&still, "Ready")
+    );
+    let now = uids(&env.pods("l2o").await?);
+    ensure!(now == before, "the same pods: {before:?} {now:?}");
+    env.temporal.finish_waiting(&env.apps, "long").await?;
+    env.gone_within("l2o", SOON).await?;
+    guard.hold()?;
+    let events = told(env, &process).await?;
+    for once in ["Deleting", "WaitingForWorkflows", "StoppingWorkers"] {
+        let count = events.iter().filter(|it| *it == once).count();
+        ensure!(count == 1, "{once}: {count} times");
+    }
+    env.nothing_is_left(&process).await?;
+    let mut all: Vec<&Operator> = killed.iter().collect();
+    all.extend([&scene.operator, &last]);
+    scene.invariants.hold(env, &all, QUIET).await?;
+    scene.env.remove().await
+}
+
+fn uids(pods: &[Pod]) -> Vec<Option<String>> {
+    pods.iter().map(kube::ResourceExt::uid).collect()
 }

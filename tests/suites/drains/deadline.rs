@@ -61,6 +61,7 @@ async fn it_is_kept_within_two_seconds() -> Result<()> {
     scene.finish().await
 }
 
+/// F06, with a drain that had begun.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_was_away_acts_when_it_is_back() -> Result<()> {
     let scene = Scene::new("dueaway").await?;
@@ -141,7 +142,7 @@ async fn a_restart_of_temporal_does_not_lose_it() -> Result<()> {
     env.remove().await
 }
 
-/// A long drain in little time: what would take weeks of counts is made of signals.
+/// F27. A long drain in little time: what would take weeks of counts is made of signals.
 #[tokio::test(flavor = "multi_thread")]
 async fn it_outlasts_the_run_that_set_it() -> Result<()> {
     let scene = Scene::new("duelong").await?;

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use process_operator_harness::Scene;
+use jiff::Timestamp;
+use process_operator_harness::{Scene, until};
 use serde_json::json;
 
 use crate::support::{
-    QUEUE, Stops, count, counted, draining, on_v1, open, retired, set_drain, tells, to_v2,
+    QUEUE, SOON, Stops, count, counted, draining, on_v1, open, retired, set_drain, tells, to_v2,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,10 +21,10 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
         &[],
     )
     .await?;
-    open(env, "old", 18, false).await?;
+    open(env, "old", 48, false).await?;
     open(env, "deaf", 2, true).await?;
     let stops = Stops::watch(env);
-    let (_, version) = to_v2(env, 20).await?;
+    let (_, version) = to_v2(env, 50).await?;
     ensure!(version.deadline.is_none(), "the default is to wait");
     ensure!(version.oldest_start_time.is_some());
     open(env, "new", 5, false).await?;
@@ -31,10 +32,10 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
     set_drain(env, &json!({ "onTimeout": "Cancel" })).await?;
     let (reason, _) = tells(env, "DrainTimedOut").await?;
     ensure!(
-        reason.starts_with("Cancel: 20 running workflows, for example "),
+        reason.starts_with("Cancel: 50 running workflows, for example "),
         "{reason}"
     );
-    counted(env, "old", "Canceled", 18).await?;
+    counted(env, "old", "Canceled", 48).await?;
     ensure!(
         count(env, "deaf", "Running").await? == 2,
         "they have their grace"
@@ -88,8 +89,9 @@ async fn old_workflows_can_be_moved_to_the_current_version() -> Result<()> {
     let scene = Scene::new("move").await?;
     let env = &scene.env;
     on_v1(env, &json!({}), &[]).await?;
-    open(env, "old", 20, false).await?;
-    to_v2(env, 20).await?;
+    open(env, "old", 50, false).await?;
+    to_v2(env, 50).await?;
+    open(env, "new", 5, false).await?;
     set_drain(
         env,
         &json!({ "onTimeout": "MoveToCurrent", "timeoutSeconds": 1 }),
@@ -97,12 +99,16 @@ async fn old_workflows_can_be_moved_to_the_current_version() -> Result<()> {
     .await?;
     let (reason, _) = tells(env, "WorkflowsEnded").await?;
     ensure!(
-        reason == "MoveToCurrent of 20 running workflows: 0 left",
+        reason == "MoveToCurrent of 50 running workflows: 0 left",
         "{reason}"
     );
     retired(env).await?;
-    ensure!(count(env, "old", "Running").await? == 20, "they go on");
-    for n in 0..20 {
+    ensure!(count(env, "old", "Running").await? == 50, "they go on");
+    ensure!(
+        count(env, "new", "Running").await? == 5,
+        "others are left alone"
+    );
+    for n in 0..50 {
         let output = env
             .temporal
             .finish_waiting(&env.apps, &format!("old-{n}"))
@@ -123,11 +129,15 @@ async fn without_a_deadline_they_are_waited_for_and_the_last_one_ends_it() -> Re
         &[],
     )
     .await?;
-    open(env, "old", 2, false).await?;
-    let (process, version) = to_v2(env, 2).await?;
+    open(env, "old", 50, false).await?;
+    let (process, version) = to_v2(env, 50).await?;
+    open(env, "new", 5, false).await?;
     ensure!(version.deadline.is_none(), "Wait has no deadline");
     let pods = env.pods("l2o").await?;
-    env.temporal.finish_waiting(&env.apps, "old-0").await?;
+    for n in 1..50 {
+        let id = format!("old-{n}");
+        env.temporal.finish_waiting(&env.apps, &id).await?;
+    }
     env.wait_process("l2o", "one is left", crate::support::SOON, |process| {
         draining(process).is_some_and(|it| it.open_workflows == Some(1))
     })
@@ -143,8 +153,12 @@ async fn without_a_deadline_they_are_waited_for_and_the_last_one_ends_it() -> Re
                 .any(|(_, value)| *value == build_id)
     });
     ensure!(kept, "{} pods before", pods.len());
-    env.temporal.finish_waiting(&env.apps, "old-1").await?;
+    env.temporal.finish_waiting(&env.apps, "old-0").await?;
     retired(env).await?;
+    ensure!(
+        count(env, "new", "Running").await? == 5,
+        "others are left alone"
+    );
     let events = env.events(&process).await?;
     ensure!(!events.iter().any(|(reason, _)| reason == "DrainTimedOut"));
     scene.finish().await
@@ -178,4 +192,41 @@ async fn workflows_that_move_by_themselves_are_never_touched() -> Result<()> {
     let output = env.temporal.finish_waiting(&env.apps, "auto-0").await?;
     ensure!(output.completed_on.starts_with("v2-"), "{output:?}");
     tokio::time::timeout(Duration::from_secs(120), scene.finish()).await?
+}
+
+/// More than the server lists with one call: the oldest is on the last page.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_of_more_than_a_page_is_found() -> Result<()> {
+    let scene = Scene::new("oldest").await?;
+    let env = &scene.env;
+    on_v1(env, &json!({}), &[]).await?;
+    open(env, "first", 1, false).await?;
+    let first = env
+        .temporal
+        .list(&env.apps, "WorkflowId = 'first-0'")
+        .await?;
+    let at = first.first().and_then(|info| info.start_time);
+    let at = at.context("it was started")?;
+    let started = Timestamp::new(at.seconds, at.nanos)?;
+    // Told by the second.
+    until("the next second", SOON, async || {
+        let age = Timestamp::now().duration_since(started).as_secs_f64();
+        ensure!(age > 2.0, "{age}");
+        Ok(())
+    })
+    .await?;
+    open(env, "old", 210, false).await?;
+    let (process, version) = to_v2(env, 211).await?;
+    let oldest = version.oldest_start_time.context("the oldest")?.0;
+    let off = oldest.duration_since(started).as_secs_f64();
+    ensure!(off.abs() <= 1.0, "{oldest}, not {started}");
+    let order = json!({ "action": "Terminate" });
+    env.grant_with(&process, "forceCancelDrain", &order).await?;
+    let (reason, _) = tells(env, "WorkflowsEnded").await?;
+    ensure!(
+        reason == "Terminate of 211 running workflows: 0 left",
+        "{reason}"
+    );
+    retired(env).await?;
+    scene.finish().await
 }

@@ -13,11 +13,16 @@
 mod answers;
 mod by_hand;
 mod canary;
+mod drains;
+mod ending;
 mod kill_points;
+mod late;
+mod lost;
 mod mute;
 mod observer;
 mod picture;
 mod points;
+mod refusals;
 mod scenario;
 mod signals;
 mod temporal_away;

@@ -36,11 +36,13 @@ impl Crew {
             .clone()
     }
 
-    fn add(&self, operator: Operator) {
+    fn add(&self, operator: Operator) -> Arc<Operator> {
+        let operator = Arc::new(operator);
         self.all
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::new(operator));
+            .push(Arc::clone(&operator));
+        operator
     }
 
     /// SIGKILL for the one that runs.
@@ -49,6 +51,28 @@ impl Crew {
             operator.kill();
         }
     }
+}
+
+/// Proxies before the servers of a world.
+async fn proxies(env: &Env) -> Result<(KubeProxy, TemporalProxy)> {
+    let state = env.testbed.state();
+    let ca = state
+        .ca_file
+        .as_ref()
+        .context("the testbed's API server has a certificate")?;
+    let kube = KubeProxyConfig::new(&state.apiserver_url, std::fs::read(ca)?);
+    let temporal = TemporalProxyConfig::new(&env.temporal_address);
+    Ok((
+        KubeProxy::start(kube).await?,
+        TemporalProxy::start(temporal).await?,
+    ))
+}
+
+/// One of several operators, behind proxies of its own: what is done to one is not done to another.
+pub(crate) struct Replica {
+    pub(crate) operator: Arc<Operator>,
+    pub(crate) kube: KubeProxy,
+    pub(crate) temporal: TemporalProxy,
 }
 
 /// Namespaces, proxies and operators of one run of a scenario.
@@ -68,17 +92,12 @@ impl World {
     pub(crate) async fn empty(name: &str) -> Result<Self> {
         let room = ROOM.acquire().await?;
         let env = Env::new(name).await?;
-        let state = env.testbed.state();
-        let ca = state
-            .ca_file
-            .as_ref()
-            .context("the testbed's API server has a certificate")?;
-        let kube = KubeProxyConfig::new(&state.apiserver_url, std::fs::read(ca)?);
+        let (kube, temporal) = proxies(&env).await?;
         Ok(Self {
             crew: Arc::default(),
             observer: Observer::start(&env, NAME),
-            kube: KubeProxy::start(kube).await?,
-            temporal: TemporalProxy::start(TemporalProxyConfig::new(&env.temporal_address)).await?,
+            kube,
+            temporal,
             invariants: Invariants::start(&env)?,
             env,
             _room: room,
@@ -108,6 +127,27 @@ impl World {
         };
         self.crew.add(Operator::start(&self.env, options).await?);
         Ok(())
+    }
+
+    /// Starts one of several replicas, once its proxies are prepared.
+    pub(crate) async fn replica(
+        &self,
+        n: usize,
+        prepare: impl FnOnce(&KubeProxy, &TemporalProxy),
+    ) -> Result<Replica> {
+        let (kube, temporal) = proxies(&self.env).await?;
+        prepare(&kube, &temporal);
+        let options = OperatorOptions {
+            kube_server: Some(kube.url()),
+            temporal_address: Some(temporal.addr().to_string()),
+            instance: Some(format!("operator-{n}")),
+            ..OperatorOptions::default()
+        };
+        Ok(Replica {
+            operator: self.crew.add(Operator::start(&self.env, options).await?),
+            kube,
+            temporal,
+        })
     }
 
     /// The operator that runs.

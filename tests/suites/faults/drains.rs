@@ -1,0 +1,242 @@
+//! A drain among faults: nobody is there for all of it, and an order comes while it hands over to its
+//! next run.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
+use process_operator_crds::Process;
+use process_operator_crds::status::DrainingVersion;
+use process_operator_faultproxy::{Action, RpcMatch};
+use process_operator_harness::{Env, counts, is_current, json_payload, manifest, until};
+use serde_json::{Value, json};
+
+use crate::scenario::at_rest;
+use crate::world::{NAME, SOON, World};
+
+/// The queue of the workers.
+pub(crate) const QUEUE: &str = "l2o-tq";
+
+/// A Process that has settled on v1 with this `spec.drain`, and workflows `old-<n>` that run on it.
+pub(crate) async fn on_v1(world: &World, drain: &Value, open: usize) -> Result<Process> {
+    let env = &world.env;
+    let mut wanted = manifest(env, NAME, "v1");
+    wanted["spec"]["drain"] = drain.clone();
+    let process = env.apply(&wanted).await?;
+    at_rest(world, "v1").await?;
+    open_more(env, "old", open).await?;
+    Ok(process)
+}
+
+/// Starts workflows `<prefix>-<n>`, each taken by a worker.
+pub(crate) async fn open_more(env: &Env, prefix: &str, count: usize) -> Result<()> {
+    futures::stream::iter(0..count)
+        .map(|n| async move {
+            let id = format!("{prefix}-{n}");
+            env.temporal.start_waiting(&env.apps, QUEUE, &id).await
+        })
+        .buffer_unordered(4)
+        .try_collect::<Vec<()>>()
+        .await?;
+    Ok(())
+}
+
+/// Workflows of a prefix by their status.
+pub(crate) async fn count(env: &Env, prefix: &str, status: &str) -> Result<usize> {
+    let query = format!("WorkflowId STARTS_WITH '{prefix}-' AND ExecutionStatus = '{status}'");
+    Ok(env.temporal.list(&env.apps, &query).await?.len())
+}
+
+/// Waits until so many have that status.
+pub(crate) async fn counted(env: &Env, prefix: &str, status: &str, wanted: usize) -> Result<()> {
+    let what = format!("{wanted} of {prefix} {status}");
+    until(&what, SOON, async || {
+        let found = count(env, prefix, status).await?;
+        ensure!(found == wanted, "{found}");
+        Ok(())
+    })
+    .await
+}
+
+/// What status says about the version that drains.
+pub(crate) fn draining(process: &Process) -> Option<DrainingVersion> {
+    process.status.as_ref()?.draining.first().cloned()
+}
+
+/// Waits until v2 is current and so many workflows hold v1.
+pub(crate) async fn held(env: &Env, open: i64) -> Result<DrainingVersion> {
+    let what = format!("{open} hold v1");
+    let process = env
+        .wait_process(NAME, &what, SOON, |process| {
+            is_current(process, "v2")
+                && draining(process).is_some_and(|it| it.open_workflows == Some(open))
+        })
+        .await?;
+    draining(&process).context("draining")
+}
+
+/// Reasons that status.history gives for this, oldest first.
+pub(crate) fn told(process: &Process, what: &str) -> Vec<String> {
+    let history = process.status.iter().flat_map(|status| &status.history);
+    history
+        .filter(|entry| entry.what == what)
+        .map(|entry| entry.reason.clone().unwrap_or_default())
+        .collect()
+}
+
+/// Waits until status.history tells this.
+pub(crate) async fn tells(env: &Env, what: &str) -> Result<Vec<String>> {
+    let process = env
+        .wait_process(NAME, what, SOON, |process| !told(process, what).is_empty())
+        .await?;
+    Ok(told(&process, what))
+}
+
+/// Id of the only drain of v1.
+pub(crate) async fn drain_id(env: &Env, process: &Process) -> Result<String> {
+    let uid = process.uid().unwrap_or_default();
+    let prefix = format!("drain/{}/{NAME}/{uid}/v1-", env.namespace);
+    let ids = env.workflows(&prefix).await?;
+    ids.first().cloned().context("no drain")
+}
+
+/// When Temporal saw v1 lose its traffic.
+async fn left(env: &Env) -> Result<Timestamp> {
+    let name = format!("{}/{NAME}", env.namespace);
+    until("v1 has lost its traffic", SOON, async || {
+        let info = env.temporal.worker_deployment(&env.apps, &name).await?;
+        let versions = info.context("no record")?.version_summaries;
+        let left = versions.iter().find_map(|version| {
+            let named = version.deployment_version.as_ref()?;
+            let at = version.last_deactivation_time.as_ref()?;
+            named.build_id.starts_with("v1-").then_some(*at)
+        });
+        let left = left.context("not yet")?;
+        anyhow::Ok(Timestamp::new(left.seconds, left.nanos)?)
+    })
+    .await
+}
+
+/// F06: the operator dies with the change of routing, so that nobody has begun a drain when its
+/// deadline passes. The time is the server's: nothing begins anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_nobody_saw_ends_by_its_policy_at_once() -> Result<()> {
+    let world = World::new("f06").await?;
+    let env = &world.env;
+    let policy = json!({ "timeoutSeconds": 10, "onTimeout": "Terminate" });
+    let process = on_v1(&world, &policy, 5).await?;
+    let routed = RpcMatch::method("SetWorkerDeploymentCurrentVersion").first(1);
+    let routed = world
+        .temporal
+        .rule(routed, Action::kill_after(world.killer()));
+    env.set_tag(NAME, "v2").await?;
+    routed.wait_done(1, SOON).await?;
+    let due = left(env).await? + SignedDuration::from_secs(10);
+    until("the deadline has passed", SOON, async || {
+        let past = Timestamp::now().duration_since(due).as_secs();
+        ensure!(past > 3, "{past} s");
+        Ok(())
+    })
+    .await?;
+    ensure!(
+        count(env, "old", "Running").await? == 5,
+        "nobody is there to end them"
+    );
+
+    world.start(true).await?;
+    counted(env, "old", "Terminated", 5).await?;
+    let reasons = tells(env, "DrainTimedOut").await?;
+    ensure!(
+        reasons.len() == 1 && reasons[0].starts_with("Terminate: 5 running workflows"),
+        "{reasons:?}"
+    );
+    at_rest(&world, "v2").await?;
+    let events = env.events(&process).await?;
+    let told = events
+        .iter()
+        .filter(|(reason, _)| reason == "DrainTimedOut")
+        .count();
+    ensure!(told == 1, "{events:?}");
+    let drain = drain_id(env, &process).await?;
+    let history = env.temporal.history(&env.control, &drain).await?;
+    let timers = counts(&history);
+    ensure!(
+        !timers.contains_key("EVENT_TYPE_TIMER_STARTED"),
+        "no time was waited for again: {timers:?}"
+    );
+    world.finish().await
+}
+
+/// What the lifecycle tells a drain; as in the spec of the test.
+fn policy() -> Value {
+    json!({
+        "timeoutSeconds": 3600, "onTimeout": "Cancel", "cancelGraceSeconds": 600,
+        "scaleDownDelaySeconds": 1, "deleteDelaySeconds": 0,
+    })
+}
+
+/// F27: a person's order arrives at the very moment at which the drain continues as new: it is carried
+/// out by the next run, whose deadline is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_given_between_two_runs_of_a_drain_is_carried_out() -> Result<()> {
+    let world = World::new("f27").await?;
+    let env = &world.env;
+    let process = on_v1(&world, &policy(), 3).await?;
+    env.set_tag(NAME, "v2").await?;
+    let before = held(env, 3).await?;
+    open_more(env, "new", 2).await?;
+    let drain = drain_id(env, &process).await?;
+    // Only the command to continue as new names the type.
+    let ends = RpcMatch::method("RespondWorkflowTaskCompleted").mentioning("ProcessDrain");
+    let held_back = world
+        .temporal
+        .rule(ends.first(1), Action::Delay(Duration::from_secs(60)));
+    // What would take weeks of counts is made of signals.
+    let (mut sent, limit) = (0, 3000);
+    while held_back.hits() == 0 && sent < limit {
+        let signals = futures::stream::iter(0..20).map(|_| {
+            let payloads = vec![json_payload(&policy())];
+            env.temporal
+                .signal(&env.control, &drain, "policy", payloads)
+        });
+        let mut signals = signals.buffer_unordered(4);
+        while signals.try_next().await?.is_some() && held_back.hits() == 0 {}
+        sent += 20;
+    }
+    held_back.wait_hits(1, SOON).await?;
+    let order = json!({ "action": "Terminate", "actor": "ada", "reason": "between two runs" });
+    env.temporal
+        .signal(
+            &env.control,
+            &drain,
+            "forceCancelDrain",
+            vec![json_payload(&order)],
+        )
+        .await?;
+    let still = draining(&env.api::<Process>().get(NAME).await?).context("draining")?;
+    ensure!(
+        still.since == before.since && still.deadline == before.deadline,
+        "{before:?} {still:?}"
+    );
+    held_back.remove();
+
+    counted(env, "old", "Terminated", 3).await?;
+    let reasons = tells(env, "DrainForced").await?;
+    ensure!(
+        reasons.len() == 1 && reasons[0].contains("between two runs"),
+        "{reasons:?}"
+    );
+    at_rest(&world, "v2").await?;
+    let runs = env
+        .temporal
+        .list(&env.control, &format!("WorkflowId = '{drain}'"))
+        .await?;
+    ensure!(runs.len() == 2, "{} runs", runs.len());
+    ensure!(
+        count(env, "new", "Running").await? == 2,
+        "others are left alone"
+    );
+    world.finish().await
+}

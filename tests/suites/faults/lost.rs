@@ -1,0 +1,135 @@
+//! F25: what the operator has in Temporal is lost, while Processes live and a version drains. Everything
+//! is begun anew from what there is, and no pod notices.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use kube::ResourceExt as _;
+use kube::api::DeleteParams;
+use process_operator_crds::Process;
+use process_operator_harness::{Env, lifecycle_id, until};
+use serde_json::json;
+
+use crate::drains::{draining, held, on_v1, open_more};
+use crate::scenario::{at_rest, gone};
+use crate::world::{NAME, SOON, World};
+
+/// Restarts of all pods by uid; `None` for one that is told to stop.
+async fn pods(env: &Env) -> Result<BTreeMap<String, Option<i32>>> {
+    let pods = env.pods(NAME).await?;
+    let restarts = pods.iter().map(|pod| {
+        let statuses = pod.status.iter();
+        let containers = statuses.flat_map(|it| it.container_statuses.iter().flatten());
+        let restarts = containers.map(|container| container.restart_count).sum();
+        let stays = pod.metadata.deletion_timestamp.is_none();
+        (pod.uid().unwrap_or_default(), stays.then_some(restarts))
+    });
+    Ok(restarts.collect())
+}
+
+/// v2 is current and v1 drains until a day from then; then all is lost.
+async fn lost(name: &str, lose: impl AsyncFn(&Env) -> Result<()>) -> Result<()> {
+    let world = World::new(name).await?;
+    let env = &world.env;
+    let policy = json!({ "timeoutSeconds": 86_400, "onTimeout": "Cancel" });
+    let process = on_v1(&world, &policy, 2).await?;
+    env.set_tag(NAME, "v2").await?;
+    let before = held(env, 2).await?;
+    open_more(env, "new", 1).await?;
+    let (served, made) = (pods(env).await?, uids(env).await?);
+
+    lose(env).await?;
+    let id = lifecycle_id(&process);
+    let about = id.trim_start_matches("process/").to_owned();
+    until("lifecycle and drain are begun anew", SOON, async || {
+        for query in [
+            format!("WorkflowId = '{id}' AND ExecutionStatus = 'Running'"),
+            format!("WorkflowId STARTS_WITH 'drain/{about}' AND ExecutionStatus = 'Running'"),
+        ] {
+            let open = env.temporal.list(&env.control, &query).await?;
+            ensure!(open.len() == 1, "{query}: {}", open.len());
+        }
+        Ok(())
+    })
+    .await?;
+    // It counts by itself: what status shows now may be from before.
+    env.temporal.finish_waiting(&env.apps, "old-0").await?;
+    let after = held(env, 1).await?;
+    ensure!(
+        after.build_id == before.build_id
+            && after.since == before.since
+            && after.deadline == before.deadline,
+        "the drain goes on where it was: {before:?} {after:?}"
+    );
+    let output = env.temporal.finish_waiting(&env.apps, "old-1").await?;
+    ensure!(
+        output.completed_on == before.build_id,
+        "by its own pods: {output:?}"
+    );
+    let now = pods(env).await?;
+    let kept = |(uid, restarts): (&String, &Option<i32>)| {
+        now.get(uid).is_none_or(|it| it == restarts || it.is_none())
+    };
+    ensure!(served.iter().all(kept), "{served:?} {now:?}");
+    at_rest(&world, "v2").await?;
+    // The pod of v1 may take its time to stop.
+    let (mut now, uids) = (pods(env).await?, uids(env).await?);
+    now.retain(|_, restarts| restarts.is_some());
+    ensure!(
+        now.len() == 1
+            && now
+                .iter()
+                .all(|(uid, restarts)| served.get(uid) == Some(restarts)),
+        "v2 has the pod that it had: {served:?} {now:?}"
+    );
+    ensure!(
+        uids.iter().all(|uid| made.contains(uid)) && uids.len() == 1,
+        "and its Deployment: {made:?} {uids:?}"
+    );
+    let live = env.api::<Process>().get(NAME).await?;
+    ensure!(draining(&live).is_none(), "{:?}", live.status);
+    world.hold().await?;
+    env.temporal.finish_waiting(&env.apps, "new-0").await?;
+    env.api::<Process>()
+        .delete(NAME, &DeleteParams::default())
+        .await?;
+    gone(&world, &process).await?;
+    world.finish().await
+}
+
+async fn uids(env: &Env) -> Result<Vec<String>> {
+    let deployments = env.deployments(NAME).await?;
+    Ok(deployments
+        .iter()
+        .filter_map(kube::ResourceExt::uid)
+        .collect())
+}
+
+/// By somebody who cleans up in the Temporal UI.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_workflows_of_the_operator_are_terminated() -> Result<()> {
+    lost("f25term", async |env| {
+        let open = env
+            .temporal
+            .list(&env.control, "ExecutionStatus = 'Running'")
+            .await?;
+        for info in open {
+            let execution = info.execution.context("an id")?;
+            env.temporal
+                .terminate(&env.control, &execution.workflow_id)
+                .await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Histories, search attributes and all.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_namespace_of_the_operator_is_made_again_and_empty() -> Result<()> {
+    lost("f25empty", async |env| {
+        env.temporal.delete_namespace(&env.control).await?;
+        env.temporal.create_namespace(&env.control).await
+    })
+    .await
+}
