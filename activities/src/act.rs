@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::apply::{Ready, Version};
 use crate::context::Context;
+use crate::dependents;
 use crate::error::{Fault, Result};
 use crate::remove::delete_version;
 use crate::{apply, events, routes, status};
@@ -290,6 +291,8 @@ async fn remove_finalizer(scene: &Scene<'_>) -> Result<()> {
     if wanted.len() == present.finalizers().len() {
         return Ok(());
     }
+    let finalizers = present.finalizers();
+    dependents::release(&scene.context.kube, scene.key, finalizers, true).await?;
     patch_finalizers(scene, &present, &wanted).await
 }
 

@@ -5,8 +5,10 @@
 //! * [`again`]: against a watch that does not say everything.
 //! * [`signaler`]: how a signal reaches its lifecycle, also when Temporal is away.
 //! * [`sweep`]: what Kubernetes cannot tell.
+//! * [`abandoned`]: what a Process leaves that went without the operator.
 //! * [`outage`]: what is said while Temporal is away, when no workflow can say it.
 
+mod abandoned;
 mod again;
 mod outage;
 mod routing;
@@ -20,7 +22,8 @@ use std::time::Duration;
 
 use process_operator_activities::cache::Cache;
 use temporalio_client::Connection;
-use tokio::sync::watch as channel;
+use process_operator_workflows::contract::ProcessKey;
+use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
 pub(crate) use signaler::Signaler;
@@ -81,6 +84,8 @@ struct Shared {
     signaler: Signaler,
     /// Number of first lists that are complete: before all are, what is not cached may still exist.
     lists: channel::Sender<usize>,
+    /// Processes that have gone.
+    gone: mpsc::UnboundedSender<ProcessKey>,
 }
 
 impl Shared {
@@ -112,6 +117,7 @@ impl Watcher {
             &setup.config,
             setup.metrics.clone(),
         );
+        let (gone, went) = mpsc::unbounded_channel();
         let shared = Shared {
             config: setup.config,
             client: setup.client,
@@ -121,11 +127,13 @@ impl Watcher {
             metrics: setup.metrics,
             signaler,
             lists: channel::channel(0).0,
+            gone,
         };
         let mut tasks = JoinSet::new();
         let stop = setup.stop;
         spawn(&mut tasks, &stop, watch::run(shared.clone()));
         spawn(&mut tasks, &stop, sweep::run(shared.clone()));
+        spawn(&mut tasks, &stop, abandoned::run(shared.clone(), went));
         spawn(&mut tasks, &stop, outage::run(shared));
         Self { tasks }
     }
