@@ -235,7 +235,8 @@ async fn keep_revision(
                 belongs(scene.key, &stored.metadata)
                     || !stored.owner_references().iter().any(controller)
             });
-            let Some((stored, kept)) = ours.and_then(|it| revision::kept(&it).map(|kept| (it, kept)))
+            let Some((stored, kept)) =
+                ours.and_then(|it| revision::kept(&it).map(|kept| (it, kept)))
             else {
                 return Err(Fault::new(
                     ErrorCategory::Conflict,

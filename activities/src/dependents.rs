@@ -134,7 +134,11 @@ pub(crate) async fn claim<K: Owned>(
 
 fn others(key: &ProcessKey, owners: &[OwnerReference]) -> Vec<OwnerReference> {
     let ours = |owner: &&OwnerReference| owner.uid == key.uid || held(&[(*owner).clone()]);
-    owners.iter().filter(|owner| !ours(owner)).cloned().collect()
+    owners
+        .iter()
+        .filter(|owner| !ours(owner))
+        .cloned()
+        .collect()
 }
 
 /// Whether what this Process owns is to be left when it goes: asked of the garbage collector's mark,
@@ -144,7 +148,10 @@ pub async fn orphaned(
     key: &ProcessKey,
     finalizers: &[String],
 ) -> kube::Result<bool> {
-    if finalizers.iter().any(|name| name == names::finalizer::ORPHAN) {
+    if finalizers
+        .iter()
+        .any(|name| name == names::finalizer::ORPHAN)
+    {
         return Ok(true);
     }
     let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &key.namespace);
@@ -190,7 +197,10 @@ async fn release_kind<K: Owned>(
             continue;
         };
         let change = Patch::Merge(&change);
-        match api.patch_metadata(&found.name_any(), &params(), &change).await {
+        match api
+            .patch_metadata(&found.name_any(), &params(), &change)
+            .await
+        {
             Ok(_) => {}
             Err(kube::Error::Api(answer)) if answer.code == 404 => {}
             Err(error) => return Err(error),

@@ -147,11 +147,7 @@ async fn routing(
 }
 
 /// How a Process is being deleted. Two reads more, which only these need.
-async fn deletion(
-    context: &Context,
-    process: &Process,
-    key: &ProcessKey,
-) -> Result<DeletionView> {
+async fn deletion(context: &Context, process: &Process, key: &ProcessKey) -> Result<DeletionView> {
     let namespaces: Api<Namespace> = Api::all(context.kube.clone());
     let name = process.namespace().unwrap_or_default();
     let namespace_terminating = match namespaces.get_metadata_opt(&name).await {

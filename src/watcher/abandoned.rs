@@ -61,7 +61,13 @@ pub(super) async fn run(shared: Shared, mut gone: mpsc::UnboundedReceiver<Proces
 async fn release(shared: &Shared, key: &ProcessKey) -> kube::Result<()> {
     // A successor takes running Deployments over.
     let successor = shared.cache.process_named(&key.namespace, &key.name);
-    answered(dependents::release(&shared.client, key, &[], successor.is_none())).await
+    answered(dependents::release(
+        &shared.client,
+        key,
+        &[],
+        successor.is_none(),
+    ))
+    .await
 }
 
 /// Processes that Deployments were made for and that are not there.
@@ -69,11 +75,10 @@ fn seen(shared: &Shared) -> Vec<ProcessKey> {
     let workloads = shared.cache.all_workloads().into_iter();
     workloads
         .filter(|workload| {
-            let named = shared.cache.process_named(&workload.namespace, &workload.process);
-            workload.held
-                && !workload.deleting
-                && !workload.owner_uid.is_empty()
-                && named.is_none()
+            let named = shared
+                .cache
+                .process_named(&workload.namespace, &workload.process);
+            workload.held && !workload.deleting && !workload.owner_uid.is_empty() && named.is_none()
         })
         .map(|workload| ProcessKey {
             namespace: workload.namespace,
@@ -91,7 +96,11 @@ async fn at_start(shared: &Shared) -> kube::Result<Vec<ProcessKey>> {
 }
 
 async fn held_objects<K: Owned>(shared: &Shared) -> kube::Result<Vec<ProcessKey>> {
-    let managed = format!("{}={}", names::label::APP_MANAGED_BY, names::manager::OPERATOR);
+    let managed = format!(
+        "{}={}",
+        names::label::APP_MANAGED_BY,
+        names::manager::OPERATOR
+    );
     // As the API server remembers it; what is younger has a Process that is watched.
     let selector = ListParams::default().labels(&managed).match_any();
     let mut keys = Vec::new();

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use process_operator_activities::cache::Cache;
-use temporalio_client::Connection;
 use process_operator_workflows::contract::ProcessKey;
+use temporalio_client::Connection;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 

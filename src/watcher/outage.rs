@@ -234,7 +234,13 @@ async fn let_go(shared: &Shared, process: &Neighbour) -> kube::Result<()> {
     };
     let before = live.finalizers();
     if live.uid().as_ref() == Some(&process.uid) {
-        answered(dependents::release(&shared.client, &process.key(), before, true)).await?;
+        answered(dependents::release(
+            &shared.client,
+            &process.key(),
+            before,
+            true,
+        ))
+        .await?;
     }
     let wanted: Vec<&String> = before
         .iter()

@@ -46,12 +46,7 @@ fn an_object_is_its_controllers_and_else_that_of_the_label_while_it_is_held() {
             Some("u-2"),
             false,
         ),
-        (
-            "taken over",
-            vec![other, namespace],
-            Some("u-1"),
-            false,
-        ),
+        ("taken over", vec![other, namespace], Some("u-1"), false),
         ("orphaned", vec![], Some("u-1"), false),
     ];
     for (what, owners, uid, wanted) in cases {
