@@ -248,3 +248,6 @@ async fn delete_sentinel(client: &Client, key: &ProcessKey) -> kube::Result<()> 
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;
