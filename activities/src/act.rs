@@ -86,7 +86,7 @@ async fn ahead(scene: &Scene<'_>, steps: &[Step]) {
     let Some(wanted) = steps.iter().find_map(Version::of) else {
         return;
     };
-    if let Ok(ready) = crate::error::within(apply::prepare(scene, &wanted)).await {
+    if let Ok(ready) = Box::pin(crate::error::within(apply::prepare(scene, &wanted))).await {
         let mut ahead = scene.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         *ahead = Some((wanted.name.to_owned(), ready));
     }
@@ -155,7 +155,7 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
         Step::EnsureFinalizer => add_finalizer(scene).await,
         Step::ApplyVersion { name, .. } => {
             if let Some(wanted) = Version::of(step) {
-                let fields = apply::apply(scene, &wanted).await?;
+                let fields = Box::pin(apply::apply(scene, &wanted)).await?;
                 outcome.applied.insert(name.clone(), fields);
             }
             Ok(())

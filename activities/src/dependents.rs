@@ -163,26 +163,28 @@ pub async fn orphaned(
 
 /// Takes the second owner off all that this Process owns: the garbage collector then treats it as if
 /// there had never been one. Orphaned objects are left without any owner. Nothing is deleted here, so a
-/// Process that is still there after all loses nothing. `finalizers` are those of the Process.
+/// Process that is still there after all loses nothing. `finalizers` are those of the Process. Returns
+/// how many objects the garbage collector still has to take.
 pub async fn release(
     client: &Client,
     key: &ProcessKey,
     finalizers: &[String],
     deployments: bool,
-) -> kube::Result<()> {
+) -> kube::Result<usize> {
     let orphan = orphaned(client, key, finalizers).await?;
     let by_label = format!("{}={}", names::label::PROCESS, key.name);
     let selector = ListParams::default().labels(&by_label);
     // Deployments last: that some are left tells the next try that it was not finished.
-    release_kind::<ControllerRevision>(client, key, &selector, orphan).await?;
-    release_kind::<ConfigMap>(client, key, &selector, orphan).await?;
+    let mut left = release_kind::<ControllerRevision>(client, key, &selector, orphan).await?;
+    left += release_kind::<ConfigMap>(client, key, &selector, orphan).await?;
     if deployments {
-        release_kind::<Deployment>(client, key, &selector, orphan).await?;
+        left += release_kind::<Deployment>(client, key, &selector, orphan).await?;
     }
     if orphan {
         delete_sentinel(client, key).await?;
+        return Ok(0);
     }
-    Ok(())
+    Ok(left)
 }
 
 async fn release_kind<K: Owned>(
@@ -190,9 +192,14 @@ async fn release_kind<K: Owned>(
     key: &ProcessKey,
     selector: &ListParams,
     orphan: bool,
-) -> kube::Result<()> {
+) -> kube::Result<usize> {
     let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
+    let mut left = 0;
     for found in api.list_metadata(selector).await? {
+        if !is_of(key, &found.metadata) {
+            continue;
+        }
+        left += 1;
         let Some(change) = released(key, &found.metadata, orphan) else {
             continue;
         };
@@ -206,24 +213,46 @@ async fn release_kind<K: Owned>(
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(left)
+}
+
+/// uid of the Process that an object was made for, also of one without any owner: the garbage collector
+/// takes the reference off by what it read before, and so may do it when the other one is off too. What
+/// is orphaned for good has no label.
+pub fn marked_for(found: &ObjectMeta) -> Option<&str> {
+    let owners = found.owner_references.as_deref().unwrap_or_default();
+    if owners.iter().any(|owner| owner.controller == Some(true)) {
+        return made_for(found);
+    }
+    let labels = found.labels.as_ref()?;
+    labels.get(names::label::PROCESS_UID).map(String::as_str)
+}
+
+fn is_of(key: &ProcessKey, found: &ObjectMeta) -> bool {
+    marked_for(found) == Some(&key.uid) && found.deletion_timestamp.is_none()
 }
 
 /// The owners of an object without the second one. `None` when there is nothing to change.
 fn released(key: &ProcessKey, found: &ObjectMeta, orphan: bool) -> Option<serde_json::Value> {
     let owners = found.owner_references.as_deref().unwrap_or_default();
-    if made_for(found) != Some(&key.uid) || !held(owners) || found.deletion_timestamp.is_some() {
-        return None;
-    }
     let mut wanted = others(key, owners);
     if !orphan {
         wanted.push(owner(key));
     }
-    Some(json!({ "metadata": {
+    let labels = found.labels.as_ref();
+    let labelled = labels.is_some_and(|labels| labels.contains_key(names::label::PROCESS_UID));
+    if owners == wanted && !(orphan && labelled) {
+        return None;
+    }
+    let mut change = json!({ "metadata": {
         "uid": found.uid,
         "resourceVersion": found.resource_version,
         "ownerReferences": wanted,
-    }}))
+    }});
+    if orphan {
+        change["metadata"]["labels"] = json!({ names::label::PROCESS_UID: null });
+    }
+    Some(change)
 }
 
 async fn delete_sentinel(client: &Client, key: &ProcessKey) -> kube::Result<()> {

@@ -2,12 +2,12 @@
 //! namespace still owns it then, so the garbage collector would keep it for ever.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
-use process_operator_activities::build::{held, made_for};
 use process_operator_activities::dependents::{self, Owned};
 use process_operator_crds::names;
 use process_operator_workflows::contract::ProcessKey;
@@ -15,6 +15,9 @@ use tokio::sync::mpsc;
 
 use super::watch::apis;
 use super::{Shared, answered};
+
+/// Time until it is looked at again whether what was given to the garbage collector has gone.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Releases for ever: what is found at start, of each Process that goes, and with each sweep what is
 /// seen without one.
@@ -26,9 +29,10 @@ pub(super) async fn run(shared: Shared, mut gone: mpsc::UnboundedReceiver<Proces
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // What went while nobody watched has no event: listed once.
     let mut listed = false;
-    let mut left = BTreeSet::new();
+    let mut left: BTreeSet<ProcessKey> = BTreeSet::new();
     loop {
         tokio::select! {
+            () = tokio::time::sleep(AGAIN), if !left.is_empty() => {}
             _ = ticks.tick() => {
                 if !listed {
                     match at_start(&shared).await {
@@ -50,15 +54,20 @@ pub(super) async fn run(shared: Shared, mut gone: mpsc::UnboundedReceiver<Proces
             if shared.cache.process(&key.uid).is_some() {
                 continue;
             }
-            if let Err(error) = release(&shared, &key).await {
-                tracing::warn!(process = key.name, "abandoned objects are left: {error}");
-                left.insert(key);
+            match release(&shared, &key).await {
+                Ok(0) => {}
+                // Until the garbage collector has taken them.
+                Ok(_) => _ = left.insert(key),
+                Err(error) => {
+                    tracing::warn!(process = key.name, "abandoned objects are left: {error}");
+                    left.insert(key);
+                }
             }
         }
     }
 }
 
-async fn release(shared: &Shared, key: &ProcessKey) -> kube::Result<()> {
+async fn release(shared: &Shared, key: &ProcessKey) -> kube::Result<usize> {
     // A successor takes running Deployments over.
     let successor = shared.cache.process_named(&key.namespace, &key.name);
     answered(dependents::release(
@@ -89,13 +98,14 @@ fn seen(shared: &Shared) -> Vec<ProcessKey> {
 }
 
 async fn at_start(shared: &Shared) -> kube::Result<Vec<ProcessKey>> {
-    let mut found = held_objects::<ControllerRevision>(shared).await?;
-    found.extend(held_objects::<ConfigMap>(shared).await?);
+    let mut found = marked_objects::<ControllerRevision>(shared).await?;
+    found.extend(marked_objects::<ConfigMap>(shared).await?);
+    found.extend(marked_objects::<Deployment>(shared).await?);
     found.retain(|key| shared.cache.process(&key.uid).is_none());
     Ok(found)
 }
 
-async fn held_objects<K: Owned>(shared: &Shared) -> kube::Result<Vec<ProcessKey>> {
+async fn marked_objects<K: Owned>(shared: &Shared) -> kube::Result<Vec<ProcessKey>> {
     let managed = format!(
         "{}={}",
         names::label::APP_MANAGED_BY,
@@ -107,7 +117,7 @@ async fn held_objects<K: Owned>(shared: &Shared) -> kube::Result<Vec<ProcessKey>
     for api in apis::<K>(shared) {
         let api: Api<K> = api;
         for found in answered(api.list_metadata(&selector)).await? {
-            let of = made_for(&found.metadata).filter(|_| held(found.owner_references()));
+            let of = dependents::marked_for(&found.metadata);
             let process = found.labels().get(names::label::PROCESS);
             if let (Some(uid), Some(name), Some(namespace)) = (of, process, found.namespace()) {
                 keys.push(ProcessKey {

@@ -70,21 +70,31 @@ fn what_is_released_is_the_garbage_collectors_or_nobodys() {
     assert_eq!(of(&spared, true), wanted(&["Budget"]));
     assert_eq!(of(&both, false), wanted(&["Process"]));
     assert_eq!(of(&both, true), wanted(&[]));
+    // By a garbage collector that had not seen the release.
+    assert_eq!(of(&object(&[]), false), wanted(&["Process"]));
+
+    let given = object(&[owner(&key())]);
+    assert_eq!(released(&key(), &given, false), None);
+    let orphan = released(&key(), &object(&[]), true).unwrap();
+    assert!(orphan["metadata"]["labels"]["ameide.io/process-uid"].is_null());
+    let unmarked = ObjectMeta::default();
+    assert_eq!(released(&key(), &unmarked, true), None);
 }
 
 #[test]
-fn what_is_not_held_or_somebody_elses_or_going_is_not_released() {
+fn what_is_somebody_elses_or_going_or_orphaned_is_not_released() {
     let mut going = object(&[namespace()]);
     going.deletion_timestamp = Some(serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap());
     let mut other = owner(&key());
     other.uid = "u-2".into();
+    for found in [object(&[other, namespace()]), going, ObjectMeta::default()] {
+        assert!(!is_of(&key(), &found), "{found:?}");
+    }
     for found in [
         object(&[]),
+        object(&[namespace()]),
         object(&[owner(&key())]),
-        object(&[other, namespace()]),
-        going,
     ] {
-        assert_eq!(released(&key(), &found, false), None, "{found:?}");
-        assert_eq!(released(&key(), &found, true), None, "{found:?}");
+        assert!(is_of(&key(), &found), "{found:?}");
     }
 }
