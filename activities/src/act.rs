@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::apply::{Ready, Version};
 use crate::context::Context;
+use crate::dependents;
 use crate::error::{Fault, Result};
 use crate::remove::delete_version;
 use crate::{apply, events, routes, status};
@@ -87,7 +88,7 @@ async fn ahead(scene: &Scene<'_>, steps: &[Step]) {
     let Some(wanted) = steps.iter().find_map(Version::of) else {
         return;
     };
-    if let Ok(ready) = crate::error::within(apply::prepare(scene, &wanted)).await {
+    if let Ok(ready) = Box::pin(crate::error::within(apply::prepare(scene, &wanted))).await {
         let mut ahead = scene.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         *ahead = Some((wanted.name.to_owned(), ready));
     }
@@ -157,7 +158,7 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
         Step::EnsureFinalizer => add_finalizer(scene).await,
         Step::ApplyVersion { name, .. } => {
             if let Some(wanted) = Version::of(step) {
-                let fields = apply::apply(scene, &wanted).await?;
+                let fields = Box::pin(apply::apply(scene, &wanted)).await?;
                 outcome.applied.insert(name.clone(), fields);
             }
             Ok(())
@@ -293,6 +294,8 @@ async fn remove_finalizer(scene: &Scene<'_>) -> Result<()> {
     if wanted.len() == present.finalizers().len() {
         return Ok(());
     }
+    let finalizers = present.finalizers();
+    dependents::release(&scene.context.kube, scene.key, finalizers, true).await?;
     patch_finalizers(scene, &present, &wanted).await
 }
 

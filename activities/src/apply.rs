@@ -1,15 +1,18 @@
 //! Applies a version: its ControllerRevision, and the Deployment built from it.
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use process_operator_crds::{ErrorCategory, names};
 use process_operator_workflows::contract::{ProcessKey, Step};
 
 use crate::act::Scene;
-use crate::build::{controls, deployment, hash, revision, template};
+use crate::build::{belongs, deployment, hash, hold, revision, template};
 use crate::context::Context;
+use crate::dependents;
 use crate::error::{Fault, Result};
+use crate::routes;
 use crate::watched::orphaned;
 
 /// A version to apply.
@@ -50,14 +53,32 @@ impl<'a> Version<'a> {
 /// What an apply needs beforehand.
 pub(crate) struct Ready {
     kept: revision::Kept,
+    /// Owner beside the Process.
+    namespace: Option<OwnerReference>,
     /// uid of the Deployment that is there already.
     owned: Option<String>,
 }
 
 /// Keeps the ControllerRevision, and finds out whether the name is free.
 pub(crate) async fn prepare(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<Ready> {
-    let (kept, owned) = tokio::try_join!(keep_revision(scene, wanted), owned(scene, wanted))?;
-    Ok(Ready { kept, owned })
+    let kept = async {
+        let namespace = dependents::second_owner(scene.context, scene.key).await?;
+        let kept = keep_revision(scene, wanted, namespace.clone()).await?;
+        Ok((kept, namespace))
+    };
+    let ((kept, namespace), owned, ()) = tokio::try_join!(
+        kept,
+        owned(scene, wanted),
+        dependents::keep_sentinel(scene.context, scene.key),
+    )?;
+    if !scene.process.spec.rollout.versioning.is_default() {
+        routes::hold(scene.context, scene.key, namespace.clone()).await?;
+    }
+    Ok(Ready {
+        kept,
+        namespace,
+        owned,
+    })
 }
 
 async fn owned(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<Option<String>> {
@@ -86,6 +107,7 @@ pub(crate) async fn apply(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<Str
     let mut built = deployment::deployment(scene.key, wanted.name, &ready.kept, wanted.replicas);
     // With the uid in it an apply never lands on a re-created object.
     built.metadata.uid = ready.owned;
+    hold(&mut built.metadata, ready.namespace);
     let params = PatchParams::apply(names::manager::OPERATOR).force();
     let applied = deployments(scene)
         .patch(wanted.name, &params, &Patch::Apply(&built))
@@ -117,12 +139,14 @@ pub(crate) async fn scale_to_zero(context: &Context, key: &ProcessKey, name: &st
     }
     let kept = stored
         .as_ref()
-        .filter(|stored| controls(key, stored.owner_references()))
+        .filter(|stored| belongs(key, &stored.metadata))
         .and_then(revision::kept);
     let params = PatchParams::apply(names::manager::OPERATOR).force();
     let patched = if let Some(kept) = kept {
         let mut built = deployment::deployment(key, name, &kept, 0);
         built.metadata.uid = Some(uid);
+        let namespace = dependents::second_owner(context, key).await?;
+        hold(&mut built.metadata, namespace);
         deployments
             .patch(name, &params, &Patch::Apply(&built))
             .await
@@ -143,7 +167,7 @@ pub(crate) async fn scale_to_zero(context: &Context, key: &ProcessKey, name: &st
 }
 
 pub(crate) fn claim(found: &Deployment, key: &ProcessKey) -> Result<String> {
-    if controls(key, found.owner_references()) {
+    if belongs(key, &found.metadata) {
         return Ok(found.uid().unwrap_or_default());
     }
     Err(Fault::new(
@@ -155,12 +179,21 @@ pub(crate) fn claim(found: &Deployment, key: &ProcessKey) -> Result<String> {
     ))
 }
 
-async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revision::Kept> {
+async fn keep_revision(
+    scene: &Scene<'_>,
+    wanted: &Version<'_>,
+    namespace: Option<OwnerReference>,
+) -> Result<revision::Kept> {
     let api: Api<ControllerRevision> =
         Api::namespaced(scene.context.kube.clone(), &scene.key.namespace);
     if wanted.revision {
         let stored = api.get_opt(wanted.kept_as).await?;
-        if let Some(kept) = stored.as_ref().and_then(revision::kept) {
+        if let Some(stored) = &stored
+            && let Some(kept) = revision::kept(stored)
+        {
+            if belongs(scene.key, &stored.metadata) {
+                dependents::claim(scene.context, scene.key, stored, namespace).await?;
+            }
             return Ok(kept);
         }
     }
@@ -184,7 +217,8 @@ async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revisi
         ),
     };
     let number = scene.process.metadata.generation.unwrap_or(1);
-    let built = revision::revision(scene.key, wanted.kept_as, number, &kept);
+    let mut built = revision::revision(scene.key, wanted.kept_as, number, &kept);
+    hold(&mut built.metadata, namespace.clone());
     let params = PostParams {
         field_manager: Some(names::manager::OPERATOR.into()),
         ..PostParams::default()
@@ -194,20 +228,26 @@ async fn keep_revision(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<revisi
         // Left by a try that was cut off after the API server had committed.
         Err(kube::Error::Api(answer)) if answer.code == 409 => {
             let stored = api.get_opt(wanted.kept_as).await?;
+            // Of a predecessor: orphaned it is taken over, like the Deployment. Otherwise it may be
+            // gone by now, and the next try creates it.
             let ours = stored.filter(|stored| {
-                let owners = stored.owner_references();
-                owners.iter().any(|owner| owner.uid == scene.key.uid)
+                let controller = |owner: &OwnerReference| owner.controller == Some(true);
+                belongs(scene.key, &stored.metadata)
+                    || !stored.owner_references().iter().any(controller)
             });
-            // Of a predecessor it may be gone by now: the next try creates it.
-            ours.as_ref().and_then(revision::kept).ok_or_else(|| {
-                Fault::new(
+            let Some((stored, kept)) =
+                ours.and_then(|it| revision::kept(&it).map(|kept| (it, kept)))
+            else {
+                return Err(Fault::new(
                     ErrorCategory::Conflict,
                     format!(
                         "ControllerRevision {} belongs to something else",
                         wanted.kept_as
                     ),
-                )
-            })
+                ));
+            };
+            dependents::claim(scene.context, scene.key, &stored, namespace).await?;
+            Ok(kept)
         }
         Err(error) => {
             let what = format!("creating ControllerRevision {}", wanted.kept_as);

@@ -25,8 +25,10 @@ pub struct Workload {
     pub process: String,
     /// Build id of its pods, from its label.
     pub build_id: String,
-    /// uid of the controlling owner.
+    /// uid of the Process that it was made for.
     pub owner_uid: String,
+    /// The namespace owns it too.
+    pub held: bool,
     /// `metadata.generation`.
     pub generation: i64,
     /// Being deleted.

@@ -15,9 +15,10 @@ use process_operator_workflows::contract::{
 };
 use process_operator_workflows::plan::{fingerprint, placement};
 
-use crate::build::{controls, deployment, revision};
+use crate::build::{belongs, deployment, held, revision};
 use crate::cache::Neighbour;
 use crate::context::Context;
+use crate::dependents;
 use crate::error::{Fault, Result};
 use crate::routes;
 use crate::temporal;
@@ -80,7 +81,7 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     // after the mark was not there tell whether they are to be kept.
     seen.routing = routing(context, key, &view, &process).await;
     let (deployments, revisions) = if view.deleting {
-        view.deletion = Some(deletion(context, &process).await?);
+        view.deletion = Some(deletion(context, &process, key).await?);
         tokio::join!(
             deployments_api.list(&selector),
             revisions_api.list(&selector)
@@ -139,8 +140,8 @@ async fn routing(
     routes::routing(context, key, published).await
 }
 
-/// How a Process is being deleted. One read more, which only these need.
-async fn deletion(context: &Context, process: &Process) -> Result<DeletionView> {
+/// How a Process is being deleted. Two reads more, which only these need.
+async fn deletion(context: &Context, process: &Process, key: &ProcessKey) -> Result<DeletionView> {
     let namespaces: Api<Namespace> = Api::all(context.kube.clone());
     let name = process.namespace().unwrap_or_default();
     let namespace_terminating = match namespaces.get_metadata_opt(&name).await {
@@ -165,10 +166,7 @@ async fn deletion(context: &Context, process: &Process) -> Result<DeletionView> 
             .unwrap_or_default(),
         policy: process.spec.deletion.clone(),
         namespace_terminating,
-        orphan: process
-            .finalizers()
-            .iter()
-            .any(|name| name == names::finalizer::ORPHAN),
+        orphan: dependents::orphaned(&context.kube, key, process.finalizers()).await?,
         forced,
     })
 }
@@ -276,7 +274,7 @@ fn collect(
         let Some(kept) = revision::kept(&stored) else {
             continue;
         };
-        if !controls(key, stored.owner_references()) {
+        if !belongs(key, &stored.metadata) {
             continue;
         }
         let name = stored.name_any();
@@ -360,10 +358,12 @@ fn share(
 
 fn deployment_view(live: &Deployment, key: &ProcessKey, adopt: bool) -> Option<DeploymentView> {
     let seen = workload(live)?;
-    let owned = controls(key, live.owner_references()) || adopt && orphaned(live);
+    let owned = belongs(key, &live.metadata) || adopt && orphaned(live);
+    // With the namespace as its owner it was spared by a foreground deletion, or the sentinel tells.
+    let orphaned = orphaned(live) && (adopt || !held(live.owner_references()));
     Some(DeploymentView {
         foreign: !owned,
-        orphaned: orphaned(live),
+        orphaned,
         uid: seen.uid,
         generation: seen.generation,
         deleting: seen.deleting,

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::apply::claim;
-use crate::build::controls;
+use crate::build::belongs;
 use crate::context::Context;
 use crate::error::{Fault, Result};
 
@@ -54,11 +54,7 @@ async fn delete_revision(context: &Context, key: &ProcessKey, name: &str) -> Res
     let Some(stored) = revisions.get_opt(name).await? else {
         return Ok(());
     };
-    if !stored
-        .owner_references()
-        .iter()
-        .any(|owner| owner.uid == key.uid)
-    {
+    if !belongs(key, &stored.metadata) {
         return Ok(());
     }
     remove(&revisions, name, stored.uid().unwrap_or_default()).await
@@ -81,7 +77,7 @@ pub(crate) async fn keep_revision(
     let Some(stored) = revisions.get_opt(name).await? else {
         return Ok(());
     };
-    if !controls(key, stored.owner_references()) {
+    if !belongs(key, &stored.metadata) {
         return Ok(());
     }
     let mark = json!({ "metadata": {
@@ -104,7 +100,7 @@ pub(crate) async fn keep_revision(
         .list(&selector)
         .await?
         .into_iter()
-        .filter(|revision| controls(key, revision.owner_references()))
+        .filter(|revision| belongs(key, &revision.metadata))
         .filter_map(|revision| Some((retired(&revision)?, revision.name_any())))
         .collect();
     kept.sort();

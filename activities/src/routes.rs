@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use process_operator_crds::spec::Versioning;
@@ -15,8 +15,9 @@ use process_operator_workflows::contract::{
     Expected, ProcessKey, Routing, RoutingState, VersionState, VersionView,
 };
 
-use crate::build::{controls, hash, owner};
+use crate::build::{belongs, hash, hold as held_by, owner};
 use crate::context::Context;
+use crate::dependents;
 use crate::error::{Fault, Result};
 
 /// Keys of the ConfigMap. Starters of workflows rely on them.
@@ -85,7 +86,7 @@ async fn read_map(context: &Context, key: &ProcessKey) -> Result<Option<ConfigMa
         .map_err(|error| Fault::from(error).about(&format!("reading ConfigMap {name}")))?;
     match found {
         // Of a predecessor, on its way out.
-        Some(found) if !controls(key, found.owner_references()) => {
+        Some(found) if !belongs(key, &found.metadata) => {
             if found
                 .labels()
                 .get(names::label::PROCESS)
@@ -148,7 +149,9 @@ pub(crate) async fn write(
     routes: &Routes,
 ) -> Result<()> {
     let name = names::routing_name(&key.name);
-    let built = build(key, versioning, task_queue, routes, stored);
+    let mut built = build(key, versioning, task_queue, routes, stored);
+    let namespace = dependents::second_owner(context, key).await?;
+    held_by(&mut built.metadata, namespace);
     let mut params = PatchParams::apply(names::manager::OPERATOR);
     params.force = true;
     match api(context, key)
@@ -206,6 +209,7 @@ fn build(
                     (names::label::APP_PART_OF, key.name.as_str()),
                     (names::label::APP_MANAGED_BY, names::manager::OPERATOR),
                     (names::label::PROCESS, key.name.as_str()),
+                    (names::label::PROCESS_UID, key.uid.as_str()),
                 ]
                 .into_iter()
                 .map(|(label, value)| (label.to_owned(), value.to_owned()))
@@ -225,6 +229,18 @@ fn build(
                 .collect(),
         ),
         ..ConfigMap::default()
+    }
+}
+
+/// Gives a routing that an earlier release has written the owners that one written today has.
+pub(crate) async fn hold(
+    context: &Context,
+    key: &ProcessKey,
+    namespace: Option<OwnerReference>,
+) -> Result<()> {
+    match read_map(context, key).await? {
+        Some(found) => dependents::claim(context, key, &found, namespace).await,
+        None => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use process_operator_crds::names;
 
-use crate::build::hash;
+use crate::build::{hash, held, made_for};
 use crate::cache::Workload;
 
 /// A Deployment in a few words.
@@ -36,12 +36,8 @@ pub fn workload(live: &Deployment) -> Option<Workload> {
             .get(names::label::BUILD_ID)
             .cloned()
             .unwrap_or_default(),
-        owner_uid: live
-            .owner_references()
-            .iter()
-            .find(|owner| owner.controller == Some(true))
-            .map(|owner| owner.uid.clone())
-            .unwrap_or_default(),
+        owner_uid: made_for(&live.metadata).unwrap_or_default().to_owned(),
+        held: held(live.owner_references()),
         generation,
         deleting: live.metadata.deletion_timestamp.is_some(),
         replicas,

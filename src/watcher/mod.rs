@@ -5,8 +5,10 @@
 //! * [`again`]: against a watch that does not say everything.
 //! * [`signaler`]: how a signal reaches its lifecycle, also when Temporal is away.
 //! * [`sweep`]: what Kubernetes cannot tell.
+//! * [`abandoned`]: what a Process leaves that went without the operator.
 //! * [`outage`]: what is said while Temporal is away, when no workflow can say it.
 
+mod abandoned;
 mod again;
 mod deployments;
 mod outage;
@@ -20,8 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use process_operator_activities::cache::Cache;
+use process_operator_workflows::contract::ProcessKey;
 use temporalio_client::Connection;
-use tokio::sync::watch as channel;
+use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
 pub(crate) use signaler::Signaler;
@@ -82,6 +85,8 @@ struct Shared {
     signaler: Signaler,
     /// Number of first lists that are complete: before all are, what is not cached may still exist.
     lists: channel::Sender<usize>,
+    /// Processes that have gone.
+    gone: mpsc::UnboundedSender<ProcessKey>,
 }
 
 impl Shared {
@@ -113,6 +118,7 @@ impl Watcher {
             &setup.config,
             setup.metrics.clone(),
         );
+        let (gone, went) = mpsc::unbounded_channel();
         let shared = Shared {
             config: setup.config,
             client: setup.client,
@@ -122,11 +128,13 @@ impl Watcher {
             metrics: setup.metrics,
             signaler,
             lists: channel::channel(0).0,
+            gone,
         };
         let mut tasks = JoinSet::new();
         let stop = setup.stop;
         spawn(&mut tasks, &stop, watch::run(shared.clone()));
         spawn(&mut tasks, &stop, sweep::run(shared.clone()));
+        spawn(&mut tasks, &stop, abandoned::run(shared.clone(), went));
         spawn(&mut tasks, &stop, outage::run(shared));
         Self { tasks }
     }

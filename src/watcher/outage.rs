@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use process_operator_activities::cache::Neighbour;
+use process_operator_activities::dependents;
 use process_operator_crds::conditions::{NewCondition, own_conditions};
 use process_operator_crds::{ConditionType, Process, Reason, names};
 use process_operator_workflows::contract::{ChangeKind, Changed};
@@ -224,14 +225,23 @@ async fn force(shared: &Shared) {
     }
 }
 
-/// Removes our finalizer, if the Process is still this one and still to go. Its Deployments are
-/// collected by Kubernetes then.
+/// Removes our finalizer, if the Process is still this one and still to go. What it owns is given to the
+/// garbage collector first.
 async fn let_go(shared: &Shared, process: &Neighbour) -> kube::Result<()> {
     let api: Api<Process> = Api::namespaced(shared.client.clone(), &process.namespace);
     let Some(live) = answered(api.get_metadata_opt(&process.name)).await? else {
         return Ok(());
     };
     let before = live.finalizers();
+    if live.uid().as_ref() == Some(&process.uid) {
+        answered(dependents::release(
+            &shared.client,
+            &process.key(),
+            before,
+            true,
+        ))
+        .await?;
+    }
     let wanted: Vec<&String> = before
         .iter()
         .filter(|name| *name != names::finalizer::PROCESS)

@@ -158,6 +158,20 @@ impl Round<'_> {
             report(self.shared, process, WHAT);
         }
     }
+
+    /// Deployments of an earlier release lack the owner that keeps them through a foreground deletion.
+    fn unheld(&self, process: &Neighbour, told: &mut Told) {
+        const WHAT: &str = "owned as by an earlier release";
+        let cache = &self.shared.cache;
+        let unheld = cache
+            .workloads_of(&process.namespace, &process.name, &process.uid)
+            .into_iter()
+            .find(|workload| !workload.held && !workload.deleting);
+        let mark = unheld.filter(|_| !process.deleting).map(|it| it.uid);
+        if told.is_new(process, WHAT, mark) {
+            report(self.shared, process, WHAT);
+        }
+    }
 }
 
 async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
@@ -170,7 +184,10 @@ async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
         let age = jiff::Timestamp::now().duration_since(process.created);
         let young = age.unsigned_abs() < YOUNG && !round.first;
         match running.get(&id) {
-            Some(seen) => round.compare(process, seen, told).await,
+            Some(seen) => {
+                round.compare(process, seen, told).await;
+                round.unheld(process, told);
+            }
             None if young => {}
             None => round.confirm(process, |_| Some("no lifecycle runs")).await,
         }

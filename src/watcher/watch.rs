@@ -64,7 +64,7 @@ async fn crd_installed(shared: &Shared) {
     shared.readiness.up(Part::Crd);
 }
 
-fn apis<K>(shared: &Shared) -> Vec<Api<K>>
+pub(super) fn apis<K>(shared: &Shared) -> Vec<Api<K>>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
@@ -321,6 +321,8 @@ fn process_gone(shared: &Shared, uid: &str) {
     let Some(gone) = shared.cache.remove_process(uid) else {
         return;
     };
+    // Nobody listens while the operator stops.
+    _ = shared.gone.send(gone.key());
     shared
         .signaler
         .send_if_running(&gone.key(), Changed::new(ChangeKind::Process, "deleted"));

@@ -20,6 +20,7 @@ const PROOF: i32 = 10;
 /// Builds the complete set of fields that we own, with the hash of it as annotation.
 pub fn deployment(key: &ProcessKey, name: &str, kept: &Kept, replicas: i32) -> Deployment {
     let mut labels = template::labels(key, &kept.build_id);
+    labels.insert(names::label::PROCESS_UID.to_owned(), key.uid.clone());
     let mut template = kept.template.clone();
     let mut selector = template::selector(key, &kept.build_id);
     let mut proof = None;

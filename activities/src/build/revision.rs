@@ -35,11 +35,13 @@ impl Kept {
 
 /// Builds the ControllerRevision of a version. Its data is immutable on the API server.
 pub fn revision(key: &ProcessKey, name: &str, number: i64, kept: &Kept) -> ControllerRevision {
+    let mut labels = template::labels(key, &kept.build_id);
+    labels.insert(names::label::PROCESS_UID.to_owned(), key.uid.clone());
     ControllerRevision {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(key.namespace.clone()),
-            labels: Some(template::labels(key, &kept.build_id)),
+            labels: Some(labels),
             owner_references: Some(vec![owner(key)]),
             ..ObjectMeta::default()
         },

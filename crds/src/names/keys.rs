@@ -179,6 +179,11 @@ pub fn canary_name(process: &str) -> String {
     format!("{process}-canary")
 }
 
+/// Name of the ControllerRevision that tells whether a Process's objects have been orphaned.
+pub fn sentinel_name(process: &str) -> String {
+    format!("{process}-sentinel")
+}
+
 /// Name of the ConfigMap that holds the routing where Temporal does not.
 pub fn routing_name(process: &str) -> String {
     format!("{process}-routing")

@@ -24,7 +24,7 @@ mod version;
 pub use ids::{IdError, ManagerIdentity, ProcessKey, WorkflowId};
 pub use keys::{
     annotation, canary_name, env, finalizer, label, manager, port, queue, routing_name, selector,
-    track, track_selector, volume,
+    sentinel_name, track, track_selector, volume,
 };
 pub use version::{
     BuildId, Version, VersionHash, child_name, task_queue, version_hash, version_input,

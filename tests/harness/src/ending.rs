@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use process_example_worker::workflows::{WaitForSignal, WaitForSignalInput};
-use process_operator_crds::Process;
+use process_operator_crds::{Process, names};
 use temporalio_client::WorkflowStartOptions;
 use temporalio_client::grpc::{OperatorService, WorkflowService};
 use temporalio_client::tonic::IntoRequest;
@@ -233,10 +233,16 @@ impl Env {
                 .await?
                 .items
                 .len();
+            let maps = self.api::<ConfigMap>().list(&ours).await?.items.len();
+            let sentinel = self
+                .api::<ControllerRevision>()
+                .get_opt(&names::sentinel_name(&name))
+                .await?;
             let pods = self.pods(&name).await?.len();
             ensure!(
-                (deployments, revisions, pods) == (0, 0, 0),
-                "{deployments} Deployments, {revisions} ControllerRevisions, {pods} pods"
+                (deployments, revisions, maps, pods) == (0, 0, 0, 0) && sentinel.is_none(),
+                "{deployments} Deployments, {revisions} ControllerRevisions, {maps} ConfigMaps, {pods} \
+                 pods, {sentinel:?}"
             );
             Ok(())
         })

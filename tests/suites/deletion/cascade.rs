@@ -36,11 +36,14 @@ async fn background() -> Result<()> {
     waits_and_goes("background").await
 }
 
-/// Kubernetes may collect the workers before anybody can keep them, whatever the owner references
-/// say: what holds is that the Process goes and leaves nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn foreground_goes_and_leaves_nothing() -> Result<()> {
-    let (scene, process) = settled("foreground", &json!({ "timeoutSeconds": 10 })).await?;
+async fn foreground() -> Result<()> {
+    waits_and_goes("foreground").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreground_with_nothing_open_goes_at_once_and_leaves_nothing() -> Result<()> {
+    let (scene, process) = settled("fgidle", &json!({})).await?;
     let env = &scene.env;
     env.temporal.quick(&env.apps, QUEUE, "done").await?;
     env.kubectl(

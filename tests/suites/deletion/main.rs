@@ -8,6 +8,7 @@
 
 mod away;
 mod cascade;
+mod dependents;
 mod many;
 mod midway;
 mod modes;

@@ -67,12 +67,13 @@ impl Picture {
         let revisions = env.api::<ControllerRevision>();
         for revision in revisions.list(&ListParams::default()).await? {
             if controlled(&revision, &uid) {
-                picture.revisions.insert(
-                    names
-                        .get(&revision.name_any())
-                        .cloned()
-                        .unwrap_or_else(|| "lost".to_owned()),
-                );
+                let name = revision.name_any();
+                let of = match names.get(&name) {
+                    Some(tag) => tag.as_str(),
+                    None if name == process_operator_crds::names::sentinel_name(NAME) => "sentinel",
+                    None => "lost",
+                };
+                picture.revisions.insert(of.to_owned());
             }
         }
         for (reason, note) in env.events(process).await? {

@@ -75,6 +75,7 @@ async fn second_serves(scene: &Scene, first: &Process) -> Result<Process> {
     let owners: Vec<_> = made
         .owner_references()
         .iter()
+        .filter(|owner| owner.kind == "Process")
         .map(|owner| owner.uid.clone())
         .collect();
     ensure!(owners == [second.uid().unwrap_or_default()], "{owners:?}");

@@ -1,0 +1,282 @@
+//! What keeps the objects of a Process from the garbage collector while a deletion waits, and how they
+//! are given back to it.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client, ResourceExt};
+use process_operator_crds::{ErrorCategory, names};
+use process_operator_workflows::contract::ProcessKey;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::build::{belongs, held, hold, made_for, namespace_owner, owner, sentinel};
+use crate::context::Context;
+use crate::error::{Fault, Result};
+
+/// A kind that a Process owns.
+pub trait Owned:
+    kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+{
+}
+
+impl Owned for Deployment {}
+impl Owned for ControllerRevision {}
+impl Owned for ConfigMap {}
+
+fn params() -> PatchParams {
+    PatchParams {
+        field_manager: Some(names::manager::OPERATOR.into()),
+        ..PatchParams::default()
+    }
+}
+
+/// The second owner of what a Process owns. Never remembered: a namespace may have been made again.
+pub(crate) async fn second_owner(
+    context: &Context,
+    key: &ProcessKey,
+) -> Result<Option<OwnerReference>> {
+    let namespaces: Api<Namespace> = Api::all(context.kube.clone());
+    match namespaces.get_metadata_opt(&key.namespace).await {
+        Ok(found) => Ok(found
+            .and_then(|found| found.uid())
+            .map(|uid| namespace_owner(&key.namespace, &uid))),
+        // Under the rights of an earlier release objects are owned as they were by that.
+        Err(kube::Error::Api(answer)) if answer.code == 403 => {
+            tracing::warn!(
+                namespace = key.namespace,
+                "may not be read: {}",
+                answer.message
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the sentinel, if it is not there.
+pub(crate) async fn keep_sentinel(context: &Context, key: &ProcessKey) -> Result<()> {
+    let api: Api<ControllerRevision> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let name = names::sentinel_name(&key.name);
+    if let Some(found) = api.get_metadata_opt(&name).await? {
+        if belongs(key, &found.metadata) {
+            return Ok(());
+        }
+        if !sentinel::is_one(&found.metadata) {
+            return Err(Fault::new(
+                ErrorCategory::Conflict,
+                format!(
+                    "ControllerRevision {name} exists and belongs to something else; delete or rename it"
+                ),
+            ));
+        }
+    }
+    let params = PatchParams::apply(names::manager::OPERATOR).force();
+    let built = sentinel::sentinel(key);
+    match api.patch(&name, &params, &Patch::Apply(&built)).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::from(error).about(&format!("applying ControllerRevision {name}"))),
+    }
+}
+
+/// Owners and label of an object that is to be this Process's, beside what others have put there.
+/// `None` when it has them.
+pub(crate) fn claimed(
+    key: &ProcessKey,
+    found: &ObjectMeta,
+    namespace: Option<OwnerReference>,
+) -> Option<serde_json::Value> {
+    let owners = found.owner_references.as_deref().unwrap_or_default();
+    let labels = found.labels.as_ref();
+    let marked = labels.and_then(|labels| labels.get(names::label::PROCESS_UID)) == Some(&key.uid);
+    if marked && belongs(key, found) && (held(owners) || namespace.is_none()) {
+        return None;
+    }
+    let mut wanted = ObjectMeta {
+        owner_references: Some(others(key, owners)),
+        ..ObjectMeta::default()
+    };
+    let references = wanted.owner_references.get_or_insert_default();
+    references.push(owner(key));
+    hold(&mut wanted, namespace);
+    Some(json!({ "metadata": {
+        "uid": found.uid,
+        "resourceVersion": found.resource_version,
+        "labels": { names::label::PROCESS_UID: key.uid },
+        "ownerReferences": wanted.owner_references,
+    }}))
+}
+
+/// Gives an object the owners that one made today has.
+pub(crate) async fn claim<K: Owned>(
+    context: &Context,
+    key: &ProcessKey,
+    found: &K,
+    namespace: Option<OwnerReference>,
+) -> Result<()> {
+    let Some(change) = claimed(key, found.meta(), namespace) else {
+        return Ok(());
+    };
+    let api: Api<K> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let name = found.name_any();
+    match api.patch(&name, &params(), &Patch::Merge(&change)).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::from(error).about(&format!("owning {name}"))),
+    }
+}
+
+fn others(key: &ProcessKey, owners: &[OwnerReference]) -> Vec<OwnerReference> {
+    let ours = |owner: &&OwnerReference| owner.uid == key.uid || held(&[(*owner).clone()]);
+    owners
+        .iter()
+        .filter(|owner| !ours(owner))
+        .cloned()
+        .collect()
+}
+
+/// Whether what this Process owns is to be left when it goes: asked of the garbage collector's mark,
+/// and when that is off, of the sentinel. The mark has to be read first.
+pub async fn orphaned(
+    client: &Client,
+    key: &ProcessKey,
+    finalizers: &[String],
+) -> kube::Result<bool> {
+    if finalizers
+        .iter()
+        .any(|name| name == names::finalizer::ORPHAN)
+    {
+        return Ok(true);
+    }
+    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &key.namespace);
+    let found = api
+        .get_metadata_opt(&names::sentinel_name(&key.name))
+        .await?;
+    Ok(found.is_some_and(|found| sentinel::tells_orphaned(key, &found.metadata)))
+}
+
+/// Takes the second owner off all that this Process owns: the garbage collector then treats it as if
+/// there had never been one. Orphaned objects are left without any owner. Nothing is deleted here, so a
+/// Process that is still there after all loses nothing. `finalizers` are those of the Process. Returns
+/// how many objects the garbage collector still has to take.
+pub async fn release(
+    client: &Client,
+    key: &ProcessKey,
+    finalizers: &[String],
+    deployments: bool,
+) -> kube::Result<usize> {
+    let orphan = orphaned(client, key, finalizers).await?;
+    let by_label = format!("{}={}", names::label::PROCESS, key.name);
+    let selector = ListParams::default().labels(&by_label);
+    // Deployments last: that some are left tells the next try that it was not finished.
+    let mut left = release_kind::<ControllerRevision>(client, key, &selector, orphan).await?;
+    left += release_kind::<ConfigMap>(client, key, &selector, orphan).await?;
+    if deployments {
+        left += release_kind::<Deployment>(client, key, &selector, orphan).await?;
+    }
+    if orphan {
+        delete_sentinel(client, key).await?;
+        return Ok(0);
+    }
+    Ok(left)
+}
+
+async fn release_kind<K: Owned>(
+    client: &Client,
+    key: &ProcessKey,
+    selector: &ListParams,
+    orphan: bool,
+) -> kube::Result<usize> {
+    let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
+    let mut left = 0;
+    for found in api.list_metadata(selector).await? {
+        if !is_of(key, &found.metadata) {
+            continue;
+        }
+        left += 1;
+        let Some(change) = released(key, &found.metadata, orphan) else {
+            continue;
+        };
+        let change = Patch::Merge(&change);
+        match api
+            .patch_metadata(&found.name_any(), &params(), &change)
+            .await
+        {
+            Ok(_) => {}
+            Err(kube::Error::Api(answer)) if answer.code == 404 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(left)
+}
+
+/// uid of the Process that an object was made for, also of one without any owner: the garbage collector
+/// takes the reference off by what it read before, and so may do it when the other one is off too. What
+/// is orphaned for good has no label.
+pub fn marked_for(found: &ObjectMeta) -> Option<&str> {
+    let owners = found.owner_references.as_deref().unwrap_or_default();
+    if owners.iter().any(|owner| owner.controller == Some(true)) {
+        return made_for(found);
+    }
+    let labels = found.labels.as_ref()?;
+    labels.get(names::label::PROCESS_UID).map(String::as_str)
+}
+
+fn is_of(key: &ProcessKey, found: &ObjectMeta) -> bool {
+    marked_for(found) == Some(&key.uid) && found.deletion_timestamp.is_none()
+}
+
+/// The owners of an object without the second one. `None` when there is nothing to change.
+fn released(key: &ProcessKey, found: &ObjectMeta, orphan: bool) -> Option<serde_json::Value> {
+    let owners = found.owner_references.as_deref().unwrap_or_default();
+    let mut wanted = others(key, owners);
+    if !orphan {
+        wanted.push(owner(key));
+    }
+    let labels = found.labels.as_ref();
+    let labelled = labels.is_some_and(|labels| labels.contains_key(names::label::PROCESS_UID));
+    if owners == wanted && !(orphan && labelled) {
+        return None;
+    }
+    let mut change = json!({ "metadata": {
+        "uid": found.uid,
+        "resourceVersion": found.resource_version,
+        "ownerReferences": wanted,
+    }});
+    if orphan {
+        change["metadata"]["labels"] = json!({ names::label::PROCESS_UID: null });
+    }
+    Some(change)
+}
+
+async fn delete_sentinel(client: &Client, key: &ProcessKey) -> kube::Result<()> {
+    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &key.namespace);
+    let name = names::sentinel_name(&key.name);
+    let found: Option<PartialObjectMeta<ControllerRevision>> = api.get_metadata_opt(&name).await?;
+    let of = |found: &PartialObjectMeta<ControllerRevision>| {
+        let labels = found.labels();
+        sentinel::is_one(&found.metadata) && labels.get(names::label::PROCESS_UID) == Some(&key.uid)
+    };
+    let Some(found) = found.filter(of) else {
+        return Ok(());
+    };
+    let params = DeleteParams::background().preconditions(Preconditions {
+        uid: found.uid(),
+        ..Preconditions::default()
+    });
+    match api.delete(&name, &params).await {
+        Ok(_) => Ok(()),
+        // Gone, or another one by now.
+        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
