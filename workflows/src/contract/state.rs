@@ -143,6 +143,12 @@ impl State {
     /// How many ids of handled requests are kept.
     pub const REQUESTS: usize = 20;
 
+    /// Whoever refused the last look or step asked not to be asked again for a while.
+    pub fn must_wait(&self) -> bool {
+        let failure = self.trouble.as_ref().map(|(failure, _)| failure);
+        failure.is_some_and(|failure| failure.retry_after_seconds.is_some())
+    }
+
     /// Ids of the children in flight.
     pub fn children(&self) -> impl Iterator<Item = (String, ChildKind)> + '_ {
         let rollout = self

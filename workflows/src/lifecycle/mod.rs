@@ -113,12 +113,16 @@ impl ProcessLifecycle {
     #[signal(name = "changed")]
     pub fn changed(&mut self, _ctx: &mut SyncWorkflowContext<Self>, raw: RawValue) {
         match support::decode::<Changed>(&raw) {
-            Ok(changed) => {
-                let known = changed.kind.parse::<ChangeKind>().is_ok();
-                if !known && self.state.unknown.len() < State::UNKNOWN {
+            Ok(changed) => match changed.kind.parse::<ChangeKind>() {
+                // It finds that something is not done, which is known: somebody asked to be left
+                // alone until then.
+                Ok(ChangeKind::Sweep) if self.state.must_wait() => return,
+                Ok(_) => {}
+                Err(_) if self.state.unknown.len() < State::UNKNOWN => {
                     self.state.unknown.push(changed);
                 }
-            }
+                Err(_) => {}
+            },
             Err(why) => self.refused.push(format!("signal changed ignored: {why}")),
         }
         self.dirty = true;
