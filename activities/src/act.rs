@@ -24,6 +24,9 @@ const TRIES: u32 = 4;
 /// Longest wait that the API server may ask for in between.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
+/// Before a task that was given to somebody else looks again.
+const BREATH: Duration = Duration::from_secs(1);
+
 /// What the steps of one call share.
 pub(crate) struct Scene<'a> {
     pub(crate) context: &'a Context,
@@ -50,6 +53,12 @@ impl Scene<'_> {
 pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
     let mut outcome = ActOutcome::default();
     let process = match current(context, input).await {
+        Ok(Some(process)) if outlived(&process, input.decided) => {
+            // What is decided next in this task is too late as well, until Temporal takes it away.
+            tokio::time::sleep(BREATH).await;
+            outcome.superseded = true;
+            return outcome;
+        }
         Ok(Some(process)) => process,
         Ok(None) => {
             outcome.superseded = true;
@@ -80,6 +89,14 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
         }
     }
     outcome
+}
+
+/// Whether the status tells of something that was decided after this task had begun. Then the task was
+/// given to another replica meanwhile, as when this one was stopped with it in its hands: what it
+/// remembers is past, and Temporal will refuse what it makes of it. Both times are the server's.
+fn outlived(process: &Process, decided: Option<jiff::Timestamp>) -> bool {
+    let told = process.status.iter().flat_map(|status| &status.history);
+    decided.is_some_and(|decided| told.into_iter().any(|entry| entry.time.0 > decided))
 }
 
 /// Makes ready the first version to apply, while the finalizer is written: a ControllerRevision goes

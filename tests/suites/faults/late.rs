@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use nix::sys::signal::Signal;
+use process_operator_crds::Process;
 use process_operator_faultproxy::{Action, RequestMatch, RpcMatch, RuleHandle, Verb};
-use process_operator_harness::is_current;
+use process_operator_harness::{counts, is_current, lifecycle_id, until};
 use serde_json::json;
 
 use crate::drains::{count, counted, on_v1, open_more, tells, told};
@@ -137,13 +138,61 @@ async fn a_late_termination_does_not_reach_a_new_run_of_the_same_id() -> Result<
         count(env, "old", "Running").await? == OPEN,
         "the new runs are not what was asked for"
     );
-    let process = env
-        .api::<process_operator_crds::Process>()
-        .get(NAME)
-        .await?;
+    let process = env.api::<Process>().get(NAME).await?;
     for once in ["DrainTimedOut", "WorkflowsEnded", "VersionRetired"] {
         let told = told(&process, once);
         ensure!(told.len() == 1, "{once}: {told:?}");
     }
+    world.finish().await
+}
+
+/// It is given a workflow task that reaches it when others have done all that followed: what it would
+/// publish from its memory is past.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_workflow_task_publishes_nothing() -> Result<()> {
+    let world = World::empty("f28task").await?;
+    let env = &world.env;
+    let second = world.replica(1, |_, _| ()).await?;
+    let process = on_v1(&world, &json!({}), 0).await?;
+    let mut held = None;
+    let first = world
+        .replica(0, |_, temporal| {
+            let polls = RpcMatch::method("PollWorkflowTaskQueue");
+            held = Some(temporal.rule(polls, Action::DelayAnswer(HELD)));
+        })
+        .await?;
+    let held = held.context("prepared")?;
+    second.operator.kill();
+    env.set_tag(NAME, "v2").await?;
+    // On the queue of the one that is gone, and then in the hands of the one that does not get it.
+    let lifecycle = lifecycle_id(&process);
+    until(
+        "the task was given to the first in vain",
+        SOON,
+        async || {
+            let history = env.temporal.history(&env.control, &lifecycle).await?;
+            let lost = counts(&history)
+                .get("EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT")
+                .copied();
+            ensure!(lost >= Some(2), "{lost:?} tasks ran out of time");
+            Ok(())
+        },
+    )
+    .await?;
+    let third = world.replica(2, |_, _| ()).await?;
+    at_rest(&world, "v2").await?;
+    let processes = env.api::<Process>();
+    let before = processes.get(NAME).await?.status;
+
+    let refused = first.temporal.rule(
+        RpcMatch::method("RespondWorkflowTaskCompleted"),
+        Action::Pass,
+    );
+    held.remove();
+    refused.wait_done(1, SOON).await?;
+    world.hold().await?;
+    let after = processes.get(NAME).await?.status;
+    ensure!(after == before, "{after:?} was {before:?}");
+    ensure!(!third.operator.ended(), "the third runs");
     world.finish().await
 }

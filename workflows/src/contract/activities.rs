@@ -117,6 +117,10 @@ pub struct ActInput {
     pub generation: i64,
     /// What to do, in order.
     pub steps: Vec<Step>,
+    /// When the workflow task began in which that was decided, by the server's clock. `None` from an
+    /// operator that did not say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided: Option<Timestamp>,
 }
 
 /// Names of one version in both worlds.

@@ -222,6 +222,7 @@ async fn run_steps(
             .as_ref()
             .map_or(0, |process| process.generation),
         steps,
+        decided: Some(support::timestamp(ctx.workflow_time())),
     };
     match ctx
         .execute_local_activity(Act, input, support::local(summary))
