@@ -19,6 +19,7 @@ use crate::build::{belongs, hash, hold as held_by, owner};
 use crate::context::Context;
 use crate::dependents;
 use crate::error::{Fault, Result};
+use crate::temporal::routing::Shares;
 
 /// Keys of the ConfigMap. Starters of workflows rely on them.
 mod entry {
@@ -54,6 +55,16 @@ impl Routes {
         [&self.current, &self.ramping, &self.promoting]
             .into_iter()
             .any(|used| used == build_id)
+    }
+
+    /// Who gets which share.
+    #[allow(clippy::cast_precision_loss, reason = "a percentage is exact")]
+    fn shares(&self) -> Shares {
+        Shares {
+            current: self.current.clone(),
+            ramping: self.ramping.clone(),
+            percent: self.percent as f32,
+        }
     }
 }
 
@@ -271,28 +282,14 @@ pub(crate) fn disturbed(
     build_id: &str,
     expected: &Expected,
 ) -> Option<Fault> {
-    let found = &stored.routes;
-    let mut weights = expected.or.iter().copied().chain([expected.weight]);
-    let ramp_kept = expected.weight == 0
-        || found.ramping == build_id && weights.any(|weight| found.percent == weight);
-    if found.current == expected.current && ramp_kept {
+    let found = stored.routes.shares();
+    if found.kept(build_id, expected) {
         return None;
     }
-    let ramp = if found.ramping.is_empty() {
-        "none ramping".to_owned()
-    } else {
-        format!("{} ramping at {} %", found.ramping, found.percent)
-    };
-    let current = if found.current.is_empty() {
-        "none"
-    } else {
-        &found.current
-    };
     Some(Fault::new(
         ErrorCategory::RoutingChanged,
         format!(
-            "ConfigMap {} was changed by {:?}: {current} current, {ramp}; `resume` takes it back, \
-             `abort` gives the rollout up",
+            "ConfigMap {} was changed by {:?}: {found}; `resume` takes it back, `abort` gives the rollout up",
             names::routing_name(&key.name),
             stored.changed_by,
         ),

@@ -1,14 +1,15 @@
 //! Changes of routing where Temporal does not hold it: see [`crate::routes`].
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use process_operator_crds::spec::Versioning;
 use process_operator_crds::{ErrorCategory, names};
-use process_operator_workflows::contract::{ProcessKey, SetCurrentInput, SetWeightInput};
+use process_operator_workflows::contract::{ProcessKey, SetCurrentInput, SetWeightInput, after};
 
 use crate::context::Context;
 use crate::error::{Fault, Result, within};
 use crate::pods;
 use crate::routes::{self, Routes, Stored};
+use crate::wait::{left, serving};
 
 /// Sends all new executions to a version. Repeating it changes nothing. With `versioning: None` the
 /// pods of the version that serves are replaced first; when that does not succeed they are put back.
@@ -148,31 +149,9 @@ async fn pods_ready(
     (begun, seconds): (Timestamp, Option<i64>),
 ) -> Result<()> {
     let seconds = seconds.unwrap_or(600);
-    let deadline = begun
-        .checked_add(SignedDuration::from_secs(seconds))
-        .unwrap_or(Timestamp::MAX);
-    let left = deadline.duration_since(Timestamp::now());
-    let left = std::time::Duration::try_from(left).unwrap_or_default();
-    let ready = async {
-        let mut changes = context.cache.subscribe();
-        loop {
-            changes.mark_unchanged();
-            let seen = context.cache.workload(&key.namespace, name);
-            let ready = seen.is_some_and(|seen| {
-                seen.available && seen.build_id == build_id && seen.owner_uid == key.uid
-            });
-            if ready {
-                return Ok(());
-            }
-            if changes.changed().await.is_err() {
-                return Err(Fault::new(
-                    ErrorCategory::Unavailable,
-                    "the watcher has stopped",
-                ));
-            }
-        }
-    };
-    if let Ok(result) = tokio::time::timeout(left, ready).await {
+    let time = left(after(begun, seconds));
+    let ready = serving::available(context, key, name, Some(build_id));
+    if let Ok(result) = tokio::time::timeout(time, ready).await {
         return result;
     }
     let seen = context.cache.workload(&key.namespace, name);

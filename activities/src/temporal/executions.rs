@@ -11,12 +11,10 @@ use temporalio_client::tonic::IntoRequest;
 use temporalio_common::protos::coresdk::FromJsonPayloadExt;
 use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    CountWorkflowExecutionsRequest, CountWorkflowExecutionsResponse,
     DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse,
-    ListWorkflowExecutionsRequest,
 };
 
-use super::call;
+use super::{call, unless_gone, visibility};
 use crate::context::Context;
 use crate::error::Result;
 
@@ -93,7 +91,7 @@ pub(crate) async fn closed(
         "{} AND ExecutionStatus != 'Running' AND CloseTime >= '{since}' GROUP BY ExecutionStatus",
         of.condition()
     );
-    let response = count(context, namespace, query).await?;
+    let response = visibility::groups(context, namespace, &query).await?;
     let mut by_status: BTreeMap<String, i64> = BTreeMap::new();
     for group in response.groups {
         let status = group.group_values.first();
@@ -106,25 +104,6 @@ pub(crate) async fn closed(
         completed: of("Completed") + of("ContinuedAsNew"),
         failed: of("Failed") + of("TimedOut"),
     })
-}
-
-async fn count(
-    context: &Context,
-    namespace: &str,
-    query: String,
-) -> Result<CountWorkflowExecutionsResponse> {
-    context.read_turn(namespace).await;
-    let request = CountWorkflowExecutionsRequest {
-        namespace: namespace.to_owned(),
-        query,
-        ..Default::default()
-    };
-    let mut connection = context.connection.clone();
-    call(
-        "count executions",
-        WorkflowService::count_workflow_executions(&mut connection, request.into_request()),
-    )
-    .await
 }
 
 /// Running executions whose workflow tasks fail again and again on this version, such as for
@@ -161,7 +140,8 @@ pub(crate) async fn troubled(
     };
     let mut ids = std::collections::BTreeSet::new();
     for query in queries {
-        ids.extend(list(context, namespace, query).await?);
+        let found = visibility::some(context, namespace, &query, SAMPLE).await?;
+        ids.extend(found.into_iter().map(|run| (run.workflow_id, run.run_id)));
     }
     let looked = futures::stream::iter(ids)
         .map(|(workflow_id, run_id)| async move {
@@ -174,28 +154,6 @@ pub(crate) async fn troubled(
         .await;
     let found: Vec<Option<String>> = looked.into_iter().collect::<Result<_>>()?;
     Ok(found.into_iter().flatten().collect())
-}
-
-async fn list(context: &Context, namespace: &str, query: String) -> Result<Vec<(String, String)>> {
-    context.read_turn(namespace).await;
-    let request = ListWorkflowExecutionsRequest {
-        namespace: namespace.to_owned(),
-        page_size: SAMPLE,
-        query,
-        ..Default::default()
-    };
-    let mut connection = context.connection.clone();
-    let response = call(
-        "list executions",
-        WorkflowService::list_workflow_executions(&mut connection, request.into_request()),
-    )
-    .await?;
-    Ok(response
-        .executions
-        .into_iter()
-        .filter_map(|info| info.execution)
-        .map(|execution| (execution.workflow_id, execution.run_id))
-        .collect())
 }
 
 /// `None` when it is gone.
@@ -213,16 +171,12 @@ pub(crate) async fn describe(
         }),
     };
     let mut connection = context.connection.clone();
-    let answer = call(
+    let looked = call(
         "look at an execution",
         WorkflowService::describe_workflow_execution(&mut connection, request.into_request()),
     )
     .await;
-    match answer {
-        Ok(response) => Ok(Some(response)),
-        Err(fault) if fault.category == process_operator_crds::ErrorCategory::NotFound => Ok(None),
-        Err(fault) => Err(fault),
-    }
+    unless_gone(looked)
 }
 
 /// Its workflow task has failed several times, on this version.

@@ -3,11 +3,13 @@
 pub(crate) mod executions;
 pub(crate) mod lifecycle;
 pub(crate) mod open;
-#[allow(dead_code, reason = "drains take the rest")]
 pub(crate) mod policy;
 pub mod routing;
 pub(crate) mod schedules;
 pub mod versions;
+pub(crate) mod visibility;
+
+use std::collections::BTreeMap;
 
 use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::{ProcessKey, Routing, RoutingState, VersionState};
@@ -50,6 +52,15 @@ pub(crate) async fn call<T>(
     }
 }
 
+/// `None` when it is not there, or not any more.
+pub(crate) fn unless_gone<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(fault) if fault.category == ErrorCategory::NotFound => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
 /// Reads a Worker Deployment; `None` when the server has no record of it.
 pub(crate) async fn describe(
     context: &Context,
@@ -76,13 +87,11 @@ pub(crate) async fn describe(
         answer = answer => answer,
         answer = waking => answer,
     };
-    match answer {
-        Ok(response) => Ok(response
+    Ok(unless_gone(answer)?.and_then(|found| {
+        found
             .worker_deployment_info
-            .map(|info| (info, response.conflict_token))),
-        Err(fault) if fault.category == ErrorCategory::NotFound => Ok(None),
-        Err(fault) => Err(fault),
-    }
+            .map(|info| (info, found.conflict_token))
+    }))
 }
 
 /// The routing of a Process in the plan's words.
@@ -110,31 +119,11 @@ pub(crate) async fn routing(
                 .and_then(|routing| routing.ramping_deployment_version.as_ref())
                 .map(|version| version.build_id.clone()),
             percent: percent(&info),
-            served: info
-                .version_summaries
-                .iter()
-                .filter_map(|summary| {
-                    let version = summary.deployment_version.as_ref()?;
-                    let at = summary.last_current_time.as_ref()?;
-                    Some((version.build_id.clone(), timestamp(at)))
-                })
-                .collect(),
-            left: info
-                .version_summaries
-                .iter()
-                .filter_map(|summary| {
-                    let version = summary.deployment_version.as_ref()?;
-                    Some((version.build_id.clone(), left(summary)?))
-                })
-                .collect(),
-            versions: info
-                .version_summaries
-                .iter()
-                .filter_map(|summary| {
-                    let version = summary.deployment_version.as_ref()?;
-                    Some((version.build_id.clone(), version_state(summary.status())))
-                })
-                .collect(),
+            served: by_version(&info, |summary| {
+                summary.last_current_time.as_ref().map(timestamp)
+            }),
+            left: by_version(&info, left),
+            versions: by_version(&info, |summary| Some(version_state(summary.status()))),
             ..Routing::default()
         },
         Err(fault) => Routing {
@@ -147,6 +136,20 @@ pub(crate) async fn routing(
             ..Routing::default()
         },
     }
+}
+
+/// Something about each version of a Worker Deployment, by build id.
+fn by_version<T>(
+    info: &WorkerDeploymentInfo,
+    what: impl Fn(&WorkerDeploymentVersionSummary) -> Option<T>,
+) -> BTreeMap<String, T> {
+    let summaries = info.version_summaries.iter();
+    summaries
+        .filter_map(|summary| {
+            let version = summary.deployment_version.as_ref()?;
+            Some((version.build_id.clone(), what(summary)?))
+        })
+        .collect()
 }
 
 /// When a version that is not routed to lost its traffic, or got work again after it had drained.

@@ -4,18 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::ProcessKey;
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
 use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
-use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    GetWorkflowExecutionHistoryRequest, ListWorkflowExecutionsRequest,
-    TerminateWorkflowExecutionRequest,
-};
+use temporalio_common::protos::temporal::api::workflowservice::v1::GetWorkflowExecutionHistoryRequest;
 
-use super::{call, policy};
+use super::policy::{EndAction, Order};
+use super::{call, unless_gone, visibility};
 use crate::context::Context;
 use crate::error::Result;
 
@@ -122,35 +119,9 @@ pub(crate) async fn count(context: &Context, namespace: &str, whose: &Whose) -> 
     let questions = context.questions_of(namespace);
     questions
         .count(whose, |query| async move {
-            policy::count(context, namespace, &query).await
+            visibility::count(context, namespace, &query).await
         })
         .await
-}
-
-async fn list(
-    context: &Context,
-    namespace: &str,
-    query: String,
-    page_size: i32,
-) -> Result<Vec<WorkflowExecution>> {
-    context.read_turn(namespace).await;
-    let request = ListWorkflowExecutionsRequest {
-        namespace: namespace.to_owned(),
-        page_size,
-        query,
-        ..Default::default()
-    };
-    let mut connection = context.connection.clone();
-    let page = call(
-        "list open workflows",
-        WorkflowService::list_workflow_executions(&mut connection, request.into_request()),
-    )
-    .await?;
-    Ok(page
-        .executions
-        .into_iter()
-        .filter_map(|info| info.execution)
-        .collect())
 }
 
 /// Terminates what no worker ever took and what therefore cannot be cancelled. How many.
@@ -165,25 +136,18 @@ pub(crate) async fn terminate_untaken(
         "{} AND TemporalWorkerDeploymentVersion IS NULL AND StartTime < '{started_before}'",
         whose.query()
     );
+    let reason = format!("{reason}; no worker ever took it");
+    let order = Order {
+        namespace,
+        action: &EndAction::Terminate,
+        reason: &reason,
+        identity,
+    };
     let mut terminated = 0;
-    for run in list(context, namespace, query, UNTAKEN).await? {
-        if !untaken(context, namespace, &run).await? {
-            continue;
+    for run in visibility::some(context, namespace, &query, UNTAKEN).await? {
+        if untaken(context, namespace, &run).await? {
+            terminated += u64::from(order.give(context, run).await?);
         }
-        let request = TerminateWorkflowExecutionRequest {
-            namespace: namespace.to_owned(),
-            workflow_execution: Some(run),
-            reason: format!("{reason}; no worker ever took it"),
-            identity: identity.to_owned(),
-            ..Default::default()
-        };
-        let mut connection = context.connection.clone();
-        let answer = call(
-            "terminate a workflow",
-            WorkflowService::terminate_workflow_execution(&mut connection, request.into_request()),
-        )
-        .await;
-        terminated += u64::from(unless_gone(answer)?.is_some());
     }
     Ok(terminated)
 }
@@ -210,14 +174,6 @@ async fn untaken(context: &Context, namespace: &str, run: &WorkflowExecution) ->
         && events
             .iter()
             .all(|event| event.event_type() != EventType::WorkflowTaskStarted))
-}
-
-fn unless_gone<T>(answer: Result<T>) -> Result<Option<T>> {
-    match answer {
-        Ok(found) => Ok(Some(found)),
-        Err(fault) if fault.category == ErrorCategory::NotFound => Ok(None),
-        Err(fault) => Err(fault),
-    }
 }
 
 #[cfg(test)]

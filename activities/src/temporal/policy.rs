@@ -17,12 +17,12 @@ use temporalio_common::protos::temporal::api::workflow::v1::{
     VersioningOverride, WorkflowExecutionInfo, WorkflowExecutionOptions,
 };
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    CountWorkflowExecutionsRequest, ListWorkflowExecutionsRequest,
     RequestCancelWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
     UpdateWorkflowExecutionOptionsRequest,
 };
 
-use super::{call, timestamp};
+use super::visibility::{count, page};
+use super::{call, timestamp, unless_gone};
 use crate::build::hash;
 use crate::context::Context;
 use crate::error::{Fault, Result};
@@ -66,47 +66,6 @@ pub(crate) struct Ended {
     pub(crate) refused: u64,
     /// Why the first of those refused.
     pub(crate) why: String,
-}
-
-/// Counts executions that match a query.
-pub(crate) async fn count(context: &Context, namespace: &str, query: &str) -> Result<u64> {
-    context.read_turn(namespace).await;
-    let request = CountWorkflowExecutionsRequest {
-        namespace: namespace.to_owned(),
-        query: query.to_owned(),
-        ..Default::default()
-    };
-    let mut connection = context.connection.clone();
-    let response = call(
-        "count executions",
-        WorkflowService::count_workflow_executions(&mut connection, request.into_request()),
-    )
-    .await?;
-    Ok(u64::try_from(response.count).unwrap_or_default())
-}
-
-/// One page of executions that match a query, and the token of the next.
-async fn page(
-    context: &Context,
-    namespace: &str,
-    query: &str,
-    size: i32,
-    token: Vec<u8>,
-) -> Result<(Vec<WorkflowExecutionInfo>, Vec<u8>)> {
-    context.read_turn(namespace).await;
-    let request = ListWorkflowExecutionsRequest {
-        namespace: namespace.to_owned(),
-        page_size: size,
-        next_page_token: token,
-        query: query.to_owned(),
-    };
-    let mut connection = context.connection.clone();
-    let response = call(
-        "list executions",
-        WorkflowService::list_workflow_executions(&mut connection, request.into_request()),
-    )
-    .await?;
-    Ok((response.executions, response.next_page_token))
 }
 
 /// Executions that match a query, in a few words.
@@ -252,16 +211,24 @@ fn is_its_own(fault: &Fault) -> bool {
 }
 
 /// One action, the same for all executions.
-struct Order<'a> {
-    namespace: &'a str,
-    action: &'a EndAction,
-    reason: &'a str,
-    identity: &'a str,
+pub(crate) struct Order<'a> {
+    /// Temporal namespace.
+    pub(crate) namespace: &'a str,
+    /// What is done.
+    pub(crate) action: &'a EndAction,
+    /// Why, for people.
+    pub(crate) reason: &'a str,
+    /// On whose behalf.
+    pub(crate) identity: &'a str,
 }
 
 impl Order<'_> {
     /// `false` when it has ended already.
-    async fn give(&self, context: &Context, execution: WorkflowExecution) -> Result<bool> {
+    pub(crate) async fn give(
+        &self,
+        context: &Context,
+        execution: WorkflowExecution,
+    ) -> Result<bool> {
         context.action_turn(self.namespace).await;
         let answer = match self.action {
             EndAction::Cancel => self.cancel(context, execution).await,
@@ -271,11 +238,7 @@ impl Order<'_> {
                 build_id,
             } => self.move_to(context, execution, deployment, build_id).await,
         };
-        match answer {
-            Ok(()) => Ok(true),
-            Err(fault) if fault.category == ErrorCategory::NotFound => Ok(false),
-            Err(fault) => Err(fault),
-        }
+        Ok(unless_gone(answer)?.is_some())
     }
 
     async fn cancel(&self, context: &Context, execution: WorkflowExecution) -> Result<()> {

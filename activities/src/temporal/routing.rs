@@ -1,6 +1,7 @@
 //! Changes of routing. They run on a task queue of their own: the server allows about one a second
 //! per Temporal namespace.
 
+use std::fmt;
 use std::time::Duration;
 
 use kube::ResourceExt as _;
@@ -45,6 +46,31 @@ impl Shares {
     fn is_at(&self, weight: i32) -> bool {
         (self.percent - percent(weight)).abs() < f32::EPSILON
     }
+
+    /// A rollout of `build_id` finds them as it has left them. A ramp that is there before the rollout's
+    /// first is not looked at: it is replaced.
+    pub(crate) fn kept(&self, build_id: &str, expected: &Expected) -> bool {
+        let mut weights = expected.or.iter().copied().chain([expected.weight]);
+        let ramp_kept = expected.weight == 0
+            || self.ramping == build_id && weights.any(|weight| self.is_at(weight));
+        self.current == expected.current && ramp_kept
+    }
+}
+
+/// For people.
+impl fmt::Display for Shares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let none_or = |build_id: &str| match build_id {
+            "" => "none".to_owned(),
+            some => some.to_owned(),
+        };
+        let (current, ramping) = (none_or(&self.current), none_or(&self.ramping));
+        write!(f, "{current} current, {ramping} ramping")?;
+        if self.ramping.is_empty() {
+            return Ok(());
+        }
+        write!(f, " at {} %", self.percent)
+    }
 }
 
 /// The shares as the server has them.
@@ -60,7 +86,7 @@ pub(crate) fn shares(info: &WorkerDeploymentInfo) -> Shares {
 }
 
 /// What somebody else has made of the routing, if a rollout of `build_id` does not find it as it has
-/// left it. A ramp that is there before the rollout's first is not looked at: it is replaced.
+/// left it.
 pub(crate) fn disturbed(
     context: &Context,
     info: &WorkerDeploymentInfo,
@@ -69,29 +95,16 @@ pub(crate) fn disturbed(
 ) -> Option<Fault> {
     let found = shares(info);
     let manager = foreign_manager(context, &info.manager_identity);
-    let mut weights = expected.or.iter().copied().chain([expected.weight]);
-    let ramp_kept = expected.weight == 0
-        || found.ramping == build_id && weights.any(|weight| found.is_at(weight));
-    if manager.is_none() && found.current == expected.current && ramp_kept {
+    if manager.is_none() && found.kept(build_id, expected) {
         return None;
     }
     let by = manager.unwrap_or_else(|| info.last_modifier_identity.clone());
-    let ramp = if found.ramping.is_empty() {
-        "none ramping".to_owned()
-    } else {
-        format!("{} ramping at {} %", found.ramping, found.percent)
-    };
     Some(Fault::new(
         ErrorCategory::RoutingChanged,
         format!(
-            "routing of Worker Deployment {} was changed by {by:?}: {} current, {ramp}; `resume` takes it back, \
-             `abort` gives the rollout up",
+            "routing of Worker Deployment {} was changed by {by:?}: {found}; `resume` takes it back, `abort` \
+             gives the rollout up",
             info.name,
-            if found.current.is_empty() {
-                "none"
-            } else {
-                &found.current
-            },
         ),
     ))
 }
@@ -109,12 +122,14 @@ async fn described(
     let deployment = key.worker_deployment();
     describe(context, namespace, &deployment)
         .await?
-        .ok_or_else(|| {
-            Fault::new(
-                ErrorCategory::Unavailable,
-                format!("the server has no record of Worker Deployment {deployment} yet"),
-            )
-        })
+        .ok_or_else(|| unknown(&deployment))
+}
+
+fn unknown(deployment: &str) -> Fault {
+    Fault::new(
+        ErrorCategory::Unavailable,
+        format!("the server has no record of Worker Deployment {deployment} yet"),
+    )
 }
 
 /// Makes sure that we manage the Worker Deployment; the token for the next change.
@@ -173,11 +188,13 @@ pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> R
 pub(crate) async fn set_weight(context: &Context, input: &SetWeightInput) -> Result<()> {
     let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
     let deployment = key.worker_deployment();
-    if input.percent == 0 && describe(context, namespace, &deployment).await?.is_none() {
-        // Nothing has a share of what is not there: the Process may be gone.
-        return Ok(());
-    }
-    let (info, token) = described(context, namespace, key).await?;
+    let Some((info, token)) = describe(context, namespace, &deployment).await? else {
+        if input.percent == 0 {
+            // Nothing has a share of what is not there: the Process may be gone.
+            return Ok(());
+        }
+        return Err(unknown(&deployment));
+    };
     let found = shares(&info);
     let wanted = percent(input.percent);
     let ours = found.ramping == input.build_id;

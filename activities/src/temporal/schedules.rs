@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::ProcessKey;
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
@@ -15,7 +14,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeScheduleRequest, ListSchedulesRequest, PatchScheduleRequest,
 };
 
-use super::call;
+use super::{call, unless_gone};
 use crate::context::Context;
 use crate::error::Result;
 
@@ -157,11 +156,10 @@ async fn queue_of(
         WorkflowService::describe_schedule(&mut connection, request.into_request()),
     )
     .await;
-    let schedule = match answer {
-        Ok(answer) => answer.schedule.unwrap_or_default(),
-        Err(fault) if fault.category == ErrorCategory::NotFound => return Ok(None),
-        Err(fault) => return Err(fault),
+    let Some(found) = unless_gone(answer)? else {
+        return Ok(None);
     };
+    let schedule = found.schedule.unwrap_or_default();
     if schedule.state.is_some_and(|state| state.paused) {
         return Ok(None);
     }
@@ -197,9 +195,5 @@ async fn patch(
         WorkflowService::patch_schedule(&mut connection, request.into_request()),
     )
     .await;
-    match answer {
-        Ok(_) => Ok(Some(schedule_id)),
-        Err(fault) if fault.category == ErrorCategory::NotFound => Ok(None),
-        Err(fault) => Err(fault),
-    }
+    Ok(unless_gone(answer)?.map(|_| schedule_id))
 }

@@ -16,7 +16,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
 };
 
 use super::routing::{Shares, build_id};
-use super::{call, version_state};
+use super::{call, unless_gone, version_state};
 use crate::build::hash;
 use crate::context::Context;
 use crate::error::Result;
@@ -90,18 +90,15 @@ pub(crate) async fn record(
         ),
     )
     .await;
-    match answer {
-        Ok(response) => Ok(response.worker_deployment_version_info.map(|info| Record {
-            state: version_state(info.status()),
-            queues: info
-                .task_queue_infos
-                .iter()
-                .map(|queue| (queue.name.clone(), queue.r#type()))
-                .collect(),
-        })),
-        Err(fault) if fault.category == ErrorCategory::NotFound => Ok(None),
-        Err(fault) => Err(fault),
-    }
+    let found = unless_gone(answer)?.and_then(|found| found.worker_deployment_version_info);
+    Ok(found.map(|info| Record {
+        state: version_state(info.status()),
+        queues: info
+            .task_queue_infos
+            .iter()
+            .map(|queue| (queue.name.clone(), queue.r#type()))
+            .collect(),
+    }))
 }
 
 /// Why the server takes no record of a version whose workers poll; `None` when it would. What polls

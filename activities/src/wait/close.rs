@@ -8,12 +8,12 @@ use process_operator_workflows::contract::{
     CloseBy, CloseRunsInput, CloseRunsOutcome, DeletionProgress, StepFailure,
 };
 
-use super::Pace;
+use super::{Pace, left};
 use crate::context::Context;
 use crate::error::{Fault, Result};
 use crate::temporal::open::{self, Whose};
 use crate::temporal::policy::{self, EndAction};
-use crate::temporal::{describe, foreign_manager, lifecycle, routing, schedules};
+use crate::temporal::{describe, foreign_manager, lifecycle, routing, schedules, visibility};
 
 /// The index is behind: nothing is open when it says so twice, so far apart.
 const TWICE: Duration = Duration::from_secs(1);
@@ -95,11 +95,6 @@ pub(crate) async fn close(context: &Context, input: &CloseRunsInput) -> Result<C
     }
 }
 
-/// How long it is until then.
-fn left(until: Timestamp) -> Duration {
-    Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default()
-}
-
 /// What one look has shown.
 enum Looked {
     Nothing,
@@ -174,7 +169,7 @@ impl Work<'_> {
         let query = self.whose.query();
         let late = format!("{query} AND StartTime > '{}'", self.input.since);
         let (late, found) = tokio::try_join!(
-            policy::count(self.context, self.namespace(), &late),
+            visibility::count(self.context, self.namespace(), &late),
             policy::survey(self.context, self.namespace(), &query),
         )?;
         self.progress.oldest = found.oldest;

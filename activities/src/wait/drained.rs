@@ -10,12 +10,12 @@ use process_operator_workflows::contract::{
 };
 use tokio::time::Instant;
 
-use super::{Pace, passing};
+use super::{Pace, left, passing};
 use crate::context::Context;
 use crate::error::{Result, within};
 use crate::routes;
 use crate::temporal::versions::Past;
-use crate::temporal::{policy, versions};
+use crate::temporal::{policy, versions, visibility};
 
 /// The server itself looks every three minutes by default.
 const MOST: Duration = Duration::from_secs(60);
@@ -75,13 +75,15 @@ async fn need_by_routes(
         return Ok(Need::Unknown);
     }
     let query = apart.holding(key, build_id);
-    Ok(if policy::count(context, namespace, &query).await? > 0 {
-        Need::Held
-    } else if routes.served.contains_key(build_id) {
-        Need::Nothing
-    } else {
-        Need::Unknown
-    })
+    Ok(
+        if visibility::count(context, namespace, &query).await? > 0 {
+            Need::Held
+        } else if routes.served.contains_key(build_id) {
+            Need::Nothing
+        } else {
+            Need::Unknown
+        },
+    )
 }
 
 /// What a version has been.
@@ -128,7 +130,7 @@ pub(crate) async fn wait(
             }
             Some(Need::Nothing) => {
                 // The server looks seldom: its word and a count of our own must agree.
-                let open = policy::count(context, namespace, &counting.query).await;
+                let open = visibility::count(context, namespace, &counting.query).await;
                 if passing(open)? == Some(0) {
                     let past = past(context, namespace, key, build_id, &input.apart).await;
                     if let Some(past) = passing(past)? {
@@ -175,7 +177,7 @@ impl Counting {
         let Some(known) = &self.known else {
             return Ok(None);
         };
-        let open = policy::count(context, namespace, &self.query).await?;
+        let open = visibility::count(context, namespace, &self.query).await?;
         if !is_news(known, open, self.since.elapsed()) {
             return Ok(None);
         }
@@ -200,7 +202,7 @@ impl Counting {
     ) -> Result<Option<Timestamp>> {
         if let Some(oldest) = known.oldest {
             let until = format!("{} AND StartTime <= '{oldest}'", self.query);
-            if policy::count(context, namespace, &until).await? > 0 {
+            if visibility::count(context, namespace, &until).await? > 0 {
                 return Ok(Some(oldest));
             }
         }
@@ -227,8 +229,7 @@ pub(crate) async fn keep(
     let (namespace, key) = (&input.temporal_namespace, &input.key);
     let mut pace = Pace::new(Duration::from_secs(2), MOST);
     loop {
-        let left = input.until.duration_since(Timestamp::now());
-        let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+        let left = left(input.until);
         let need = need(context, namespace, key, &input.build_id, &input.apart).await;
         match passing(need)? {
             Some(Need::Routed) => {

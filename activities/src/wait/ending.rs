@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use process_operator_workflows::contract::{
     CountOpenInput, CountOpenOutcome, EndAction as Asked, EndOpenInput, EndOpenOutcome,
 };
 
 use super::drained::{Need, need};
-use super::{Pace, passing};
+use super::{Pace, left, passing};
 use crate::context::Context;
 use crate::error::Result;
 use crate::temporal::policy::{self, EndAction, Ended};
-use crate::temporal::{describe, routing};
+use crate::temporal::{describe, routing, visibility};
 
 /// Counts them, with a sample of their ids: recorded before anything is done to them.
 pub(crate) async fn count(context: &Context, input: &CountOpenInput) -> Result<CountOpenOutcome> {
@@ -59,11 +58,10 @@ pub(crate) async fn end(context: &Context, input: &EndOpenInput) -> Result<EndOp
                 }
             }
         }
-        let left = input.until.duration_since(Timestamp::now());
-        let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+        let left = left(input.until);
         if left.is_zero() {
             let query = input.apart.holding(&input.key, &input.build_id);
-            outcome.left = policy::count(context, &input.temporal_namespace, &query).await?;
+            outcome.left = visibility::count(context, &input.temporal_namespace, &query).await?;
             return Ok(outcome);
         }
         let _ = tokio::time::timeout(left, pace.rest()).await;
@@ -89,7 +87,7 @@ async fn pass(context: &Context, input: &EndOpenInput, asked: Option<u64>) -> Re
     }
     let query = input.apart.holding(key, build_id);
     if let Some(asked) = asked {
-        let left = policy::count(context, namespace, &query).await?;
+        let left = visibility::count(context, namespace, &query).await?;
         if left <= asked {
             return Ok(Pass::Waiting(left));
         }

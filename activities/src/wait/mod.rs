@@ -11,6 +11,7 @@ pub(crate) mod serving;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
 use crate::context::Context;
@@ -38,6 +39,11 @@ pub(crate) async fn beating<T>(
             _ = beat.tick() => ctx.record_heartbeat(()).await?,
         }
     }
+}
+
+/// How long it is until then; zero when that is over.
+pub(crate) fn left(until: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default()
 }
 
 /// A growing interval between looks at the server.

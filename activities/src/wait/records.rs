@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::Fault;
 use crate::temporal::open::Whose;
 use crate::temporal::policy::{self, EndAction};
-use crate::temporal::{describe, foreign_manager, routing, version_state, versions};
+use crate::temporal::{describe, foreign_manager, routing, version_state, versions, visibility};
 
 /// Versions without running workflows are gone by then: the server forgets pollers after 5 min and
 /// notices a drain within 6.
@@ -37,7 +37,7 @@ async fn late_starts(
     let namespace = &input.temporal_namespace;
     let whose = Whose::new(&input.key, &late.task_queue, &late.queues);
     let query = format!("{} AND StartTime <= '{}'", whose.query(), late.until);
-    let count = policy::count(context, namespace, &query).await?;
+    let count = visibility::count(context, namespace, &query).await?;
     if count > 0 && late.terminate {
         let key = &input.key;
         let reason = format!(

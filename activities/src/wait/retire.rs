@@ -13,7 +13,7 @@ use crate::apply;
 use crate::context::Context;
 use crate::error::{Result, within};
 use crate::remove::{delete_deployment, keep_revision};
-use crate::temporal::{policy, routing, versions};
+use crate::temporal::{routing, versions, visibility};
 
 /// Stops the pods, when nothing needs them at this moment.
 pub(crate) async fn stop(
@@ -28,7 +28,7 @@ pub(crate) async fn stop(
         Need::Unknown if !input.apart.is_default() => {}
         Need::Nothing | Need::Unknown => {
             let query = input.apart.holding(key, &input.build_id);
-            outcome.held = policy::count(context, namespace, &query).await? > 0;
+            outcome.held = visibility::count(context, namespace, &query).await? > 0;
         }
     }
     if !outcome.in_use && !outcome.held && !input.name.is_empty() {
@@ -44,14 +44,12 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
     let (namespace, key, build_id) = (&input.temporal_namespace, &input.key, &input.build_id);
     let seen = past(context, namespace, key, build_id, &input.apart).await?;
     let last_current = seen.last_current.or(input.last_current);
-    if !input.stopped {
+    // Where Temporal does not keep versions apart the server has no record of it.
+    let recorded = input.apart.is_default();
+    if !input.stopped || !recorded {
         remove(context, input, last_current).await?;
     }
-    if !input.apart.is_default() {
-        // The server has no record of it.
-        if input.stopped {
-            remove(context, input, last_current).await?;
-        }
+    if !recorded {
         return Ok(RetireOutcome {
             retired: true,
             message: "workers are removed".into(),

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use process_operator_crds::ErrorCategory;
 use process_operator_crds::spec::Versioning;
-use process_operator_workflows::contract::{WaitServingInput, WaitServingOutcome};
+use process_operator_workflows::contract::{ProcessKey, WaitServingInput, WaitServingOutcome};
 use temporalio_common::protos::temporal::api::enums::v1::TaskQueueType;
 
-use super::{Pace, passing};
+use super::{Pace, left, passing};
+use crate::cache::Workload;
 use crate::context::Context;
 use crate::error::Fault;
 use crate::pods;
@@ -22,6 +22,8 @@ const QUICK: Duration = Duration::from_secs(10);
 /// How long ready pods may go without a poller of their version before unversioned pollers on the
 /// queue are taken for them.
 const GRACE: Duration = Duration::from_secs(15);
+/// Silence of the watch after which the API server is asked.
+const MUTE: Duration = Duration::from_secs(20);
 /// Between two looks for unversioned pollers. The server forgets a poll some time after it began, so
 /// a single look at the end of the grace could miss them.
 const LOOK: Duration = Duration::from_secs(2);
@@ -30,9 +32,7 @@ pub(crate) async fn wait(
     context: &Context,
     input: &WaitServingInput,
 ) -> Result<WaitServingOutcome, Fault> {
-    let left = input.deadline.duration_since(Timestamp::now());
-    let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
-    match tokio::time::timeout(left, serve(context, input)).await {
+    match tokio::time::timeout(left(input.deadline), serve(context, input)).await {
         Ok(outcome) => outcome,
         Err(_) => Ok(late(context, input).await),
     }
@@ -46,7 +46,7 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
             ..WaitServingOutcome::default()
         });
     }
-    ready(context, input).await?;
+    available(context, &input.key, workload_name(input), None).await?;
     if !input.versioning.is_default() {
         return polled(context, input).await;
     }
@@ -182,19 +182,31 @@ async fn served(context: &Context, input: &WaitServingInput) -> Result<WaitServi
     })
 }
 
-/// Waits by the watcher's cache; looks for itself now and then, in case the watch has gone mute.
-async fn ready(context: &Context, input: &WaitServingInput) -> Result<(), Fault> {
-    let api: Api<Deployment> = Api::namespaced(context.kube.clone(), &input.key.namespace);
+/// Waits until a Deployment of the Process is available, with pods of a version if one is named. By
+/// the watcher's cache; looks for itself now and then, in case the watch has gone mute.
+pub(crate) async fn available(
+    context: &Context,
+    key: &ProcessKey,
+    name: &str,
+    build_id: Option<&str>,
+) -> Result<(), Fault> {
+    let fits = |seen: Workload| {
+        seen.available
+            && seen.owner_uid == key.uid
+            && build_id.is_none_or(|build_id| seen.build_id == build_id)
+    };
+    let api: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
     let mut changes = context.cache.subscribe();
     loop {
         changes.mark_unchanged();
-        let cached = context
+        if context
             .cache
-            .workload(&input.key.namespace, workload_name(input));
-        if cached.is_some_and(|seen| seen.available && seen.owner_uid == input.key.uid) {
+            .workload(&key.namespace, name)
+            .is_some_and(fits)
+        {
             return Ok(());
         }
-        if let Ok(result) = tokio::time::timeout(Duration::from_secs(20), changes.changed()).await {
+        if let Ok(result) = tokio::time::timeout(MUTE, changes.changed()).await {
             if result.is_err() {
                 return Err(Fault::new(
                     ErrorCategory::Unavailable,
@@ -203,10 +215,9 @@ async fn ready(context: &Context, input: &WaitServingInput) -> Result<(), Fault>
             }
             continue;
         }
-        let fresh = api.get_opt(workload_name(input)).await.map_err(Fault::from);
+        let fresh = api.get_opt(name).await.map_err(Fault::from);
         if let Some(Some(fresh)) = passing(fresh)?
-            && workload(&fresh)
-                .is_some_and(|seen| seen.available && seen.owner_uid == input.key.uid)
+            && workload(&fresh).is_some_and(fits)
         {
             return Ok(());
         }
