@@ -77,9 +77,9 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         }
     };
     let mut view = view(context, &process, key)?;
+    seen.routing = routing(context, key, &view, &process).await;
     // What Kubernetes orphans loses its owner first, and then the Process its mark: only objects read
     // after the mark was not there tell whether they are to be kept.
-    seen.routing = routing(context, key, &view, &process).await;
     let (deployments, revisions) = if view.deleting {
         view.deletion = Some(deletion(context, &process, key).await?);
         tokio::join!(
@@ -115,8 +115,9 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     Ok(seen)
 }
 
-/// During a deletion nothing depends on the routing that Temporal holds, and it may be out of reach. Whether the Temporal
-/// namespace is there is asked of the server also where a ConfigMap holds the routing.
+/// During a deletion nothing depends on the routing that Temporal holds, and it may be out of reach.
+/// Whether the Temporal namespace is there is asked of the server also where a ConfigMap holds the
+/// routing.
 async fn routing(
     context: &Context,
     key: &ProcessKey,
@@ -153,10 +154,7 @@ async fn deletion(context: &Context, process: &Process, key: &ProcessKey) -> Res
         }
         Err(error) => return Err(error.into()),
     };
-    let forced = process
-        .annotations()
-        .get(names::annotation::FORCE_FINALIZE)
-        .is_some_and(|value| value == "true");
+    let forced = names::annotation::lets_go(process.annotations());
     Ok(DeletionView {
         since: process
             .metadata

@@ -214,10 +214,7 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
             .finalizers()
             .iter()
             .any(|name| name == names::finalizer::PROCESS),
-        forced: object
-            .annotations()
-            .get(names::annotation::FORCE_FINALIZE)
-            .is_some_and(|value| value == "true"),
+        forced: names::annotation::lets_go(object.annotations()),
         temporal_namespace: process
             .map(|process| process.spec.temporal.namespace.clone())
             .unwrap_or_default(),

@@ -45,6 +45,13 @@ pub mod annotation {
     /// On a Process that is being deleted, with value `true`: let it go at once, also while
     /// Temporal is away. Nothing is waited for, nothing is ended, no record is cleaned before.
     pub const FORCE_FINALIZE: &str = "ameide.io/force-finalize";
+
+    /// Whether a Process with these annotations is to be let go at once.
+    pub fn lets_go(annotations: &std::collections::BTreeMap<String, String>) -> bool {
+        annotations
+            .get(FORCE_FINALIZE)
+            .is_some_and(|value| value == "true")
+    }
     /// On the ControllerRevision of a retired version that is kept for a rollback: when it was
     /// last current.
     pub const LAST_CURRENT: &str = "ameide.io/last-current";

@@ -10,7 +10,7 @@ use process_operator_harness::{
 use process_operator_tests::testbed::{PrivateTemporal, Testbed};
 use serde_json::json;
 
-use crate::support::{PROMPT, QUEUE, SOON, says, settled};
+use crate::support::{PROMPT, QUEUE, SOON, let_go, says, settled};
 
 /// F37: the way out when Temporal does not come back.
 #[tokio::test(flavor = "multi_thread")]
@@ -35,15 +35,7 @@ async fn without_temporal_it_waits_and_says_so_until_it_is_let_go() -> Result<()
         })
         .await?;
     ensure!(held.metadata.deletion_timestamp.is_some(), "it waits");
-    env.kubectl(
-        &[
-            "annotate",
-            "process",
-            "l2o",
-            "ameide.io/force-finalize=true",
-        ],
-        "",
-    )?;
+    let_go(&env)?;
     env.gone_within("l2o", Duration::from_secs(30)).await?;
     until(
         "Kubernetes collects what belonged to it",

@@ -54,3 +54,10 @@ pub(crate) async fn told(env: &Env, process: &Process) -> Result<Vec<String>> {
     let events = env.events(process).await?;
     Ok(events.into_iter().map(|(reason, _)| reason).collect())
 }
+
+/// As `docs/deletion.md` says.
+pub(crate) fn let_go(env: &Env) -> Result<()> {
+    let annotation = "ameide.io/force-finalize=true";
+    env.kubectl(&["annotate", "process", "l2o", annotation], "")
+        .map(|_| ())
+}

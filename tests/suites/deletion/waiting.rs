@@ -13,7 +13,7 @@ use process_operator_harness::{
 use serde_json::json;
 use temporalio_common::protos::temporal::api::enums::v1::WorkflowExecutionStatus;
 
-use crate::support::{QUEUE, SOON, ended, is_open, says, settled, told};
+use crate::support::{QUEUE, SOON, ended, is_open, let_go, says, settled, told};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_serve_until_the_last_one_is_closed() -> Result<()> {
@@ -145,15 +145,7 @@ async fn force_finalize_ends_a_wait() -> Result<()> {
     env.temporal.start_waiting(&env.apps, QUEUE, "long").await?;
     env.delete("l2o").await?;
     says(env, "waiting for 1 running workflow").await?;
-    env.kubectl(
-        &[
-            "annotate",
-            "process",
-            "l2o",
-            "ameide.io/force-finalize=true",
-        ],
-        "",
-    )?;
+    let_go(env)?;
     env.gone_within("l2o", Duration::from_secs(20)).await?;
     is_open(env, "long").await?;
     env.temporal.terminate(&env.apps, "long").await?;

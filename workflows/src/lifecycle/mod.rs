@@ -117,11 +117,10 @@ impl ProcessLifecycle {
                 // It finds that something is not done, which is known: somebody asked to be left
                 // alone until then.
                 Ok(ChangeKind::Sweep) if self.state.must_wait() => return,
-                Ok(_) => {}
                 Err(_) if self.state.unknown.len() < State::UNKNOWN => {
                     self.state.unknown.push(changed);
                 }
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
             },
             Err(why) => self.refused.push(format!("signal changed ignored: {why}")),
         }
