@@ -312,7 +312,7 @@ async fn remove_finalizer(scene: &Scene<'_>) -> Result<()> {
         return Ok(());
     }
     let finalizers = present.finalizers();
-    dependents::release(&scene.context.kube, scene.key, finalizers, true).await?;
+    dependents::release(&scene.context.kube, scene.key, finalizers, None).await?;
     patch_finalizers(scene, &present, &wanted).await
 }
 

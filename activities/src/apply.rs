@@ -62,7 +62,7 @@ pub(crate) struct Ready {
 /// Keeps the ControllerRevision, and finds out whether the name is free.
 pub(crate) async fn prepare(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<Ready> {
     let kept = async {
-        let namespace = dependents::second_owner(scene.context, scene.key).await?;
+        let namespace = dependents::second_owner_of_new(scene.context, scene.key).await?;
         let kept = keep_revision(scene, wanted, namespace.clone()).await?;
         Ok((kept, namespace))
     };
@@ -133,7 +133,10 @@ pub(crate) async fn scale_to_zero(context: &Context, key: &ProcessKey, name: &st
     let Some(live) = live.filter(|live| live.metadata.deletion_timestamp.is_none()) else {
         return Ok(());
     };
-    let uid = claim(&live, key)?;
+    let Ok(uid) = claim(&live, key) else {
+        // Pods of somebody else, or of a predecessor that goes, are not ours to stop.
+        return Ok(());
+    };
     if live.spec.as_ref().and_then(|spec| spec.replicas) == Some(0) {
         return Ok(());
     }

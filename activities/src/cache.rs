@@ -78,7 +78,9 @@ pub struct Neighbour {
     pub forced: bool,
     /// Reason of the condition `Stalled`, when it is True.
     pub stalled: Option<String>,
-    /// The condition `TemporalReachable` is False.
+    /// The condition `TemporalReachable` is False; a lifecycle that is at work just then says so too.
+    pub unreachable: bool,
+    /// Both conditions say that Temporal is away.
     pub outage_shown: bool,
     /// Fingerprint of the annotation `ameide.io/request`; empty without one.
     pub request: String,

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::build::{belongs, held, hold, made_for, namespace_owner, owner, sentinel};
+use crate::cache::Neighbour;
 use crate::context::Context;
 use crate::error::{Fault, Result};
 
@@ -38,16 +39,49 @@ fn params() -> PatchParams {
     }
 }
 
-/// The second owner of what a Process owns. Never remembered: a namespace may have been made again.
+/// The second owner of what a Process owns.
 pub(crate) async fn second_owner(
     context: &Context,
     key: &ProcessKey,
 ) -> Result<Option<OwnerReference>> {
+    let found = namespace(context, key).await?;
+    Ok(found.and_then(|found| as_owner(key, &found)))
+}
+
+/// The same for an object that is to be made: in a namespace that goes nothing can be.
+pub(crate) async fn second_owner_of_new(
+    context: &Context,
+    key: &ProcessKey,
+) -> Result<Option<OwnerReference>> {
+    let found = namespace(context, key).await?;
+    if found
+        .as_ref()
+        .is_some_and(|found| found.metadata.deletion_timestamp.is_some())
+    {
+        return Err(Fault::new(
+            ErrorCategory::Forbidden,
+            format!(
+                "namespace {} is being deleted: nothing can be made in it",
+                key.namespace
+            ),
+        ));
+    }
+    Ok(found.and_then(|found| as_owner(key, &found)))
+}
+
+fn as_owner(key: &ProcessKey, found: &PartialObjectMeta<Namespace>) -> Option<OwnerReference> {
+    let uid = found.uid()?;
+    Some(namespace_owner(&key.namespace, &uid))
+}
+
+/// Never remembered: a namespace may have been made again. `None` also when it may not be read.
+async fn namespace(
+    context: &Context,
+    key: &ProcessKey,
+) -> Result<Option<PartialObjectMeta<Namespace>>> {
     let namespaces: Api<Namespace> = Api::all(context.kube.clone());
     match namespaces.get_metadata_opt(&key.namespace).await {
-        Ok(found) => Ok(found
-            .and_then(|found| found.uid())
-            .map(|uid| namespace_owner(&key.namespace, &uid))),
+        Ok(found) => Ok(found),
         // Under the rights of an earlier release objects are owned as they were by that.
         Err(kube::Error::Api(answer)) if answer.code == 403 => {
             tracing::warn!(
@@ -163,22 +197,29 @@ pub async fn orphaned(
 
 /// Takes the second owner off all that this Process owns: the garbage collector then treats it as if
 /// there had never been one. Orphaned objects are left without any owner. Nothing is deleted here, so a
-/// Process that is still there after all loses nothing. `finalizers` are those of the Process. Returns
-/// how many objects the garbage collector still has to take.
+/// Process that is still there after all loses nothing. `finalizers` are those of the Process, and `heir`
+/// has its name now. Returns how many objects the garbage collector still has to take.
 pub async fn release(
     client: &Client,
     key: &ProcessKey,
     finalizers: &[String],
-    deployments: bool,
+    heir: Option<&Neighbour>,
 ) -> kube::Result<usize> {
     let orphan = orphaned(client, key, finalizers).await?;
     let by_label = format!("{}={}", names::label::PROCESS, key.name);
     let selector = ListParams::default().labels(&by_label);
     // Deployments last: that some are left tells the next try that it was not finished.
-    let mut left = release_kind::<ControllerRevision>(client, key, &selector, orphan).await?;
-    left += release_kind::<ConfigMap>(client, key, &selector, orphan).await?;
-    if deployments {
-        left += release_kind::<Deployment>(client, key, &selector, orphan).await?;
+    let how = Release {
+        key,
+        selector,
+        orphan,
+        heir,
+    };
+    let mut left = how.kind::<ControllerRevision>(client).await?;
+    left += how.kind::<ConfigMap>(client).await?;
+    // The heir takes a running Deployment over as long as nothing else serves it.
+    if heir.is_none_or(|heir| heir.current.is_some()) {
+        left += how.kind::<Deployment>(client).await?;
     }
     if orphan {
         delete_sentinel(client, key).await?;
@@ -187,33 +228,50 @@ pub async fn release(
     Ok(left)
 }
 
-async fn release_kind<K: Owned>(
-    client: &Client,
-    key: &ProcessKey,
-    selector: &ListParams,
+/// What is released, and how.
+struct Release<'a> {
+    key: &'a ProcessKey,
+    selector: ListParams,
     orphan: bool,
-) -> kube::Result<usize> {
-    let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
-    let mut left = 0;
-    for found in api.list_metadata(selector).await? {
-        if !is_of(key, &found.metadata) {
-            continue;
+    heir: Option<&'a Neighbour>,
+}
+
+impl Release<'_> {
+    async fn kind<K: Owned>(&self, client: &Client) -> kube::Result<usize> {
+        let api: Api<K> = Api::namespaced(client.clone(), &self.key.namespace);
+        let mut left = 0;
+        for found in api.list_metadata(&self.selector).await? {
+            if !is_of(self.key, &found.metadata) || self.spares(&found.metadata) {
+                continue;
+            }
+            left += 1;
+            let Some(change) = released(self.key, &found.metadata, self.orphan) else {
+                continue;
+            };
+            let change = Patch::Merge(&change);
+            match api
+                .patch_metadata(&found.name_any(), &params(), &change)
+                .await
+            {
+                Ok(_) => {}
+                Err(kube::Error::Api(answer)) if answer.code == 404 => {}
+                Err(error) => return Err(error),
+            }
         }
-        left += 1;
-        let Some(change) = released(key, &found.metadata, orphan) else {
-            continue;
-        };
-        let change = Patch::Merge(&change);
-        match api
-            .patch_metadata(&found.name_any(), &params(), &change)
-            .await
-        {
-            Ok(_) => {}
-            Err(kube::Error::Api(answer)) if answer.code == 404 => {}
-            Err(error) => return Err(error),
-        }
+        Ok(left)
     }
-    Ok(left)
+
+    /// What is younger than the heir was not left to it: it is the heir that is gone, and the view that
+    /// is old. And it may be about to take over what serves it.
+    fn spares(&self, found: &ObjectMeta) -> bool {
+        let created = found.creation_timestamp.as_ref().map(|time| time.0);
+        let labels = found.labels.as_ref();
+        let build_id = labels.and_then(|labels| labels.get(names::label::BUILD_ID));
+        self.heir.is_some_and(|heir| {
+            created.is_some_and(|created| created > heir.created)
+                || build_id.is_some() && build_id == heir.current.as_ref()
+        })
+    }
 }
 
 /// uid of the Process that an object was made for, also of one without any owner: the garbage collector

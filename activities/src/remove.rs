@@ -37,16 +37,27 @@ pub(crate) async fn delete_deployment(
     let deployments: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
     let uid = match uid {
         Some(uid) => Some(uid.to_owned()),
-        None => deployments
-            .get_opt(name)
-            .await?
-            .and_then(|found| claim(&found, key).ok()),
+        None => deployment_uid(context, key, name).await?,
     };
     if let Some(uid) = uid {
         context.cache.expect_gone(&uid);
         remove(&deployments, name, uid).await?;
     }
     Ok(())
+}
+
+/// uid of a Deployment, if it is this Process's.
+pub(crate) async fn deployment_uid(
+    context: &Context,
+    key: &ProcessKey,
+    name: &str,
+) -> Result<Option<String>> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let deployments: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let found = deployments.get_opt(name).await?;
+    Ok(found.and_then(|found| claim(&found, key).ok()))
 }
 
 async fn delete_revision(context: &Context, key: &ProcessKey, name: &str) -> Result<()> {

@@ -68,15 +68,8 @@ pub(super) async fn run(shared: Shared, mut gone: mpsc::UnboundedReceiver<Proces
 }
 
 async fn release(shared: &Shared, key: &ProcessKey) -> kube::Result<usize> {
-    // A successor takes running Deployments over.
-    let successor = shared.cache.process_named(&key.namespace, &key.name);
-    answered(dependents::release(
-        &shared.client,
-        key,
-        &[],
-        successor.is_none(),
-    ))
-    .await
+    let heir = shared.cache.process_named(&key.namespace, &key.name);
+    answered(dependents::release(&shared.client, key, &[], heir.as_ref())).await
 }
 
 /// Processes that Deployments were made for and that are not there.
@@ -87,7 +80,14 @@ fn seen(shared: &Shared) -> Vec<ProcessKey> {
             let named = shared
                 .cache
                 .process_named(&workload.namespace, &workload.process);
-            workload.held && !workload.deleting && !workload.owner_uid.is_empty() && named.is_none()
+            // One of the same name takes over what serves it, and nothing else.
+            let left = named.is_none_or(|named| {
+                named.uid != workload.owner_uid
+                    && named
+                        .current
+                        .is_some_and(|current| current != workload.build_id)
+            });
+            left && workload.held && !workload.deleting && !workload.owner_uid.is_empty()
         })
         .map(|workload| ProcessKey {
             namespace: workload.namespace,

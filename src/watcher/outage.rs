@@ -238,7 +238,7 @@ async fn let_go(shared: &Shared, process: &Neighbour) -> kube::Result<()> {
             &shared.client,
             &process.key(),
             before,
-            true,
+            None,
         ))
         .await?;
     }
@@ -267,7 +267,7 @@ fn recovered(shared: &Shared) {
         .cache
         .processes()
         .into_iter()
-        .filter(|process| process.outage_shown)
+        .filter(|process| process.unreachable)
     {
         Metrics::count_kind(&shared.metrics.sweep_findings, "outage over");
         shared.signaler.send(

@@ -12,7 +12,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Resource as _, ResourceExt};
 use process_operator_activities::cache::Neighbour;
-use process_operator_crds::{Process, names};
+use process_operator_crds::{ConditionType, Process, Reason, names};
 use process_operator_workflows::contract::{ChangeKind, Changed};
 use process_operator_workflows::plan::fingerprint;
 use serde::de::DeserializeOwned;
@@ -193,13 +193,17 @@ fn failed(shared: &Shared, kind: &str, error: &watcher::Error) {
 fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
     let process = object.0.as_ref().ok();
     let status = process.and_then(|process| process.status.as_ref());
-    let stalled = status.and_then(|status| {
-        let condition = status
-            .conditions
+    // The reason of a condition, if it is so.
+    let says = |kind: ConditionType, so: &str| {
+        let conditions = status.map(|status| status.conditions.as_slice());
+        let found = conditions
+            .unwrap_or_default()
             .iter()
-            .find(|condition| condition.type_ == "Stalled")?;
-        (condition.status == "True").then(|| condition.reason.clone())
-    });
+            .find(|condition| condition.type_ == kind.as_str() && condition.status == so)?;
+        Some(found.reason.clone())
+    };
+    let stalled = says(ConditionType::Stalled, "True");
+    let unreachable = says(ConditionType::TemporalReachable, "False").is_some();
     Some(Neighbour {
         namespace: object.namespace()?,
         name: object.name_any(),
@@ -233,11 +237,10 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
             .get(names::annotation::REQUEST)
             .map(|text| fingerprint(text))
             .unwrap_or_default(),
-        outage_shown: status.is_some_and(|status| {
-            status.conditions.iter().any(|condition| {
-                condition.type_ == "TemporalReachable" && condition.status == "False"
-            })
-        }),
+        unreachable,
+        outage_shown: unreachable
+            && says(ConditionType::Degraded, "True")
+                .is_some_and(|reason| reason == Reason::TemporalUnavailable.as_str()),
         resource_version: object.resource_version().unwrap_or_default(),
     })
 }

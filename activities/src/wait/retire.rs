@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::{
     RetireInput, RetireOutcome, StopVersionInput, StopVersionOutcome,
 };
@@ -11,8 +12,8 @@ use super::drained::{Need, need, past};
 use super::{Pace, passing};
 use crate::apply;
 use crate::context::Context;
-use crate::error::{Result, within};
-use crate::remove::{delete_deployment, keep_revision};
+use crate::error::{Fault, Result, within};
+use crate::remove::{delete_deployment, deployment_uid, keep_revision};
 use crate::temporal::{routing, versions, visibility};
 
 /// Stops the pods, when nothing needs them at this moment.
@@ -38,6 +39,9 @@ pub(crate) async fn stop(
 }
 
 pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<RetireOutcome> {
+    // Read before it is asked whether anything needs it: one that is made again after that is another.
+    let uid = within(deployment_uid(context, &input.key, &input.name)).await?;
+    let uid = uid.as_deref();
     if let Some(outcome) = needed(context, input).await? {
         return Ok(outcome);
     }
@@ -47,7 +51,7 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
     // Where Temporal does not keep versions apart the server has no record of it.
     let recorded = input.apart.is_default();
     if !input.stopped || !recorded {
-        remove(context, input, last_current).await?;
+        remove(context, input, uid, last_current).await?;
     }
     if !recorded {
         return Ok(RetireOutcome {
@@ -73,7 +77,7 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
         }
     }
     if input.stopped {
-        remove(context, input, last_current).await?;
+        remove(context, input, uid, last_current).await?;
     }
     Ok(RetireOutcome {
         retired: true,
@@ -105,15 +109,24 @@ async fn needed(context: &Context, input: &RetireInput) -> Result<Option<RetireO
 async fn remove(
     context: &Context,
     input: &RetireInput,
+    uid: Option<&str>,
     last_current: Option<jiff::Timestamp>,
 ) -> Result<()> {
-    if input.name.is_empty() {
+    let (key, name) = (&input.key, &input.name);
+    if name.is_empty() {
         return Ok(());
     }
     let keep = last_current.zip(input.keep);
     within(async {
-        delete_deployment(context, &input.key, &input.name, None).await?;
-        keep_revision(context, &input.key, &input.name, keep).await
+        let found = deployment_uid(context, key, name).await?;
+        if found.is_some() && found.as_deref() != uid {
+            return Err(Fault::new(
+                ErrorCategory::Conflict,
+                format!("Deployment {name} was made again while its version was being retired"),
+            ));
+        }
+        delete_deployment(context, key, name, uid).await?;
+        keep_revision(context, key, name, keep).await
     })
     .await
 }

@@ -66,6 +66,7 @@ async fn second_settles(world: &World, first: &Process) -> Result<()> {
     let owners: Vec<String> = deployments
         .iter()
         .flat_map(kube::ResourceExt::owner_references)
+        .filter(|owner| owner.controller == Some(true))
         .map(|owner| owner.uid.clone())
         .collect();
     ensure!(
