@@ -243,7 +243,10 @@ async fn late(context: &Context, input: &WaitServingInput) -> WaitServingOutcome
         &input.build_id,
     );
     let lacks = match record.await {
-        Ok(Some(record)) => missing(context, input, &record).await.unwrap_or_default(),
+        // With no queue at all it polls nothing, which the message for ready pods says.
+        Ok(Some(record)) if !record.queues.is_empty() => {
+            missing(context, input, &record).await.unwrap_or_default()
+        }
         _ => Vec::new(),
     };
     let message = match seen {

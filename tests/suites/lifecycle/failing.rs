@@ -107,7 +107,7 @@ async fn no_residue(env: &Env, tag: &str) -> Result<()> {
 async fn a_version_that_crashes_leaves_the_stable_one_alone_and_says_why() -> Result<()> {
     let change = version("v2", &[("CRASH_AT_START", "1")]);
     let says = ["0/1 pods of", ": pod l2o-"];
-    fails("crashing", change, 10, "ProgressDeadlineExceeded", &says).await
+    fails("crashing", change, 25, "ProgressDeadlineExceeded", &says).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +116,8 @@ async fn a_version_that_never_polls_runs_into_its_deadline() -> Result<()> {
     fails(
         "mute",
         change,
-        8,
+        // Its pods become ready, also on a busy machine.
+        25,
         "ProgressDeadlineExceeded",
         &["pods", "are ready, but no worker", "l2o-tq"],
     )
@@ -142,7 +143,7 @@ async fn an_image_that_does_not_exist_is_named() -> Result<()> {
     fails(
         "noimage",
         change,
-        10,
+        25,
         "ProgressDeadlineExceeded",
         &["localhost/no-such-image:v2"],
     )
