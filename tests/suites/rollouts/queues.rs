@@ -105,7 +105,7 @@ async fn a_version_that_does_not_poll_what_the_serving_one_polls_takes_nothing()
         )
         .await?;
     let mut policy = canary(&json!([{ "weight": 30 }]));
-    policy["progressDeadlineSeconds"] = 8.into();
+    policy["progressDeadlineSeconds"] = 25.into();
     env.patch("l2o", &change("v2", &[], &policy)).await?;
     let failed = reason(env, "Stalled", "ProgressDeadlineExceeded").await?;
     let message = condition(&failed, "Stalled").2;
