@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
-use process_operator_crds::conditions::{merge_conditions, own_conditions, truncate};
+use process_operator_crds::conditions::{find, merge_conditions, own_conditions, truncate};
 use process_operator_crds::status::{
     DrainingVersion, HistoryEntry, ProcessStatus, RequestStatus, RolloutStatus,
     VersionStatus as Published, WorkflowRef,
@@ -199,10 +199,7 @@ pub(crate) fn published(status: &ProcessStatus) -> (String, Vec<Transition>) {
 /// What was decided about versions: what a lifecycle without memory must not undo.
 pub(crate) fn decided(status: &ProcessStatus, versions: &BTreeMap<String, VersionView>) -> Decided {
     let told = |kind: ConditionType| {
-        let found = status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == kind.as_str());
+        let found = find(&status.conditions, kind);
         found.map_or(("", ""), |condition| {
             (&*condition.reason, &*condition.message)
         })

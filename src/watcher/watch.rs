@@ -12,7 +12,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Resource as _, ResourceExt};
 use process_operator_activities::cache::Neighbour;
-use process_operator_crds::{ConditionType, Process, Reason, names};
+use process_operator_crds::{ConditionType, Process, Reason, conditions, names};
 use process_operator_workflows::contract::{ChangeKind, Changed};
 use process_operator_workflows::plan::fingerprint;
 use serde::de::DeserializeOwned;
@@ -195,12 +195,8 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
     let status = process.and_then(|process| process.status.as_ref());
     // The reason of a condition, if it is so.
     let says = |kind: ConditionType, so: &str| {
-        let conditions = status.map(|status| status.conditions.as_slice());
-        let found = conditions
-            .unwrap_or_default()
-            .iter()
-            .find(|condition| condition.type_ == kind.as_str() && condition.status == so)?;
-        Some(found.reason.clone())
+        let found = conditions::find(&status?.conditions, kind)?;
+        (found.status == so).then(|| found.reason.clone())
     };
     let stalled = says(ConditionType::Stalled, "True");
     let unreachable = says(ConditionType::TemporalReachable, "False").is_some();

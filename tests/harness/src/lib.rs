@@ -2,6 +2,7 @@
 //! Temporal namespaces of their own, an operator that looks after nothing else, waits for conditions
 //! with a deadline, and the invariants that hold after every scenario.
 
+mod crowd;
 mod deployments;
 mod ending;
 mod env;

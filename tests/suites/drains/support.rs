@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use process_operator_crds::status::DrainingVersion;
 use process_operator_crds::{Process, names};
-use process_operator_harness::{Env, is_current, manifest, until};
+use process_operator_harness::{Env, is_current, manifest};
 use serde_json::{Value, json};
 
 /// Deadline of waits for what takes a moment; two cores carry everything.
@@ -22,39 +22,17 @@ pub(crate) const QUEUE: &str = "l2o-tq";
 
 /// Starts workflows `<prefix>-<n>` that stay open.
 pub(crate) async fn open(env: &Env, prefix: &str, count: usize, ignore_cancel: bool) -> Result<()> {
-    futures::stream::iter(0..count)
-        .map(|n| {
-            let id = format!("{prefix}-{n}");
-            async move {
-                env.temporal
-                    .start_waiting_as(&env.apps, QUEUE, &id, ignore_cancel, None)
-                    .await
-            }
-        })
-        .buffer_unordered(8)
-        .try_collect::<Vec<()>>()
-        .await?;
-    Ok(())
+    env.open_crowd(QUEUE, prefix, count, ignore_cancel).await
 }
 
 /// Workflows `<prefix>-…` by their status.
 pub(crate) async fn count(env: &Env, prefix: &str, status: &str) -> Result<usize> {
-    let query = format!("WorkflowId STARTS_WITH '{prefix}-' AND ExecutionStatus = '{status}'");
-    Ok(env.temporal.list(&env.apps, &query).await?.len())
+    env.count_crowd(prefix, status).await
 }
 
 /// Waits until so many have that status.
 pub(crate) async fn counted(env: &Env, prefix: &str, status: &str, wanted: usize) -> Result<()> {
-    until(
-        &format!("{wanted} of {prefix} {status}"),
-        SOON,
-        async || {
-            let found = count(env, prefix, status).await?;
-            ensure!(found == wanted, "{found}");
-            Ok(())
-        },
-    )
-    .await
+    env.wait_crowd(prefix, status, wanted, SOON).await
 }
 
 /// A Process on v1 with this `spec.drain`.

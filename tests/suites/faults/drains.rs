@@ -32,32 +32,17 @@ pub(crate) async fn on_v1(world: &World, drain: &Value, open: usize) -> Result<P
 
 /// Starts workflows `<prefix>-<n>`, each taken by a worker.
 pub(crate) async fn open_more(env: &Env, prefix: &str, count: usize) -> Result<()> {
-    futures::stream::iter(0..count)
-        .map(|n| async move {
-            let id = format!("{prefix}-{n}");
-            env.temporal.start_waiting(&env.apps, QUEUE, &id).await
-        })
-        .buffer_unordered(4)
-        .try_collect::<Vec<()>>()
-        .await?;
-    Ok(())
+    env.open_crowd(QUEUE, prefix, count, false).await
 }
 
-/// Workflows of a prefix by their status.
+/// Workflows `<prefix>-…` by their status.
 pub(crate) async fn count(env: &Env, prefix: &str, status: &str) -> Result<usize> {
-    let query = format!("WorkflowId STARTS_WITH '{prefix}-' AND ExecutionStatus = '{status}'");
-    Ok(env.temporal.list(&env.apps, &query).await?.len())
+    env.count_crowd(prefix, status).await
 }
 
 /// Waits until so many have that status.
 pub(crate) async fn counted(env: &Env, prefix: &str, status: &str, wanted: usize) -> Result<()> {
-    let what = format!("{wanted} of {prefix} {status}");
-    until(&what, SOON, async || {
-        let found = count(env, prefix, status).await?;
-        ensure!(found == wanted, "{found}");
-        Ok(())
-    })
-    .await
+    env.wait_crowd(prefix, status, wanted, SOON).await
 }
 
 /// What status says about the version that drains.
