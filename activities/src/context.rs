@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::ApiResource;
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, PartialObjectMeta};
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{DrainPolicy, ProcessKey, Settings};
 use temporalio_client::Connection;
@@ -49,6 +50,7 @@ pub struct Context {
     pub faults: Box<dyn Fn(&'static str) + Send + Sync>,
     recent: Mutex<HashMap<String, Arc<Process>>>,
     budgets: Mutex<HashMap<String, Budget>>,
+    namespaces: Mutex<HashMap<String, Arc<NamespaceLook>>>,
     schedules: Mutex<HashMap<String, Arc<SharedLook<Arc<Schedules>>>>>,
     questions: Mutex<HashMap<String, Arc<Questions>>>,
     /// For calls that only hasten an answer: a server that is slow because it is busy gets few.
@@ -57,6 +59,9 @@ pub struct Context {
 
 /// Such calls on their way at once.
 const HINTS: usize = 4;
+
+/// What is shared of a Kubernetes namespace: its metadata, if it is there.
+pub(crate) type NamespaceLook = SharedLook<Option<PartialObjectMeta<Namespace>>>;
 
 /// A token bucket.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +84,9 @@ const READS: Rate = Rate {
     per_second: 20.0,
     burst: 200.0,
 };
+
+/// Of the reads saved up, those that a wait leaves to what changes something or is asked by a lifecycle.
+const RESERVE: f64 = 100.0;
 
 /// Executions cancelled, terminated or moved: as many as a batch of the server's own does.
 const ACTIONS: Rate = Rate {
@@ -114,6 +122,7 @@ impl Context {
             faults,
             recent: Mutex::default(),
             budgets: Mutex::default(),
+            namespaces: Mutex::default(),
             schedules: Mutex::default(),
             questions: Mutex::default(),
             hints: Semaphore::new(HINTS),
@@ -165,6 +174,11 @@ impl Context {
             .remove(uid)
     }
 
+    /// Looks at a Kubernetes namespace.
+    pub(crate) fn namespace_look(&self, namespace: &str) -> Arc<NamespaceLook> {
+        of(&self.namespaces, namespace)
+    }
+
     /// Looks at the schedules of a Temporal namespace.
     pub(crate) fn schedules_of(&self, namespace: &str) -> Arc<SharedLook<Arc<Schedules>>> {
         of(&self.schedules, namespace)
@@ -177,17 +191,25 @@ impl Context {
 
     /// Waits for the turn of a read of Worker Deployments in a Temporal namespace.
     pub async fn read_turn(&self, temporal_namespace: &str) {
-        self.turn(temporal_namespace.to_owned(), READS).await;
+        self.turn(temporal_namespace.to_owned(), READS, 0.0).await;
+    }
+
+    /// The same for a read that a wait repeats: many that wait for what does not come must not keep a
+    /// change of routing waiting.
+    pub(crate) async fn poll_turn(&self, temporal_namespace: &str) {
+        self.turn(temporal_namespace.to_owned(), READS, RESERVE)
+            .await;
     }
 
     /// Waits for the turn of something that is done to an execution in a Temporal namespace.
     pub(crate) async fn action_turn(&self, temporal_namespace: &str) {
         // No namespace has a space in its name.
-        self.turn(format!("act on {temporal_namespace}"), ACTIONS)
+        self.turn(format!("act on {temporal_namespace}"), ACTIONS, 0.0)
             .await;
     }
 
-    async fn turn(&self, about: String, rate: Rate) {
+    /// Takes one from a bucket as soon as it holds one more than `reserve`.
+    async fn turn(&self, about: String, rate: Rate, reserve: f64) {
         loop {
             let pause = {
                 let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -199,18 +221,19 @@ impl Context {
                 let earned = now.duration_since(budget.at).as_secs_f64() * rate.per_second;
                 budget.tokens = (budget.tokens + earned).min(rate.burst);
                 budget.at = now;
-                if budget.tokens >= 1.0 {
+                let lacks = reserve + 1.0 - budget.tokens;
+                if lacks <= 0.0 {
                     budget.tokens -= 1.0;
                     return;
                 }
-                Duration::from_secs_f64((1.0 - budget.tokens) / rate.per_second)
+                Duration::from_secs_f64(lacks / rate.per_second)
             };
             tokio::time::sleep(pause).await;
         }
     }
 }
 
-/// What is shared in one Temporal namespace.
+/// What is shared in one namespace.
 fn of<T: Default>(all: &Mutex<HashMap<String, Arc<T>>>, namespace: &str) -> Arc<T> {
     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
     all.entry(namespace.to_owned()).or_default().clone()

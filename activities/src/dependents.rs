@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use process_operator_crds::{ErrorCategory, names};
@@ -74,49 +74,79 @@ fn as_owner(key: &ProcessKey, found: &PartialObjectMeta<Namespace>) -> Option<Ow
     Some(namespace_owner(&key.namespace, &uid))
 }
 
-/// Never remembered: a namespace may have been made again. `None` also when it may not be read.
+/// Never remembered: a namespace may have been made again. Those who ask at the same time share one
+/// look. `None` also when it may not be read.
 async fn namespace(
     context: &Context,
     key: &ProcessKey,
 ) -> Result<Option<PartialObjectMeta<Namespace>>> {
-    let namespaces: Api<Namespace> = Api::all(context.kube.clone());
-    match namespaces.get_metadata_opt(&key.namespace).await {
-        Ok(found) => Ok(found),
-        // Under the rights of an earlier release objects are owned as they were by that.
-        Err(kube::Error::Api(answer)) if answer.code == 403 => {
-            tracing::warn!(
-                namespace = key.namespace,
-                "may not be read: {}",
-                answer.message
-            );
-            Ok(None)
+    let look = async {
+        let namespaces: Api<Namespace> = Api::all(context.kube.clone());
+        match namespaces.get_metadata_opt(&key.namespace).await {
+            Ok(found) => Ok(found),
+            // Under the rights of an earlier release objects are owned as they were by that.
+            Err(kube::Error::Api(answer)) if answer.code == 403 => {
+                let namespace = &key.namespace;
+                tracing::warn!(namespace, "may not be read: {}", answer.message);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
         }
-        Err(error) => Err(error.into()),
-    }
+    };
+    context.namespace_look(&key.namespace).ask(look).await
 }
 
 /// Makes the sentinel, if it is not there.
 pub(crate) async fn keep_sentinel(context: &Context, key: &ProcessKey) -> Result<()> {
     let api: Api<ControllerRevision> = Api::namespaced(context.kube.clone(), &key.namespace);
     let name = names::sentinel_name(&key.name);
-    if let Some(found) = api.get_metadata_opt(&name).await? {
-        if belongs(key, &found.metadata) {
-            return Ok(());
-        }
-        if !sentinel::is_one(&found.metadata) {
-            return Err(Fault::new(
-                ErrorCategory::Conflict,
-                format!(
-                    "ControllerRevision {name} exists and belongs to something else; delete or rename it"
-                ),
-            ));
+    let built = sentinel::sentinel(key);
+    let known = context.cache.process(&key.uid);
+    if known.is_some_and(|process| process.current.is_none()) {
+        // A new Process has none yet: most often one request is enough.
+        match make_sentinel(&api, &built).await {
+            Err(fault) if fault.category == ErrorCategory::Conflict => {}
+            made => return made,
         }
     }
-    let params = PatchParams::apply(names::manager::OPERATOR).force();
-    let built = sentinel::sentinel(key);
-    match api.patch(&name, &params, &Patch::Apply(&built)).await {
+    let Some(found) = api.get_metadata_opt(&name).await? else {
+        return make_sentinel(&api, &built).await;
+    };
+    if belongs(key, &found.metadata) {
+        return Ok(());
+    }
+    if !sentinel::is_one(&found.metadata) {
+        return Err(Fault::new(
+            ErrorCategory::Conflict,
+            format!(
+                "ControllerRevision {name} exists and belongs to something else; delete or rename it"
+            ),
+        ));
+    }
+    // A predecessor's.
+    let change = json!({ "metadata": {
+        "uid": found.metadata.uid,
+        "resourceVersion": found.metadata.resource_version,
+        "labels": built.metadata.labels,
+        "ownerReferences": built.metadata.owner_references,
+    }});
+    match api.patch(&name, &params(), &Patch::Merge(&change)).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(Fault::from(error).about(&format!("applying ControllerRevision {name}"))),
+        Err(error) => Err(Fault::from(error).about(&format!("owning {name}"))),
+    }
+}
+
+async fn make_sentinel(api: &Api<ControllerRevision>, built: &ControllerRevision) -> Result<()> {
+    let params = PostParams {
+        field_manager: Some(names::manager::OPERATOR.into()),
+        ..PostParams::default()
+    };
+    match api.create(&params, built).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let what = format!("creating ControllerRevision {}", built.name_any());
+            Err(Fault::from(error).about(&what))
+        }
     }
 }
 

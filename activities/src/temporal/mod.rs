@@ -42,7 +42,11 @@ pub(crate) async fn call<T>(
     what: &str,
     answer: impl Future<Output = std::result::Result<tonic::Response<T>, tonic::Status>>,
 ) -> Result<T> {
-    match tokio::time::timeout(CALL, answer).await {
+    let asked = std::time::Instant::now();
+    let answer = tokio::time::timeout(CALL, answer).await;
+    let millis = asked.elapsed().as_millis();
+    tracing::debug!(what, millis, "asked Temporal");
+    match answer {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(Fault::from(status).about(what)),
         Err(_) => Err(Fault::new(

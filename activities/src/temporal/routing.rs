@@ -264,7 +264,7 @@ async fn propagated(
 }
 
 async fn said_to_be_known(context: &Context, namespace: &str, key: &ProcessKey) -> Result<()> {
-    let mut pace = Pace::new(Duration::from_millis(20), Duration::from_secs(1));
+    let mut pace = Pace::new(Duration::from_millis(20), Duration::from_millis(300));
     loop {
         let (info, _) = described(context, namespace, key).await?;
         if info.routing_config_update_state() != RoutingConfigUpdateState::InProgress {
@@ -281,7 +281,7 @@ async fn known_to_queue(
     wanted: &Shares,
 ) -> Result<()> {
     tokio::time::sleep(TOLD).await;
-    let mut pace = Pace::new(Duration::from_millis(100), Duration::from_secs(1));
+    let mut pace = Pace::new(Duration::from_millis(100), Duration::from_millis(300));
     loop {
         let known = versions::routing_of_queue(context, namespace, task_queue).await?;
         if known.iter().all(|known| known == wanted) {

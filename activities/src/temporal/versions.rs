@@ -68,14 +68,14 @@ fn version(key: &ProcessKey, build_id: &str) -> WorkerDeploymentVersion {
     }
 }
 
-/// Reads a version's record; `None` when there is none.
+/// Reads a version's record, as waits do again and again; `None` when there is none.
 pub(crate) async fn record(
     context: &Context,
     namespace: &str,
     key: &ProcessKey,
     build_id: &str,
 ) -> Result<Option<Record>> {
-    context.read_turn(namespace).await;
+    context.poll_turn(namespace).await;
     let request = DescribeWorkerDeploymentVersionRequest {
         namespace: namespace.to_owned(),
         deployment_version: Some(version(key, build_id)),
@@ -211,6 +211,7 @@ pub(crate) async fn routing_of_queue(
     namespace: &str,
     queue: &str,
 ) -> Result<Vec<Shares>> {
+    context.read_turn(namespace).await;
     let (workflows, activities) = tokio::try_join!(
         task_queue(context, namespace, queue, TaskQueueType::Workflow),
         task_queue(context, namespace, queue, TaskQueueType::Activity),
@@ -228,12 +229,14 @@ pub(crate) async fn routing_of_queue(
     Ok(known)
 }
 
-/// Pollers of workflow tasks on a queue that do not say which version they are.
+/// Pollers of workflow tasks on a queue that do not say which version they are, as waits ask again and
+/// again.
 pub(crate) async fn unversioned_pollers(
     context: &Context,
     namespace: &str,
     queue: &str,
 ) -> Result<usize> {
+    context.poll_turn(namespace).await;
     let response = task_queue(context, namespace, queue, TaskQueueType::Workflow).await?;
     Ok(response
         .pollers
@@ -249,7 +252,6 @@ async fn task_queue(
     queue: &str,
     side: TaskQueueType,
 ) -> Result<DescribeTaskQueueResponse> {
-    context.read_turn(namespace).await;
     let request = DescribeTaskQueueRequest {
         namespace: namespace.to_owned(),
         task_queue: Some(TaskQueue {

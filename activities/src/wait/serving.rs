@@ -51,9 +51,15 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
         return polled(context, input).await;
     }
     let ready_since = tokio::time::Instant::now();
-    // Workers begin to poll within a second of their start; what takes longer may take long.
+    // Workers begin to poll within a second of their start; what takes longer may take long, and without
+    // pods it is somebody else's workers that are waited for.
+    let quick_for = if replicas(context, input) == 0 {
+        Duration::ZERO
+    } else {
+        QUICK
+    };
     let mut quick = Pace::new(Duration::from_millis(50), Duration::from_millis(250));
-    let mut slow = Pace::new(Duration::from_millis(500), Duration::from_secs(2));
+    let mut slow = Pace::new(Duration::from_millis(500), Duration::from_secs(4));
     let (mut looked, mut unversioned, mut asked) = (ready_since, false, false);
     loop {
         let record = versions::record(
@@ -113,7 +119,7 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
                 ..WaitServingOutcome::default()
             });
         }
-        let pace = if ready_since.elapsed() < QUICK {
+        let pace = if ready_since.elapsed() < quick_for {
             &mut quick
         } else {
             &mut slow
@@ -137,6 +143,12 @@ async fn polled(context: &Context, input: &WaitServingInput) -> Result<WaitServi
         }
         pace.rest().await;
     }
+}
+
+fn replicas(context: &Context, input: &WaitServingInput) -> i32 {
+    let (namespace, name) = (&input.key.namespace, workload_name(input));
+    let seen = context.cache.workload(namespace, name);
+    seen.map_or(0, |seen| seen.replicas)
 }
 
 /// Name of the Deployment whose pods are waited for.
