@@ -9,6 +9,7 @@ use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use process_operator_crds::{ErrorCategory, Process, names};
 use process_operator_workflows::contract::{ActInput, ActOutcome, ProcessKey, StatusView, Step};
+use process_operator_workflows::plan::cron_job_mark;
 use serde_json::json;
 
 use crate::apply::{Ready, Version};
@@ -16,7 +17,7 @@ use crate::context::Context;
 use crate::dependents;
 use crate::error::{Fault, Result};
 use crate::remove::delete_version;
-use crate::{apply, events, routes, status};
+use crate::{apply, cron_jobs, events, routes, status};
 
 /// Tries of one step for what passes within a moment. Longer back-off belongs to the lifecycle,
 /// where it is durable and can be seen.
@@ -183,6 +184,24 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
         Step::DeleteVersion { name, uid } => {
             delete_version(scene.context, scene.key, name, uid.as_deref()).await
         }
+        Step::ApplyCronJob {
+            name,
+            job,
+            uid,
+            kept_as,
+            ..
+        } => {
+            let wanted = cron_jobs::Wanted {
+                name,
+                job,
+                uid: uid.as_deref(),
+                kept_as,
+            };
+            let fields = Box::pin(cron_jobs::apply(scene, &wanted)).await?;
+            outcome.applied.insert(cron_job_mark(name), fields);
+            Ok(())
+        }
+        Step::DeleteCronJob { name, uid } => cron_jobs::delete(scene, name, uid).await,
         Step::RestoreRouting { current } => {
             let spec = &scene.process.spec;
             let scope = (spec.rollout.versioning, spec.temporal.task_queue.as_str());

@@ -45,6 +45,27 @@ pub struct Workload {
     pub resource_version: String,
 }
 
+/// An owned CronJob as last seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Job {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// uid of the Process that it was made for.
+    pub owner_uid: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Being deleted.
+    pub deleting: bool,
+    /// Hash over the set of fields that we own.
+    pub fields: String,
+    /// `metadata.resourceVersion`, as an opaque mark of this state.
+    pub resource_version: String,
+}
+
 /// A Process as last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(
@@ -102,6 +123,7 @@ impl Neighbour {
 #[derive(Debug, Default)]
 struct Inner {
     workloads: BTreeMap<(String, String), Workload>,
+    jobs: BTreeMap<(String, String), Job>,
     /// Marks of the ConfigMaps that hold a routing, by namespace and Process.
     routes: BTreeMap<(String, String), String>,
     processes: HashMap<String, Neighbour>,
@@ -170,6 +192,45 @@ impl Cache {
             .cloned()
     }
 
+    /// Stores a CronJob; returns the previous one.
+    pub fn put_job(&self, job: Job) -> Option<Job> {
+        let key = (job.namespace.clone(), job.name.clone());
+        self.lock().jobs.insert(key, job)
+    }
+
+    /// One CronJob.
+    pub fn job(&self, namespace: &str, name: &str) -> Option<Job> {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.lock().jobs.get(&key).cloned()
+    }
+
+    /// Forgets a CronJob.
+    pub fn remove_job(&self, namespace: &str, name: &str) -> Option<Job> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let mut inner = self.lock();
+        let removed = inner.jobs.remove(&key)?;
+        inner.own_writes.remove(&removed.uid);
+        inner.leaving.remove(&removed.uid);
+        Some(removed)
+    }
+
+    /// All CronJobs of a Process, by its uid.
+    pub fn jobs_of(&self, namespace: &str, uid: &str) -> Vec<Job> {
+        self.lock()
+            .jobs
+            .range((namespace.to_owned(), String::new())..)
+            .take_while(|((found, _), _)| found == namespace)
+            .map(|(_, job)| job)
+            .filter(|job| job.owner_uid == uid)
+            .cloned()
+            .collect()
+    }
+
+    /// Namespace and name of all CronJobs.
+    pub fn all_jobs(&self) -> Vec<(String, String)> {
+        self.lock().jobs.keys().cloned().collect()
+    }
+
     /// Stores the mark of a Process's routing; returns the previous one.
     pub fn put_route(&self, namespace: &str, process: &str, mark: String) -> Option<String> {
         let key = (namespace.to_owned(), process.to_owned());
@@ -210,7 +271,7 @@ impl Cache {
         self.lock().workloads.values().cloned().collect()
     }
 
-    /// Remembers what our own apply brought a Deployment to, so that the watcher need not report it
+    /// Remembers what our own apply brought an object to, so that the watcher need not report it
     /// back to us. An optimisation: a needless signal is harmless.
     pub fn expect(&self, uid: &str, generation: i64, fields: &str) {
         self.lock()
@@ -219,21 +280,19 @@ impl Cache {
     }
 
     /// Whether this state is our own write.
-    pub fn expected(&self, workload: &Workload) -> bool {
+    pub fn expected(&self, uid: &str, generation: i64, fields: &str) -> bool {
         self.lock()
             .own_writes
-            .get(&workload.uid)
-            .is_some_and(|(generation, fields)| {
-                *generation == workload.generation && *fields == workload.fields
-            })
+            .get(uid)
+            .is_some_and(|(written, owned)| *written == generation && *owned == fields)
     }
 
-    /// Remembers that we are about to delete a Deployment.
+    /// Remembers that we are about to delete an object.
     pub fn expect_gone(&self, uid: &str) {
         self.lock().leaving.insert(uid.to_owned(), Instant::now());
     }
 
-    /// Whether a Deployment goes by our own hand.
+    /// Whether an object goes by our own hand.
     pub fn leaves(&self, uid: &str) -> bool {
         self.lock()
             .leaving

@@ -15,6 +15,7 @@ pub mod watched;
 mod act;
 mod activities;
 mod apply;
+mod cron_jobs;
 mod events;
 mod observe;
 mod pods;

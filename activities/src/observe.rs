@@ -18,6 +18,7 @@ use process_operator_workflows::plan::{fingerprint, placement};
 use crate::build::{belongs, deployment, held, revision};
 use crate::cache::Neighbour;
 use crate::context::Context;
+use crate::cron_jobs;
 use crate::dependents;
 use crate::error::{Fault, Result};
 use crate::routes;
@@ -89,12 +90,17 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     } else {
         (deployments, revisions)
     };
+    let revisions = revisions.map_err(Fault::from)?.items;
+    if !view.deleting {
+        let current = seen.routing.current.as_deref();
+        seen.cron_jobs = cron_jobs::look(context, key, &process, (current, &revisions)).await?;
+    }
     collect(
         &mut seen,
         key,
         Some(&view),
         deployments.map_err(Fault::from)?.items,
-        revisions.map_err(Fault::from)?.items,
+        revisions,
     );
     if !view.versioning.is_default() {
         seen.routing.versions = routes::states(&seen.routing, view.versioning, &seen.versions);
@@ -240,6 +246,7 @@ fn view(context: &Context, process: &Process, key: &ProcessKey) -> Result<Proces
         suspend: spec.suspend,
         replicas: spec.replicas,
         image: spec.image.clone(),
+        tag_may_move: names::tag_may_move(spec),
         temporal_namespace: spec.temporal.namespace.clone(),
         task_queue: spec.temporal.task_queue.clone(),
         deployment_name: version.deployment_name,

@@ -94,6 +94,7 @@ fn pod_trouble(pod: &Pod) -> Option<String> {
         .iter()
         .flatten()
         .find_map(container_trouble)
+        .map(|waiting| waiting + &unmounted(pod))
         .or_else(|| {
             status.conditions.iter().flatten().find_map(|condition| {
                 let unscheduled = condition.type_ == "PodScheduled" && condition.status == "False";
@@ -106,6 +107,40 @@ fn pod_trouble(pod: &Pod) -> Option<String> {
             })
         })?;
     Some(format!(": pod {name} {waiting}"))
+}
+
+/// What the volumes of a pod need, while its container is not made: the kubelet says only in Events,
+/// which are not ours to read, that one of them is missing.
+fn unmounted(pod: &Pod) -> String {
+    let Some(spec) = &pod.spec else {
+        return String::new();
+    };
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| &status.container_statuses);
+    let creating = statuses.flatten().any(|container| {
+        let state = container.state.as_ref();
+        let waiting = state.and_then(|state| state.waiting.as_ref());
+        waiting.and_then(|waiting| waiting.reason.as_deref()) == Some("ContainerCreating")
+    });
+    let volumes = spec.volumes.iter().flatten();
+    let needed: Vec<String> = volumes
+        .filter_map(|volume| {
+            if let Some(secret) = &volume.secret
+                && secret.optional != Some(true)
+            {
+                return Some(format!("Secret {}", secret.secret_name.as_deref()?));
+            }
+            let map = volume.config_map.as_ref()?;
+            let named = map.optional != Some(true) && map.name != "kube-root-ca.crt";
+            named.then(|| format!("ConfigMap {}", map.name))
+        })
+        .collect();
+    if !creating || needed.is_empty() {
+        return String::new();
+    }
+    format!("(its volumes need {})", needed.join(", "))
 }
 
 fn container_trouble(status: &ContainerStatus) -> Option<String> {

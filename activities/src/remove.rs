@@ -137,7 +137,7 @@ pub(crate) fn retired(revision: &ControllerRevision) -> Option<jiff::Timestamp> 
 
 /// Deletes the object with this uid. Gone already, or re-created by somebody else under another uid:
 /// nothing left to delete.
-async fn remove<K>(api: &Api<K>, name: &str, uid: String) -> Result<()>
+pub(crate) async fn remove<K>(api: &Api<K>, name: &str, uid: String) -> Result<()>
 where
     K: kube::Resource + Clone + DeserializeOwned + Debug,
 {

@@ -43,6 +43,10 @@ pub enum ConditionType {
     WorkersReady,
     /// True when something is wrong that users should look at, even if the workers serve.
     Degraded,
+    /// True when `spec.image` names a tag that is expected to move: `latest`, none at all, or one that
+    /// `imagePullPolicy: Always` pulls anew at every start. The build id then does not tell which code
+    /// runs.
+    MutableTag,
     /// True when Temporal answers the operator.
     TemporalReachable,
     /// True while a new version is being rolled out.
@@ -76,6 +80,7 @@ impl ConditionType {
             | Self::WorkersReady
             | Self::TemporalReachable => true,
             Self::Degraded
+            | Self::MutableTag
             | Self::Progressing
             | Self::Draining
             | Self::Reconciling

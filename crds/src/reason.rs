@@ -106,6 +106,9 @@ pub enum Reason {
     NothingDraining,
     /// `spec.definitionRef` is passed on to the workers as it is; the operator does not read it.
     OpaqueReference,
+    /// The image is named by a tag that is expected to move; a digest is safer, since two pods of one
+    /// version then run the same code and no open workflow is replayed by other code than its own.
+    TagMayMove,
     /// The operator made a mistake; its log and the workflow in the Temporal UI say more.
     InternalError,
     /// A reason that this version of the operator does not know, written by a newer one.

@@ -169,6 +169,7 @@ fn defaults_are_exactly_these() {
         "cancelGraceSeconds": 300, "onTimeout": "Abandon", "pauseSchedules": true, "timeoutSeconds": 600,
     });
     let expected = [
+        (".spec.cronJobs[].concurrencyPolicy", json!("Forbid")),
         (".spec.deletion", deletion),
         (".spec.deletion.cancelGraceSeconds", json!(300)),
         (".spec.deletion.onTimeout", json!("Abandon")),

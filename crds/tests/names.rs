@@ -186,6 +186,16 @@ fn what_does_not_make_a_version() {
         ("replicas", json!(7)),
         ("suspend", json!(true)),
         (
+            "cronJobs",
+            json!([{"name": "sla", "purpose": "SLACheck", "schedule": "@daily", "args": ["check"]}]),
+        ),
+        ("dependencies", json!({})),
+        ("dependencies", json!({"eventing": {}})),
+        (
+            "dependencies",
+            json!({"eventing": {"clusters": [], "bindings": []}}),
+        ),
+        (
             "drain",
             json!({ "timeoutSeconds": 5, "onTimeout": "Cancel", "deleteDelaySeconds": 0 }),
         ),
@@ -238,6 +248,10 @@ fn what_makes_a_version() {
         ("rollout", json!({"versioning": "TaskQueuePerVersion"})),
         ("rollout", json!({"versioning": "None"})),
         ("observability", json!({"metricsPort": 9464})),
+        (
+            "dependencies",
+            json!({"eventing": {"clusters": [{"name": "main", "bootstrapServers": "bus:9092"}]}}),
+        ),
         ("observability", json!({"metricsTags": {"a": "b"}})),
         ("worker", json!({"args": ["a"]})),
         ("worker", json!({"args": ["a", ""]})),

@@ -10,6 +10,7 @@
 
 mod abandoned;
 mod again;
+mod cron_jobs;
 mod deployments;
 mod outage;
 mod routing;
@@ -89,11 +90,14 @@ struct Shared {
     gone: mpsc::UnboundedSender<ProcessKey>,
 }
 
+/// Kinds that are followed.
+const KINDS: usize = 4;
+
 impl Shared {
     /// Waits until the first lists of all kinds are complete in all watched namespaces. `false`
     /// when the watch has ended before.
     async fn listed(&self) -> bool {
-        let wanted = 3 * self.config.watch_namespaces.len().max(1);
+        let wanted = KINDS * self.config.watch_namespaces.len().max(1);
         let mut lists = self.lists.subscribe();
         lists.wait_for(|lists| *lists >= wanted).await.is_ok()
     }

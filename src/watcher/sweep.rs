@@ -11,7 +11,7 @@ use process_operator_activities::cache::Neighbour;
 use process_operator_crds::Reason;
 use process_operator_crds::names::WorkflowId;
 use process_operator_workflows::contract::{ChangeKind, Changed, MEMO_DIGEST, TYPE_LIFECYCLE};
-use process_operator_workflows::plan::{DeploymentMark, digest};
+use process_operator_workflows::plan::{DeploymentMark, cron_job_mark, digest};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{Code, IntoRequest, Status};
 use temporalio_common::protos::coresdk::FromJsonPayloadExt;
@@ -247,6 +247,7 @@ fn report(shared: &Shared, process: &Neighbour, what: &str) {
 fn present(shared: &Shared, process: &Neighbour) -> String {
     let route = shared.cache.route(&process.namespace, &process.name);
     let route = route.filter(|_| !process.versioning.is_default());
+    let jobs = shared.cache.jobs_of(&process.namespace, &process.uid);
     let marks = shared
         .cache
         .workloads_of(&process.namespace, &process.name, &process.uid)
@@ -260,6 +261,12 @@ fn present(shared: &Shared, process: &Neighbour) -> String {
         })
         .chain(route.map(|mark| DeploymentMark {
             name: mark,
+            ..DeploymentMark::default()
+        }))
+        .chain(jobs.into_iter().map(|job| DeploymentMark {
+            name: cron_job_mark(&job.name),
+            uid: job.uid,
+            generation: job.generation,
             ..DeploymentMark::default()
         }))
         .collect();

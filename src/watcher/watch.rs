@@ -1,4 +1,4 @@
-//! What Kubernetes says: Processes, and the Deployments made for them.
+//! What Kubernetes says: Processes, and the objects made for them.
 
 use std::fmt::Debug;
 use std::pin::pin;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::select_all;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
@@ -30,7 +31,8 @@ pub(crate) async fn run(shared: Shared) {
     tokio::join!(
         follow::<DeserializeGuard<Process>>(&shared, watcher::Config::default()),
         follow::<Deployment>(&shared, managed.clone()),
-        follow::<ConfigMap>(&shared, managed),
+        follow::<ConfigMap>(&shared, managed.clone()),
+        follow::<CronJob>(&shared, managed),
         listed(&shared),
     );
 }
@@ -79,7 +81,7 @@ where
         .collect()
 }
 
-/// Waits for the first complete lists of both kinds, then tells the sweep.
+/// Waits for the first complete lists of all kinds, then tells the sweep.
 async fn listed(shared: &Shared) {
     if shared.listed().await {
         shared.readiness.up(Part::Watch);

@@ -80,7 +80,7 @@ fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
         Some(before) if (before.ready_replicas > 0) != (now.ready_replicas > 0) => "ready pods",
         Some(before)
             if (before.generation != now.generation || before.fields != now.fields)
-                && !shared.cache.expected(&now) =>
+                && !shared.cache.expected(&now.uid, now.generation, &now.fields) =>
         {
             "edited"
         }

@@ -11,7 +11,7 @@ use super::revision::Kept;
 use super::{hash, owner, template};
 
 /// Annotation with the hash of what was applied.
-const APPLIED: &str = "ameide.io/applied";
+pub(super) const APPLIED: &str = "ameide.io/applied";
 
 /// Seconds that pods must be ready before those of another version are replaced by them. Where nothing
 /// tells which version polls, staying up is all that speaks for a version.
@@ -80,8 +80,12 @@ fn applied_hash(built: &Deployment) -> String {
 
 /// The hash that a Deployment carries.
 pub fn applied(deployment: &Deployment) -> String {
-    deployment
-        .metadata
+    applied_of(&deployment.metadata)
+}
+
+/// The hash that an object carries.
+pub(super) fn applied_of(metadata: &ObjectMeta) -> String {
+    metadata
         .annotations
         .as_ref()
         .and_then(|annotations| annotations.get(APPLIED))

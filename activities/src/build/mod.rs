@@ -1,6 +1,8 @@
 //! Pure builders of the owned objects, one file for each kind.
 
+pub mod cron_job;
 pub mod deployment;
+pub mod eventing;
 pub mod hash;
 pub mod revision;
 pub mod sentinel;

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::ProcessKey;
 
+use super::eventing;
 use crate::context::WorkerDefaults;
 
 /// Name of the container.
@@ -62,10 +63,22 @@ pub fn template(
         .as_ref()
         .and_then(|observability| observability.metrics_port);
     let security = worker.security_context.unwrap_or_default();
+    let mut annotations = worker.pod_annotations;
+    let mut volumes = some(worker.volumes).unwrap_or_default();
+    let mut mounts = some(worker.volume_mounts).unwrap_or_default();
+    if let Some(eventing) = eventing::of(process) {
+        env.push(plain(names::env::PROCESS_EVENTING_FILE, eventing::path()));
+        annotations.insert(
+            names::annotation::EVENTING.to_owned(),
+            eventing::file(eventing),
+        );
+        volumes.extend(eventing::volumes(eventing));
+        mounts.extend(eventing::mounts(eventing));
+    }
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(template_labels),
-            annotations: (!worker.pod_annotations.is_empty()).then_some(worker.pod_annotations),
+            annotations: (!annotations.is_empty()).then_some(annotations),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
@@ -88,7 +101,7 @@ pub fn template(
                 resources: worker.resources.map(Into::into),
                 liveness_probe: worker.liveness_probe,
                 readiness_probe: worker.readiness_probe,
-                volume_mounts: some(worker.volume_mounts),
+                volume_mounts: some(mounts),
                 security_context: Some(SecurityContext {
                     allow_privilege_escalation: Some(false),
                     capabilities: Some(Capabilities {
@@ -120,7 +133,7 @@ pub fn template(
                 }),
                 ..PodSecurityContext::default()
             }),
-            volumes: some(worker.volumes),
+            volumes: some(volumes),
             ..PodSpec::default()
         }),
     }

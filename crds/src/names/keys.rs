@@ -12,6 +12,10 @@ pub mod label {
 
     /// With `versioning: None`, which of the two Deployments it is: [`super::track`].
     pub const TRACK: &str = "ameide.io/track";
+    /// On a CronJob and its pods: name of the cron job in the spec.
+    pub const CRON_JOB: &str = "ameide.io/cron-job";
+    /// On a CronJob and its pods: what the cron job is for.
+    pub const PURPOSE: &str = "ameide.io/purpose";
 
     /// Recommended label: kind of the application.
     pub const APP_NAME: &str = "app.kubernetes.io/name";
@@ -57,6 +61,8 @@ pub mod annotation {
     pub const LAST_CURRENT: &str = "ameide.io/last-current";
     /// On the ConfigMap that holds the routing: when each version was last current, as JSON.
     pub const SERVED: &str = "ameide.io/served";
+    /// On worker pods: `spec.dependencies.eventing` as the workers read it, JSON.
+    pub const EVENTING: &str = "ameide.io/eventing";
     /// On owned objects: hash of what makes the version.
     pub const VERSION_HASH: &str = "ameide.io/version-hash";
 }
@@ -109,6 +115,14 @@ pub mod volume {
     pub const RESERVED_NAME_PREFIX: &str = "process-";
     /// Beginning of paths that a user may not mount over.
     pub const RESERVED_PATH_PREFIX: &str = "/etc/process-";
+    /// Name of the volume with the event bindings, and beginning of those with credentials.
+    pub const EVENTING: &str = "process-eventing";
+    /// Where the event bindings are.
+    pub const EVENTING_PATH: &str = "/etc/process-eventing";
+    /// The file with the event bindings, below [`EVENTING_PATH`].
+    pub const EVENTING_FILE: &str = "bindings.json";
+    /// Where credentials for event buses are, each below the name of its bus.
+    pub const EVENTING_CREDENTIALS_PATH: &str = "/etc/process-eventing-credentials";
 }
 
 /// Environment variables of the worker container that the operator sets.
@@ -143,6 +157,12 @@ pub mod env {
     pub const PROCESS_DEFINITION_ID: &str = "PROCESS_DEFINITION_ID";
     /// `spec.definitionRef.tenantId`.
     pub const PROCESS_TENANT_ID: &str = "PROCESS_TENANT_ID";
+    /// Name of the cron job, in its pods.
+    pub const PROCESS_CRON_JOB: &str = "PROCESS_CRON_JOB";
+    /// What the cron job is for, in its pods.
+    pub const PROCESS_CRON_JOB_PURPOSE: &str = "PROCESS_CRON_JOB_PURPOSE";
+    /// Path of the file with `spec.dependencies.eventing`.
+    pub const PROCESS_EVENTING_FILE: &str = "PROCESS_EVENTING_FILE";
     /// `spec.rollout.maxConcurrencyPerTenant`.
     pub const MAX_CONCURRENCY_PER_TENANT: &str = "MAX_CONCURRENCY_PER_TENANT";
     /// `spec.observability.metricsTags` as a JSON object.
@@ -184,6 +204,11 @@ pub fn track_selector(process: &str) -> String {
 /// Name of the Deployment beside the one that stays, during a canary with `versioning: None`.
 pub fn canary_name(process: &str) -> String {
     format!("{process}-canary")
+}
+
+/// Name of the CronJob for a cron job of a Process.
+pub fn cron_job_name(process: &str, job: &str) -> String {
+    format!("{process}-{job}")
 }
 
 /// Name of the ControllerRevision that tells whether a Process's objects have been orphaned.

@@ -9,7 +9,9 @@ use sha2::{Digest as _, Sha256};
 use super::MAX_BUILD_ID;
 use crate::{
     Process, ProcessSpec,
-    spec::{ImagePullPolicy, Observability, Resources, SecurityContext, Versioning, Worker},
+    spec::{
+        Eventing, ImagePullPolicy, Observability, Resources, SecurityContext, Versioning, Worker,
+    },
 };
 
 /// Length of a [`VersionHash`].
@@ -170,6 +172,14 @@ pub fn version_input(spec: &ProcessSpec) -> Result<String, serde_json::Error> {
     {
         input.insert("worker".into(), serde_json::to_value(worker)?);
     }
+    if let Some(eventing) = spec
+        .dependencies
+        .as_ref()
+        .and_then(|dependencies| dependencies.eventing.as_ref())
+        .filter(|eventing| **eventing != Eventing::default())
+    {
+        input.insert("eventing".into(), serde_json::to_value(eventing)?);
+    }
     if let Some(max) = spec.rollout.max_concurrency_per_tenant {
         input.insert("maxConcurrencyPerTenant".into(), max.into());
     }
@@ -240,6 +250,14 @@ fn image_version(image: &str) -> String {
     }
 }
 
+/// Whether the same image reference is expected to be other code some day: without a digest, and with the
+/// tag `latest`, with none, or pulled anew at every start of a pod.
+pub fn tag_may_move(spec: &ProcessSpec) -> bool {
+    !spec.image.contains('@')
+        && (spec.image_pull_policy == ImagePullPolicy::Always
+            || image_version(&spec.image) == "latest")
+}
+
 /// `text` as the beginning of a label value: characters that labels refuse become dashes, and it
 /// begins with a letter or digit (which also keeps off `__`, which Temporal reserves).
 fn clean(text: &str, max: usize) -> String {
@@ -289,6 +307,33 @@ mod tests {
             ("", "latest-0123abcd"),
         ] {
             assert_eq!(head(image), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_tag_may_move_unless_a_digest_holds_it() {
+        let spec = |image: &str, policy: &str| -> ProcessSpec {
+            serde_json::from_value(serde_json::json!({
+                "image": image,
+                "imagePullPolicy": policy,
+                "definitionRef": { "id": "d", "tenantId": "t" },
+                "temporal": { "namespace": "default", "taskQueue": "q" },
+            }))
+            .expect("a spec")
+        };
+        for (image, policy, moves) in [
+            ("worker:v1", "IfNotPresent", false),
+            ("worker:v1", "Never", false),
+            ("worker:v1", "Always", true),
+            ("worker:latest", "IfNotPresent", true),
+            ("localhost:5000/worker", "IfNotPresent", true),
+            ("worker:latest@sha256:aaaabbbbccccdddd", "Always", false),
+        ] {
+            assert_eq!(
+                tag_may_move(&spec(image, policy)),
+                moves,
+                "{image} {policy}"
+            );
         }
     }
 

@@ -6,7 +6,9 @@
 )]
 
 mod canary;
+mod cron_job;
 mod deletion;
+mod dependencies;
 mod drain;
 mod env;
 mod observability;
@@ -16,7 +18,9 @@ mod volumes;
 mod worker;
 
 pub use canary::{Analysis, Gate, Pause, RolloutStep};
+pub use cron_job::{ConcurrencyPolicy, CronJob, CronJobPurpose};
 pub use deletion::{Deletion, DeletionPolicy};
+pub use dependencies::{Dependencies, Direction, Eventing, EventingBinding, EventingCluster};
 pub use drain::{Drain, DrainOnTimeout};
 pub use env::{
     ConfigMapSource, EnvFromSource, EnvVar, EnvVarSource, FieldRef, KeyRef, SecretSource,
@@ -150,6 +154,12 @@ use crate::{schema, status::ProcessStatus};
         .message("spec.drain.onTimeout must not be MoveToCurrent unless spec.rollout.versioning is WorkerVersioning: a workflow cannot move to another task queue")
         .reason(Reason::FieldValueForbidden)
         .field_path(".spec.drain.onTimeout"),
+    validation = Rule::new(
+        "!has(self.spec.cronJobs) || self.spec.cronJobs.all(c, self.metadata.name.size() + c.name.size() <= 51)"
+    )
+        .message("the name of the Process and that of a cron job must be no longer than 51 characters together, since the CronJob is called <process>-<name>")
+        .reason(Reason::FieldValueInvalid)
+        .field_path(".spec.cronJobs"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessSpec {
@@ -184,6 +194,10 @@ pub struct ProcessSpec {
     /// Where the workers find their work.
     pub temporal: Temporal,
 
+    /// What the workers need beside Temporal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependencies: Option<Dependencies>,
+
     /// How the worker pods look. A change makes a new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<Worker>,
@@ -199,6 +213,12 @@ pub struct ProcessSpec {
     /// What the deletion of the Process waits for. A change does not make a new version.
     #[serde(default)]
     pub deletion: Deletion,
+
+    /// Work beside the workers, by the clock, at most 16. A change does not make a new version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub cron_jobs: Vec<CronJob>,
 
     /// What the workers report about themselves. A change makes a new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,9 +3,9 @@
 // The SDK's macros make a public constant of each method, and nothing can document those.
 #![allow(missing_docs)]
 
-use crate::config::Config;
+use crate::{config::Config, eventing::Bound};
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
@@ -33,6 +33,8 @@ pub struct WorkerFacts {
     pub definition_id: String,
     /// `PROCESS_TENANT_ID`.
     pub tenant_id: String,
+    /// What `PROCESS_EVENTING_FILE` says.
+    pub bindings: BTreeMap<String, Bound>,
     /// The fault `FAIL_PERCENT`.
     pub fail_percent: u8,
     /// The fault `FAIL_TASK_PERCENT`.
@@ -50,6 +52,7 @@ impl From<&Config> for WorkerFacts {
             process: config.process.clone(),
             definition_id: config.definition_id.clone(),
             tenant_id: config.tenant_id.clone(),
+            bindings: config.bindings.clone(),
             fail_percent: config.faults.fail_percent,
             fail_task_percent: config.faults.fail_task_percent,
             fail_verify: config.faults.fail_verify,

@@ -1,6 +1,9 @@
 //! The worker's environment variables. The README has them as a table.
 
-use crate::faults::Faults;
+use crate::{
+    eventing::{self, Bound},
+    faults::Faults,
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -75,6 +78,8 @@ pub struct Config {
     pub tenant_id: String,
     /// `MAX_CONCURRENCY_PER_TENANT`: how many activities run at once.
     pub max_activities: usize,
+    /// `PROCESS_EVENTING_FILE`: the topics in it.
+    pub bindings: BTreeMap<String, Bound>,
     /// `METRICS_TAGS`: labels put on every metric.
     pub metrics_tags: BTreeMap<String, String>,
     /// `METRICS_PORT`: where Prometheus finds `/metrics`.
@@ -121,6 +126,10 @@ impl Config {
                     |n| n > 0,
                 )?
                 .map_or(DEFAULT_MAX_ACTIVITIES, usize::from),
+            bindings: match env.text("PROCESS_EVENTING_FILE") {
+                Some(path) => eventing::read(&path)?,
+                None => BTreeMap::new(),
+            },
             metrics_tags: env.tags("METRICS_TAGS")?,
             metrics_port: env.port("METRICS_PORT")?,
             health_port: env.port("HEALTH_PORT")?,

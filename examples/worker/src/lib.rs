@@ -12,7 +12,9 @@
 //! * [`health`]: the probes' HTTP endpoint.
 
 pub mod activities;
+pub mod check;
 pub mod config;
+pub mod eventing;
 pub mod faults;
 pub mod health;
 pub mod payload;

@@ -1,6 +1,7 @@
 //! The worker's program. See the README for its environment variables.
 
 use process_example_worker::{
+    check::check,
     config::Config,
     faults::Faults,
     health::Health,
@@ -44,8 +45,13 @@ fn main() -> ExitCode {
         .worker_threads(2)
         .enable_all()
         .build();
+    let checks = std::env::args().nth(1).is_some_and(|word| word == "check");
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let result = runtime.block_on(run(&config));
+        let result = if checks {
+            runtime.block_on(check(&config))
+        } else {
+            runtime.block_on(run(&config))
+        };
         // Nothing that is left may keep the process.
         runtime.shutdown_background();
         result

@@ -7,5 +7,7 @@
 )]
 
 mod admission;
+mod cron_jobs;
+mod eventing;
 mod recorded;
 mod rolling;

@@ -16,3 +16,4 @@ mod outage;
 mod settled;
 mod signals;
 mod support;
+mod tags;

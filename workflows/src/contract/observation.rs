@@ -26,6 +26,9 @@ pub struct Observation {
     /// Deployments of ours that no version has a place for, with their uids.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub strays: BTreeMap<String, String>,
+    /// CronJobs that are wanted or there, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cron_jobs: BTreeMap<String, CronJobView>,
     /// `<namespace>/<name>` of an older Process that owns the task queue.
     pub queue_holder: Option<String>,
     /// The operator's settings that decisions depend on; recorded so that decisions replay.
@@ -82,6 +85,8 @@ pub struct ProcessView {
     pub replicas: i32,
     /// `spec.image`.
     pub image: String,
+    /// The image is named by a tag that is expected to move.
+    pub tag_may_move: bool,
     /// `spec.temporal.namespace`.
     pub temporal_namespace: String,
     /// `spec.temporal.taskQueue`.
@@ -188,6 +193,26 @@ impl VersionView {
     pub fn deployment_name(&self) -> &str {
         self.workload.as_deref().unwrap_or(&self.name)
     }
+}
+
+/// A CronJob of the Process: wanted, there, or both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CronJobView {
+    /// Its name in the spec; empty when the spec does not have it.
+    pub job: String,
+    /// Hash of the CronJob that should be there; empty as long as there is no version to build it from.
+    pub desired: String,
+    /// `metadata.uid`, if it is there.
+    pub uid: Option<String>,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// Hash written at the last apply (an annotation).
+    pub applied: String,
+    /// Hash over the set of fields that we own.
+    pub fields: String,
 }
 
 /// An owned Deployment.

@@ -36,6 +36,8 @@ pub enum ChangeKind {
     Request,
     /// The ConfigMap that holds the routing was changed or disappeared.
     Routing,
+    /// An owned CronJob was changed or disappeared.
+    CronJob,
 }
 
 impl Changed {

@@ -34,6 +34,26 @@ pub enum Step {
         /// uid of the Deployment as observed.
         uid: Option<String>,
     },
+    /// Server-side apply a CronJob, built from the Current version.
+    ApplyCronJob {
+        /// Name of the CronJob.
+        name: String,
+        /// Name in the spec.
+        job: String,
+        /// uid as observed; `None` when it has to be created.
+        uid: Option<String>,
+        /// Build id of the Current version.
+        current: String,
+        /// Name of that version's ControllerRevision.
+        kept_as: String,
+    },
+    /// Delete a CronJob that the spec does not name any more.
+    DeleteCronJob {
+        /// Name of the CronJob.
+        name: String,
+        /// uid as observed.
+        uid: String,
+    },
     /// Make the object that holds the routing again, after it was lost.
     RestoreRouting {
         /// Build id of the Current version.
@@ -108,7 +128,8 @@ impl StepFailure {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ActOutcome {
-    /// Field-set hash of each Deployment that was applied, by name.
+    /// Field-set hash of each Deployment that was applied, by name, and of each CronJob, by `cronjob/`
+    /// and its name.
     pub applied: std::collections::BTreeMap<String, String>,
     /// The step that failed, if one did.
     pub failure: Option<StepFailure>,

@@ -245,6 +245,10 @@ fn summary(steps: &[Step]) -> String {
             Step::EnsureFinalizer => Some("add finalizer".to_owned()),
             Step::ApplyVersion { name, .. } => Some(format!("apply Deployment {name}")),
             Step::DeleteVersion { name, .. } => Some(format!("delete Deployment {name}")),
+            Step::ApplyCronJob { name, current, .. } => {
+                Some(format!("apply CronJob {name} of {current}"))
+            }
+            Step::DeleteCronJob { name, .. } => Some(format!("delete CronJob {name}")),
             Step::RestoreRouting { current } => Some(format!("restore routing to {current}")),
             Step::PublishStatus { .. } => Some("publish status".to_owned()),
             Step::RestartVersion { name, .. } => Some(format!("restart pods of {name}")),

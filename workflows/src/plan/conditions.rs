@@ -59,6 +59,7 @@ impl Verdict {
                     Reason::TemporalReachable,
                     "",
                 ),
+                condition(ConditionType::MutableTag, false, Reason::Deleting, ""),
                 condition(ConditionType::Draining, false, Reason::Deleting, message),
                 condition(ConditionType::Stalled, false, Reason::Deleting, message),
             ],
@@ -366,6 +367,23 @@ fn under_way(rollout: &Rollout) -> (Reason, String) {
     }
 }
 
+fn mutable_tag(process: &ProcessView) -> NewCondition {
+    if !process.tag_may_move {
+        return condition(ConditionType::MutableTag, false, Reason::AsExpected, "");
+    }
+    condition(
+        ConditionType::MutableTag,
+        true,
+        Reason::TagMayMove,
+        format!(
+            "{} can be other code tomorrow: pods of one version would differ, and open workflows fail when other \
+             code replays them; set spec.image by digest (name@sha256:…) or by a tag that is never moved, with \
+             imagePullPolicy IfNotPresent",
+            process.image
+        ),
+    )
+}
+
 fn temporal(seen: &Observation) -> NewCondition {
     let away = seen.routing.state == RoutingState::Unknown;
     let reason = if away {
@@ -420,6 +438,7 @@ pub(super) fn verdict(
                 Reason::OpaqueReference,
                 definition,
             ),
+            mutable_tag(process),
             temporal(seen),
             facts.draining(),
             reconciling,

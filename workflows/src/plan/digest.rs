@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use crate::contract::{Observation, ProcessView};
 
-/// What the digest covers of one Deployment.
+/// What the digest covers of one Deployment, or of a CronJob.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeploymentMark {
     /// `metadata.name`.
@@ -20,6 +20,11 @@ pub struct DeploymentMark {
     pub available: bool,
     /// At least one pod is ready.
     pub any_ready: bool,
+}
+
+/// How a CronJob is called among Deployments.
+pub fn cron_job_mark(name: &str) -> String {
+    format!("cronjob/{name}")
 }
 
 /// Digest of a Process and its Deployments. Deterministic across releases.
@@ -82,6 +87,14 @@ pub(super) fn of(process: &ProcessView, seen: &Observation) -> String {
             })
         })
         .chain(routing)
+        .chain(seen.cron_jobs.iter().filter_map(|(name, job)| {
+            Some(DeploymentMark {
+                name: cron_job_mark(name),
+                uid: job.uid.clone()?,
+                generation: job.generation,
+                ..DeploymentMark::default()
+            })
+        }))
         .collect();
     digest(
         process.generation,

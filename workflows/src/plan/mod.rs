@@ -2,6 +2,7 @@
 //! what to do comes out. Nothing here waits, calls or looks at a clock.
 
 mod conditions;
+mod cron_jobs;
 mod deletion;
 mod details;
 mod digest;
@@ -32,7 +33,7 @@ use crate::contract::{
 };
 pub use conditions::Verdict;
 pub(crate) use conditions::category_of;
-pub use digest::{DeploymentMark, digest, fingerprint};
+pub use digest::{DeploymentMark, cron_job_mark, digest, fingerprint};
 pub use placement::{Placement, placement};
 pub use verbs::check;
 pub use versions::Role;
@@ -232,6 +233,9 @@ fn decide(
     rollouts::roll_out(state, key, process, seen, block.as_ref(), now, &mut plan);
     versions::retire(state, key, process, seen, &roles, now, &mut plan);
     drains::tell_policy(state, process, &mut plan);
+    if !process.suspend && seen.invalid.is_none() {
+        cron_jobs::keep(state, seen, &mut plan);
+    }
     let verdict = conditions::verdict(state, process, seen, block.as_ref());
     finish_plan(state, key, run_id, seen, process, &verdict, &mut plan);
     plan
@@ -407,7 +411,7 @@ fn finish_plan(
     let applies = plan
         .steps
         .iter()
-        .any(|step| matches!(step, Step::ApplyVersion { .. }));
+        .any(|step| matches!(step, Step::ApplyVersion { .. } | Step::ApplyCronJob { .. }));
     if applies && !process.finalizer {
         // Before the first effect outside, so that a deletion always comes past us.
         plan.steps.insert(0, Step::EnsureFinalizer);

@@ -2,6 +2,7 @@
 
 mod annotation;
 mod check;
+mod cron_jobs;
 mod deletion;
 mod drains;
 mod modes;

@@ -4,8 +4,9 @@
 #![allow(missing_docs)]
 
 use super::{failure, worker_facts};
-use crate::{faults::in_share, payload::Optional};
+use crate::{eventing::Bound, faults::in_share, payload::Optional};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_sdk::{WorkflowContext, WorkflowResult};
 
@@ -27,6 +28,8 @@ pub struct QuickOutput {
     pub definition_id: String,
     /// That worker's `PROCESS_TENANT_ID`.
     pub tenant_id: String,
+    /// Topics that the worker is bound to, by name.
+    pub bindings: BTreeMap<String, Bound>,
     /// That worker's pod.
     pub pod: String,
 }
@@ -59,6 +62,7 @@ impl Quick {
             build_id: facts.build_id,
             definition_id: facts.definition_id,
             tenant_id: facts.tenant_id,
+            bindings: facts.bindings,
             pod: facts.pod,
         })
     }
