@@ -8,8 +8,11 @@ use process_operator_crds::{ErrorCategory, names};
 use process_operator_workflows::contract::{ProcessKey, Step};
 
 use crate::act::Scene;
-use crate::build::{belongs, deployment, hash, hold, revision, template};
+use crate::build::{
+    belongs, definition as build_definition, deployment, hash, hold, revision, template,
+};
 use crate::context::Context;
+use crate::definition;
 use crate::dependents;
 use crate::error::{Fault, Result};
 use crate::routes;
@@ -102,7 +105,7 @@ fn deployments(scene: &Scene<'_>) -> Api<Deployment> {
 pub(crate) async fn apply(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<String> {
     let ready = match scene.made_ready(wanted.name) {
         Some(ready) => ready,
-        None => prepare(scene, wanted).await?,
+        None => Box::pin(prepare(scene, wanted)).await?,
     };
     let mut built = deployment::deployment(scene.key, wanted.name, &ready.kept, wanted.replicas);
     // With the uid in it an apply never lands on a re-created object.
@@ -195,13 +198,17 @@ async fn keep_revision(
             && let Some(kept) = revision::kept(stored)
         {
             if belongs(scene.key, &stored.metadata) {
-                dependents::claim(scene.context, scene.key, stored, namespace).await?;
+                dependents::claim(scene.context, scene.key, stored, namespace.clone()).await?;
             }
+            Box::pin(definition::keep_copy(scene, &kept, None, namespace)).await?;
             return Ok(kept);
         }
     }
-    let asked = names::Version::of(&scene.process).map(|version| version.build_id);
-    if !asked.is_ok_and(|asked| asked.as_str() == wanted.build_id) {
+    let source = Box::pin(definition::read(scene, wanted.build_id)).await?;
+    let checksum = source.as_ref().map(build_definition::checksum);
+    let asked =
+        names::Version::with_definition(&scene.key.name, &scene.process.spec, checksum.as_deref());
+    if !asked.is_ok_and(|asked| asked.build_id.as_str() == wanted.build_id) {
         return Err(Fault::new(
             ErrorCategory::NotFound,
             format!(
@@ -215,10 +222,13 @@ async fn keep_revision(
         template: template::template(
             &scene.process,
             scene.key,
-            wanted.build_id,
+            (wanted.build_id, wanted.kept_as),
+            checksum,
             &scene.context.workers,
         ),
     };
+    let copied = definition::keep_copy(scene, &kept, source.as_ref(), namespace.clone());
+    Box::pin(copied).await?;
     let number = scene.process.metadata.generation.unwrap_or(1);
     let mut built = revision::revision(scene.key, wanted.kept_as, number, &kept);
     hold(&mut built.metadata, namespace.clone());

@@ -93,6 +93,10 @@ pub struct Neighbour {
     pub versioning: Versioning,
     /// `status.currentVersion.buildId` as published.
     pub current: Option<String>,
+    /// Name of the ConfigMap with its definition, if it names one.
+    pub definition: Option<String>,
+    /// Checksum of the definition as published; empty without one.
+    pub checksum: String,
     /// Our finalizer is present.
     pub finalizer: bool,
     /// The annotation `ameide.io/force-finalize` lets it go.

@@ -16,6 +16,7 @@ mod act;
 mod activities;
 mod apply;
 mod cron_jobs;
+mod definition;
 mod events;
 mod observe;
 mod pods;

@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use process_operator_crds::spec::Versioning;
-use process_operator_crds::{ErrorCategory, Process, names};
+use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{
-    Annotation, DeletionView, DeploymentView, Observation, ObserveInput, ProcessKey, ProcessView,
-    RolloutPolicy, Routing, RoutingState, VersionView,
+    Annotation, DefinitionView, DeletionView, DeploymentView, Observation, ObserveInput,
+    ProcessKey, ProcessView, RolloutPolicy, Routing, RoutingState, VersionView,
 };
 use process_operator_workflows::plan::{fingerprint, placement};
 
@@ -19,6 +19,7 @@ use crate::build::{belongs, deployment, held, revision};
 use crate::cache::Neighbour;
 use crate::context::Context;
 use crate::cron_jobs;
+use crate::definition;
 use crate::dependents;
 use crate::error::{Fault, Result};
 use crate::routes;
@@ -77,7 +78,8 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
             return Ok(seen);
         }
     };
-    let mut view = view(context, &process, key)?;
+    let definition = definition::look(context, key, &process).await?;
+    let mut view = view(context, &process, key, definition)?;
     seen.routing = routing(context, key, &view, &process).await;
     // What Kubernetes orphans loses its owner first, and then the Process its mark: only objects read
     // after the mark was not there tell whether they are to be kept.
@@ -95,6 +97,7 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         let current = seen.routing.current.as_deref();
         seen.cron_jobs = cron_jobs::look(context, key, &process, (current, &revisions)).await?;
     }
+    let lost = definition::lost(context, key, &revisions, view.definition.as_ref()).await?;
     collect(
         &mut seen,
         key,
@@ -102,6 +105,9 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         deployments.map_err(Fault::from)?.items,
         revisions,
     );
+    for (build_id, version) in &mut seen.versions {
+        version.definition_lost = lost.contains(build_id);
+    }
     if !view.versioning.is_default() {
         seen.routing.versions = routes::states(&seen.routing, view.versioning, &seen.versions);
     }
@@ -230,10 +236,14 @@ async fn read_process(
     }
 }
 
-fn view(context: &Context, process: &Process, key: &ProcessKey) -> Result<ProcessView> {
+fn view(
+    context: &Context,
+    process: &Process,
+    key: &ProcessKey,
+    definition: Option<DefinitionView>,
+) -> Result<ProcessView> {
     let spec = &process.spec;
-    let version = names::Version::new(&key.name, spec)
-        .map_err(|error| Fault::new(ErrorCategory::InvalidSpec, format!("spec: {error}")))?;
+    let (build_id, deployment_name) = definition::asked_for(process, key, definition.as_ref())?;
     let request = process.annotations().get(names::annotation::REQUEST);
     Ok(ProcessView {
         generation: process.metadata.generation.unwrap_or(0),
@@ -249,8 +259,9 @@ fn view(context: &Context, process: &Process, key: &ProcessKey) -> Result<Proces
         tag_may_move: names::tag_may_move(spec),
         temporal_namespace: spec.temporal.namespace.clone(),
         task_queue: spec.temporal.task_queue.clone(),
-        deployment_name: version.deployment_name,
-        build_id: version.build_id.to_string(),
+        definition,
+        deployment_name,
+        build_id,
         versioning: spec.rollout.versioning,
         progress_deadline_seconds: i64::from(spec.rollout.progress_deadline_seconds),
         policy: RolloutPolicy::of(&spec.rollout),
@@ -304,6 +315,7 @@ fn collect(
                 revision: true,
                 desired,
                 retired: crate::remove::retired(&stored),
+                definition_lost: false,
                 deployment: None,
             },
         );

@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::apply::claim;
-use crate::build::belongs;
+use crate::build::{belongs, revision};
 use crate::context::Context;
+use crate::definition;
 use crate::error::{Fault, Result};
 
 /// Deletes a version's ControllerRevision, then its Deployment, if they are this Process's. In this
@@ -67,6 +68,9 @@ async fn delete_revision(context: &Context, key: &ProcessKey, name: &str) -> Res
     };
     if !belongs(key, &stored.metadata) {
         return Ok(());
+    }
+    if let Some(kept) = revision::kept(&stored) {
+        Box::pin(definition::forget(context, key, &kept)).await?;
     }
     remove(&revisions, name, stored.uid().unwrap_or_default()).await
 }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use process_operator_crds::conditions::{find, merge_conditions, own_conditions, truncate};
 use process_operator_crds::status::{
-    DrainingVersion, HistoryEntry, ProcessStatus, RequestStatus, RolloutStatus,
+    DefinitionStatus, DrainingVersion, HistoryEntry, ProcessStatus, RequestStatus, RolloutStatus,
     VersionStatus as Published, WorkflowRef,
 };
 use process_operator_crds::{ConditionType, ErrorCategory, Process, Reason, names};
@@ -79,6 +79,10 @@ fn render(old: &ProcessStatus, view: &StatusView, now: jiff::Timestamp) -> Proce
             run_id: Some(view.workflow[2].clone()).filter(|run_id| !run_id.is_empty()),
         }),
         rollout: view.rollout.as_ref().map(rollout),
+        definition: view.definition.as_ref().map(|definition| DefinitionStatus {
+            version: definition.version,
+            checksum: definition.checksum.clone(),
+        }),
         last_request: view.last_request.as_ref().map(request),
         history: view.history.iter().map(history).collect(),
         replicas: Some(view.replicas),

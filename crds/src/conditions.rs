@@ -36,8 +36,9 @@ pub enum ConditionType {
     /// True when a version is current and its workers serve the task queue. A rollout that is
     /// under way does not make it False as long as the previous version serves.
     Ready,
-    /// True when the workers are told which definition they implement. The operator does not read
-    /// definitions, so this is True with reason `OpaqueReference`.
+    /// True when the workers are told which definition they implement: with reason `OpaqueReference` by
+    /// id and tenant alone, with `DefinitionFound` by a copy of a ConfigMap. False when that
+    /// ConfigMap is not there.
     DefinitionResolved,
     /// True when enough worker pods of the current version are ready.
     WorkersReady,

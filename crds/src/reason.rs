@@ -106,6 +106,11 @@ pub enum Reason {
     NothingDraining,
     /// `spec.definitionRef` is passed on to the workers as it is; the operator does not read it.
     OpaqueReference,
+    /// The definition that `spec.definitionRef.configMapRef` names was found; the workers read a copy.
+    DefinitionFound,
+    /// The ConfigMap that `spec.definitionRef.configMapRef` names does not exist. Nothing new is deployed
+    /// until it does; what runs goes on with its own copy.
+    DefinitionNotFound,
     /// The image is named by a tag that is expected to move; a digest is safer, since two pods of one
     /// version then run the same code and no open workflow is replayed by other code than its own.
     TagMayMove,

@@ -53,6 +53,10 @@ pub struct ProcessStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["buildId".into()]))]
     pub draining: Vec<DrainingVersion>,
 
+    /// The definition as it was read last. Absent without `spec.definitionRef.configMapRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<DefinitionStatus>,
+
     /// Task queue that new workflows should be started on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
@@ -119,6 +123,22 @@ pub struct VersionStatus {
     /// When the version became current, or target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+}
+
+/// A definition that was read.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DefinitionStatus {
+    /// Its version, from label `ameide.io/definition-version` of the ConfigMap. Absent when that is
+    /// no whole number from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub version: Option<i64>,
+
+    /// `sha256:` and the checksum over the entries of the ConfigMap in the order of their keys: of each
+    /// the key, a line feed, the number of bytes, a line feed, and the bytes.
+    #[schemars(length(max = 71))]
+    pub checksum: String,
 }
 
 /// How far a rollout has come.

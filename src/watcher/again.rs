@@ -61,7 +61,11 @@ async fn look_at_routing(shared: &Shared, process: &Neighbour) -> kube::Result<(
         }
         _ => ConfigMap::gone(
             shared,
-            &(process.namespace.clone(), process.name.clone()),
+            &(
+                process.namespace.clone(),
+                process.name.clone(),
+                names::routing_name(&process.name),
+            ),
             "",
         ),
     }

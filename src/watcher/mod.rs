@@ -11,6 +11,7 @@
 mod abandoned;
 mod again;
 mod cron_jobs;
+mod definitions;
 mod deployments;
 mod outage;
 mod routing;
@@ -88,6 +89,8 @@ struct Shared {
     lists: channel::Sender<usize>,
     /// Processes that have gone.
     gone: mpsc::UnboundedSender<ProcessKey>,
+    /// Namespace and name of ConfigMaps that a Process has begun or ceased to name.
+    definitions: mpsc::UnboundedSender<(String, String)>,
 }
 
 /// Kinds that are followed.
@@ -123,6 +126,7 @@ impl Watcher {
             setup.metrics.clone(),
         );
         let (gone, went) = mpsc::unbounded_channel();
+        let (definitions, named) = mpsc::unbounded_channel();
         let shared = Shared {
             config: setup.config,
             client: setup.client,
@@ -133,12 +137,14 @@ impl Watcher {
             signaler,
             lists: channel::channel(0).0,
             gone,
+            definitions,
         };
         let mut tasks = JoinSet::new();
         let stop = setup.stop;
         spawn(&mut tasks, &stop, watch::run(shared.clone()));
         spawn(&mut tasks, &stop, sweep::run(shared.clone()));
         spawn(&mut tasks, &stop, abandoned::run(shared.clone(), went));
+        spawn(&mut tasks, &stop, definitions::run(shared.clone(), named));
         spawn(&mut tasks, &stop, outage::run(shared));
         Self { tasks }
     }

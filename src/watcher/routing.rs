@@ -1,4 +1,5 @@
-//! The ConfigMaps that hold a routing, where Temporal does not.
+//! The ConfigMaps made for Processes: those that hold a routing, where Temporal does not, and the copies of
+//! definitions.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
@@ -11,25 +12,31 @@ use super::watch::Followed;
 use crate::metrics::Metrics;
 
 impl Followed for ConfigMap {
-    /// Its namespace and its Process.
-    type Id = (String, String);
+    /// Its namespace, its Process and its name.
+    type Id = (String, String, String);
 
-    fn id(&self) -> (String, String) {
+    fn id(&self) -> Self::Id {
         let process = self.labels().get(names::label::PROCESS).cloned();
         (
             self.namespace().unwrap_or_default(),
             process.unwrap_or_default(),
+            self.name_any(),
         )
     }
 
-    fn cached(shared: &Shared) -> Vec<(String, (String, String))> {
+    fn cached(shared: &Shared) -> Vec<(String, Self::Id)> {
         let routes = shared.cache.all_routes().into_iter();
-        routes.map(|id| (id.0.clone(), id)).collect()
+        routes
+            .map(|(namespace, process)| {
+                let name = names::routing_name(&process);
+                (namespace.clone(), (namespace, process, name))
+            })
+            .collect()
     }
 
     fn seen(&self, shared: &Shared, at_start: bool) {
-        let (namespace, process) = self.id();
-        if self.name_any() != names::routing_name(&process) {
+        let (namespace, process, name) = self.id();
+        if name != names::routing_name(&process) {
             return;
         }
         Metrics::count_kind(&shared.metrics.watch_events, "ConfigMap");
@@ -41,9 +48,17 @@ impl Followed for ConfigMap {
         }
     }
 
-    fn gone(shared: &Shared, (namespace, process): &(String, String), resource_version: &str) {
-        if shared.cache.remove_route(namespace, process).is_some() {
-            let version = format!("{resource_version} deleted");
+    fn gone(shared: &Shared, (namespace, process, name): &Self::Id, resource_version: &str) {
+        let version = format!("{resource_version} deleted");
+        if *name != names::routing_name(process) {
+            if let Some(process) = shared.cache.process_named(namespace, process) {
+                let what = format!("ConfigMap {name} deleted");
+                let changed = Changed::new(ChangeKind::Definition, what);
+                shared
+                    .signaler
+                    .send(&process.key(), name, &version, changed);
+            }
+        } else if shared.cache.remove_route(namespace, process).is_some() {
             routing_changed(shared, namespace, process, &version, "deleted");
         }
     }

@@ -19,7 +19,7 @@ use process_operator_workflows::plan::fingerprint;
 use serde::de::DeserializeOwned;
 
 use super::again::watched;
-use super::{Shared, answered};
+use super::{Shared, answered, definitions};
 use crate::health::Part;
 use crate::metrics::Metrics;
 
@@ -226,6 +226,13 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
         versioning: process
             .map(|process| process.spec.rollout.versioning)
             .unwrap_or_default(),
+        definition: process
+            .and_then(|process| process.spec.definition_ref.config_map_ref.as_ref())
+            .map(|reference| reference.name.clone()),
+        checksum: status
+            .and_then(|status| status.definition.as_ref())
+            .map(|definition| definition.checksum.clone())
+            .unwrap_or_default(),
         current: status
             .and_then(|status| status.current_version.as_ref())
             .map(|version| version.build_id.clone()),
@@ -247,6 +254,13 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
     Metrics::count_kind(&shared.metrics.watch_events, "Process");
     let Some(now) = neighbour(object) else { return };
     let before = shared.cache.put_process(now.clone());
+    let named = before
+        .as_ref()
+        .and_then(|before| before.definition.as_ref());
+    if named != now.definition.as_ref() {
+        definitions::named(shared, &now.namespace, named);
+        definitions::named(shared, &now.namespace, now.definition.as_ref());
+    }
     if at_start {
         // What was missed while nobody watched is found by the sweep, which asks once for all.
         return;
@@ -325,4 +339,5 @@ fn process_gone(shared: &Shared, uid: &str) {
         .signaler
         .send_if_running(&gone.key(), Changed::new(ChangeKind::Process, "deleted"));
     wake_queue(shared, &gone);
+    definitions::named(shared, &gone.namespace, gone.definition.as_ref());
 }

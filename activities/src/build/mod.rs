@@ -1,6 +1,7 @@
 //! Pure builders of the owned objects, one file for each kind.
 
 pub mod cron_job;
+pub mod definition;
 pub mod deployment;
 pub mod eventing;
 pub mod hash;

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::ProcessKey;
 
-use super::eventing;
+use super::{definition, eventing};
 use crate::context::WorkerDefaults;
 
 /// Name of the container.
@@ -45,11 +45,13 @@ pub fn selector(key: &ProcessKey, build_id: &str) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// Renders the pod template of the version that the spec asks for.
+/// Renders the pod template of the version that the spec asks for, which `kept_as` keeps. `checksum` is
+/// that of the definition that its workers read, if they read one.
 pub fn template(
     process: &Process,
     key: &ProcessKey,
-    build_id: &str,
+    (build_id, kept_as): (&str, &str),
+    checksum: Option<String>,
     defaults: &WorkerDefaults,
 ) -> PodTemplateSpec {
     let spec = &process.spec;
@@ -66,6 +68,16 @@ pub fn template(
     let mut annotations = worker.pod_annotations;
     let mut volumes = some(worker.volumes).unwrap_or_default();
     let mut mounts = some(worker.volume_mounts).unwrap_or_default();
+    if let Some(checksum) = checksum {
+        annotations.insert(names::annotation::DEFINITION_CHECKSUM.to_owned(), checksum);
+        env.push(plain(
+            names::env::PROCESS_DEFINITION_PATH,
+            names::volume::DEFINITION_PATH,
+        ));
+        let (volume, mount) = definition::mounted(kept_as);
+        volumes.push(volume);
+        mounts.push(mount);
+    }
     if let Some(eventing) = eventing::of(process) {
         env.push(plain(names::env::PROCESS_EVENTING_FILE, eventing::path()));
         annotations.insert(

@@ -12,6 +12,8 @@ pub mod label {
 
     /// With `versioning: None`, which of the two Deployments it is: [`super::track`].
     pub const TRACK: &str = "ameide.io/track";
+    /// On the ConfigMap with a definition: its version, a whole number.
+    pub const DEFINITION_VERSION: &str = "ameide.io/definition-version";
     /// On a CronJob and its pods: name of the cron job in the spec.
     pub const CRON_JOB: &str = "ameide.io/cron-job";
     /// On a CronJob and its pods: what the cron job is for.
@@ -61,6 +63,8 @@ pub mod annotation {
     pub const LAST_CURRENT: &str = "ameide.io/last-current";
     /// On the ConfigMap that holds the routing: when each version was last current, as JSON.
     pub const SERVED: &str = "ameide.io/served";
+    /// On worker pods and on a version's copy of its definition: checksum of the definition.
+    pub const DEFINITION_CHECKSUM: &str = "ameide.io/definition-checksum";
     /// On worker pods: `spec.dependencies.eventing` as the workers read it, JSON.
     pub const EVENTING: &str = "ameide.io/eventing";
     /// On owned objects: hash of what makes the version.
@@ -115,6 +119,10 @@ pub mod volume {
     pub const RESERVED_NAME_PREFIX: &str = "process-";
     /// Beginning of paths that a user may not mount over.
     pub const RESERVED_PATH_PREFIX: &str = "/etc/process-";
+    /// Name of the volume with the definition.
+    pub const DEFINITION: &str = "process-definition";
+    /// Where the definition is.
+    pub const DEFINITION_PATH: &str = "/etc/process-definition";
     /// Name of the volume with the event bindings, and beginning of those with credentials.
     pub const EVENTING: &str = "process-eventing";
     /// Where the event bindings are.
@@ -155,6 +163,8 @@ pub mod env {
     pub const PROCESS_NAME: &str = "PROCESS_NAME";
     /// `spec.definitionRef.id`.
     pub const PROCESS_DEFINITION_ID: &str = "PROCESS_DEFINITION_ID";
+    /// Directory with the definition of `spec.definitionRef.configMapRef`.
+    pub const PROCESS_DEFINITION_PATH: &str = "PROCESS_DEFINITION_PATH";
     /// `spec.definitionRef.tenantId`.
     pub const PROCESS_TENANT_ID: &str = "PROCESS_TENANT_ID";
     /// Name of the cron job, in its pods.
@@ -209,6 +219,12 @@ pub fn canary_name(process: &str) -> String {
 /// Name of the CronJob for a cron job of a Process.
 pub fn cron_job_name(process: &str, job: &str) -> String {
     format!("{process}-{job}")
+}
+
+/// Name of the ConfigMap with a version's own copy of its definition; `version` is the name of its
+/// ControllerRevision.
+pub fn definition_name(version: &str) -> String {
+    format!("{version}-definition")
 }
 
 /// Name of the ControllerRevision that tells whether a Process's objects have been orphaned.

@@ -11,6 +11,7 @@
 //! | with `versioning: None`: Deployments | `<process>`, `<process>-canary` |
 //! | with `versioning: TaskQueuePerVersion`: task queue | `<taskQueue>-<hash>` |
 //! | with both: ConfigMap | `<process>-routing` |
+//! | ConfigMap with a version's definition | `<process>-<hash>-definition` |
 //! | CronJob | `<process>-<name>` |
 //! | Worker Deployment in Temporal | `<namespace>/<process>` |
 //! | lifecycle workflow | `process/<namespace>/<process>/<uid>` |
@@ -24,8 +25,8 @@ mod version;
 
 pub use ids::{IdError, ManagerIdentity, ProcessKey, WorkflowId};
 pub use keys::{
-    annotation, canary_name, cron_job_name, env, finalizer, label, manager, port, queue,
-    routing_name, selector, sentinel_name, track, track_selector, volume,
+    annotation, canary_name, cron_job_name, definition_name, env, finalizer, label, manager, port,
+    queue, routing_name, selector, sentinel_name, track, track_selector, volume,
 };
 pub use version::{
     BuildId, Version, VersionHash, child_name, tag_may_move, task_queue, version_hash,

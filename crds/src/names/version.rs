@@ -26,6 +26,16 @@ const DIGEST_LEN: usize = 12;
 pub struct VersionHash(String);
 
 impl VersionHash {
+    fn over(input: &str) -> Self {
+        let digest = Sha256::digest(input.as_bytes());
+        let mut hex = String::with_capacity(HASH_LEN);
+        for byte in digest.iter().take(HASH_LEN / 2) {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+        Self(hex)
+    }
+
     /// The 8 hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -99,7 +109,20 @@ impl Version {
 
     /// The version that `spec` of the Process called `name` asks for.
     pub fn new(name: &str, spec: &ProcessSpec) -> Result<Self, serde_json::Error> {
-        let hash = version_hash(spec)?;
+        Self::with_definition(name, spec, None)
+    }
+
+    /// The same with the checksum of the definition that the workers are to read.
+    pub fn with_definition(
+        name: &str,
+        spec: &ProcessSpec,
+        checksum: Option<&str>,
+    ) -> Result<Self, serde_json::Error> {
+        let mut input = input(spec)?;
+        if let Some(checksum) = checksum {
+            input.insert("definition".into(), checksum.into());
+        }
+        let hash = VersionHash::over(&canonical(&Value::Object(input)));
         Ok(Self {
             build_id: BuildId::new(&spec.image, &hash),
             deployment_name: child_name(name, &hash),
@@ -129,13 +152,7 @@ pub fn task_queue(versioning: Versioning, task_queue: &str, build_id: &str) -> S
 ///
 /// Fails only if the spec cannot be written as JSON, which no spec that came from JSON does.
 pub fn version_hash(spec: &ProcessSpec) -> Result<VersionHash, serde_json::Error> {
-    let digest = Sha256::digest(version_input(spec)?.as_bytes());
-    let mut hex = String::with_capacity(HASH_LEN);
-    for byte in digest.iter().take(HASH_LEN / 2) {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    Ok(VersionHash(hex))
+    Ok(VersionHash::over(&version_input(spec)?))
 }
 
 /// What makes a version, as canonical JSON: sorted keys, no whitespace.
@@ -144,7 +161,12 @@ pub fn version_hash(spec: &ProcessSpec) -> Result<VersionHash, serde_json::Error
 /// rest of `rollout` do not. Absent fields and fields at their default are left out, so that a
 /// later release can add optional fields and a new default without re-rolling every Process.
 /// Rendered objects are never part of it for the same reason.
+/// The content of a definition is part of it too, by its checksum.
 pub fn version_input(spec: &ProcessSpec) -> Result<String, serde_json::Error> {
+    Ok(canonical(&Value::Object(input(spec)?)))
+}
+
+fn input(spec: &ProcessSpec) -> Result<Map<String, Value>, serde_json::Error> {
     let mut input = Map::new();
     input.insert("image".into(), spec.image.clone().into());
     if spec.image_pull_policy != ImagePullPolicy::default() {
@@ -194,7 +216,7 @@ pub fn version_input(spec: &ProcessSpec) -> Result<String, serde_json::Error> {
     {
         input.insert("observability".into(), serde_json::to_value(observability)?);
     }
-    Ok(canonical(&Value::Object(input)))
+    Ok(input)
 }
 
 /// `worker` without objects that say nothing: `resources: {}` means the same as no `resources`.

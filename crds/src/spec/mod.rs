@@ -188,7 +188,7 @@ pub struct ProcessSpec {
     pub replicas: i32,
 
     /// The process definition that the workers implement. The operator passes it on to the
-    /// workers and does not read it. A change makes a new version.
+    /// workers and does not interpret it. A change makes a new version.
     pub definition_ref: DefinitionRef,
 
     /// Where the workers find their work.
@@ -270,8 +270,7 @@ pub struct ObjectName {
     pub name: String,
 }
 
-/// Which process definition the workers implement: metadata for the workers, opaque to the
-/// operator.
+/// Which process definition the workers implement.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DefinitionRef {
@@ -283,6 +282,14 @@ pub struct DefinitionRef {
     /// `PROCESS_TENANT_ID`.
     #[schemars(length(min = 1, max = 253), regex(pattern = schema::OPAQUE_ID))]
     pub tenant_id: String,
+
+    /// ConfigMap in the namespace of the Process with the raw definition, which the workers read below
+    /// `/etc/process-definition`, a path that they have as `PROCESS_DEFINITION_PATH`. It must exist before the first version is deployed. A change of its
+    /// content makes a new version, and each version keeps the content that it began with. Its label
+    /// `ameide.io/definition-version` is the version in status. Absent means that id and tenant are
+    /// passed on and nothing is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<ObjectName>,
 }
 
 fn default_replicas() -> i32 {

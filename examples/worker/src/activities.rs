@@ -33,6 +33,8 @@ pub struct WorkerFacts {
     pub definition_id: String,
     /// `PROCESS_TENANT_ID`.
     pub tenant_id: String,
+    /// What is below `PROCESS_DEFINITION_PATH`.
+    pub definition: BTreeMap<String, String>,
     /// What `PROCESS_EVENTING_FILE` says.
     pub bindings: BTreeMap<String, Bound>,
     /// The fault `FAIL_PERCENT`.
@@ -52,6 +54,7 @@ impl From<&Config> for WorkerFacts {
             process: config.process.clone(),
             definition_id: config.definition_id.clone(),
             tenant_id: config.tenant_id.clone(),
+            definition: config.definition.clone(),
             bindings: config.bindings.clone(),
             fail_percent: config.faults.fail_percent,
             fail_task_percent: config.faults.fail_task_percent,

@@ -78,6 +78,8 @@ pub struct Config {
     pub tenant_id: String,
     /// `MAX_CONCURRENCY_PER_TENANT`: how many activities run at once.
     pub max_activities: usize,
+    /// `PROCESS_DEFINITION_PATH`: the files in it, by name.
+    pub definition: BTreeMap<String, String>,
     /// `PROCESS_EVENTING_FILE`: the topics in it.
     pub bindings: BTreeMap<String, Bound>,
     /// `METRICS_TAGS`: labels put on every metric.
@@ -126,6 +128,10 @@ impl Config {
                     |n| n > 0,
                 )?
                 .map_or(DEFAULT_MAX_ACTIVITIES, usize::from),
+            definition: match env.text("PROCESS_DEFINITION_PATH") {
+                Some(path) => definition(&path)?,
+                None => BTreeMap::new(),
+            },
             bindings: match env.text("PROCESS_EVENTING_FILE") {
                 Some(path) => eventing::read(&path)?,
                 None => BTreeMap::new(),
@@ -209,6 +215,21 @@ fn label_name(key: &str) -> String {
         name.insert_str(0, "tag_");
     }
     name
+}
+
+/// Reads the files of a definition.
+fn definition(path: &str) -> Result<BTreeMap<String, String>, ConfigError> {
+    let invalid = || ConfigError::Invalid {
+        name: "PROCESS_DEFINITION_PATH",
+        value: path.to_owned(),
+        what: "a directory with text files",
+    };
+    let names = eventing::files(path).ok_or_else(invalid)?;
+    let read = |name: String| {
+        let text = std::fs::read_to_string(std::path::Path::new(path).join(&name));
+        text.map(|text| (name, text)).map_err(|_| invalid())
+    };
+    names.into_iter().map(read).collect()
 }
 
 /// Kubernetes sets the host name to the pod's name; the image has no program to ask for it.

@@ -75,7 +75,7 @@ pub fn read(path: &str) -> Result<BTreeMap<String, Bound>, ConfigError> {
 }
 
 /// Names of the files below a path, in order; Kubernetes keeps what begins with two dots to itself.
-fn files(path: &str) -> Option<Vec<String>> {
+pub(crate) fn files(path: &str) -> Option<Vec<String>> {
     let entries = std::fs::read_dir(Path::new(path)).ok()?;
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

@@ -8,6 +8,7 @@
 
 mod admission;
 mod cron_jobs;
+mod definition;
 mod eventing;
 mod recorded;
 mod rolling;

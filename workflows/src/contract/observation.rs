@@ -85,6 +85,9 @@ pub struct ProcessView {
     pub replicas: i32,
     /// `spec.image`.
     pub image: String,
+    /// The definition that the workers are to read. `None` when the spec names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub definition: Option<DefinitionView>,
     /// The image is named by a tag that is expected to move.
     pub tag_may_move: bool,
     /// `spec.temporal.namespace`.
@@ -166,6 +169,26 @@ impl KeptApart {
     }
 }
 
+/// A definition in a ConfigMap.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DefinitionView {
+    /// Name of the ConfigMap.
+    pub config_map: String,
+    /// Checksum of its content; empty when it is not there.
+    pub checksum: String,
+    /// Its version, if it says a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+}
+
+impl DefinitionView {
+    /// Whether the ConfigMap is there.
+    pub fn found(&self) -> bool {
+        !self.checksum.is_empty()
+    }
+}
+
 /// One version as Kubernetes knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -179,6 +202,9 @@ pub struct VersionView {
     pub image: String,
     /// Its ControllerRevision exists, so that its Deployment can be re-made.
     pub revision: bool,
+    /// Its copy of the definition is lost, and can be made again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub definition_lost: bool,
     /// Hash of the Deployment that should be there; compared with [`DeploymentView::applied`].
     pub desired: String,
     /// When it was last current, if it is retired and kept for a rollback.

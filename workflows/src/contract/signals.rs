@@ -36,6 +36,8 @@ pub enum ChangeKind {
     Request,
     /// The ConfigMap that holds the routing was changed or disappeared.
     Routing,
+    /// The ConfigMap with the definition was changed, or a version's copy of it disappeared.
+    Definition,
     /// An owned CronJob was changed or disappeared.
     CronJob,
 }

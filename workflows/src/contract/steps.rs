@@ -168,6 +168,9 @@ pub struct StatusView {
     /// The rollout under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutView>,
+    /// The definition that was read last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub definition: Option<super::DefinitionView>,
     /// The last request by annotation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_request: Option<super::LastRequest>,

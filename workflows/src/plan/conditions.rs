@@ -367,6 +367,34 @@ fn under_way(rollout: &Rollout) -> (Reason, String) {
     }
 }
 
+fn definition(process: &ProcessView) -> NewCondition {
+    let Some(definition) = &process.definition else {
+        return condition(
+            ConditionType::DefinitionResolved,
+            true,
+            Reason::OpaqueReference,
+            "definitionRef is passed on to the workers as it is",
+        );
+    };
+    let name = &definition.config_map;
+    if !definition.found() {
+        return condition(
+            ConditionType::DefinitionResolved,
+            false,
+            Reason::DefinitionNotFound,
+            format!("ConfigMap {name} does not exist"),
+        );
+    }
+    let version = definition.version;
+    let version = version.map_or_else(String::new, |version| format!(", version {version}"));
+    condition(
+        ConditionType::DefinitionResolved,
+        true,
+        Reason::DefinitionFound,
+        format!("ConfigMap {name}{version}, {}", definition.checksum),
+    )
+}
+
 fn mutable_tag(process: &ProcessView) -> NewCondition {
     if !process.tag_may_move {
         return condition(ConditionType::MutableTag, false, Reason::AsExpected, "");
@@ -425,19 +453,13 @@ pub(super) fn verdict(
         }
         None => condition(ConditionType::Stalled, false, Reason::AsExpected, ""),
     };
-    let definition = "definitionRef is passed on to the workers as it is";
     Verdict {
         conditions: vec![
             facts.ready(),
             progressing,
             facts.degraded(),
             facts.workers(),
-            condition(
-                ConditionType::DefinitionResolved,
-                true,
-                Reason::OpaqueReference,
-                definition,
-            ),
+            definition(process),
             mutable_tag(process),
             temporal(seen),
             facts.draining(),

@@ -271,6 +271,14 @@ fn block(process: &ProcessView, seen: &Observation) -> Option<Block> {
             Reason::Suspended,
             "spec.suspend is true: observing, not acting".into(),
         )
+    } else if let Some(lost) = process.definition.as_ref().filter(|it| !it.found()) {
+        let name = &lost.config_map;
+        (
+            Reason::DefinitionNotFound,
+            format!(
+                "ConfigMap {name} does not exist; create it or correct spec.definitionRef.configMapRef.name"
+            ),
+        )
     } else if let Some(holder) = &seen.queue_holder {
         (
             Reason::TaskQueueConflict,

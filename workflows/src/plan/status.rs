@@ -7,8 +7,8 @@ use process_operator_crds::spec::Versioning;
 use super::Verdict;
 use super::conditions::deployment_of;
 use crate::contract::{
-    Drain, DrainProgress, Observation, ProcessKey, ProcessView, RolloutView, State, StatusView,
-    VersionStatus, VersionView,
+    DefinitionView, Drain, DrainProgress, Observation, ProcessKey, ProcessView, RolloutView, State,
+    StatusView, VersionStatus, VersionView,
 };
 
 /// The complete status.
@@ -63,6 +63,7 @@ pub(super) fn status(
         history: state.history.clone(),
         version_count: i32::try_from(seen.versions.len()).unwrap_or(i32::MAX),
         rollout: rollout(state),
+        definition: process.definition.clone().filter(DefinitionView::found),
         last_request: state.last_request.clone(),
     }
 }

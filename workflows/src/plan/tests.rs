@@ -3,6 +3,7 @@
 mod annotation;
 mod check;
 mod cron_jobs;
+mod definition;
 mod deletion;
 mod drains;
 mod modes;
@@ -111,6 +112,7 @@ impl World for Observation {
                 image: format!("worker:{build_id}"),
                 revision: true,
                 desired: "want".into(),
+                definition_lost: false,
                 deployment,
                 retired: None,
                 workload: None,

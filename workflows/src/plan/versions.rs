@@ -192,7 +192,9 @@ pub(super) fn restore(
         }
         if let Some(deployment) = deployment {
             let as_applied = state.applied.get(&place.name) == Some(&deployment.fields);
-            let as_wanted = version.is_some_and(|version| version.desired == deployment.applied);
+            let as_wanted = version.is_some_and(|version| {
+                version.desired == deployment.applied && !version.definition_lost
+            });
             // A Deployment on its way out is re-made once it is gone; its deletion is signalled.
             if deployment.foreign || deployment.deleting || (as_applied && as_wanted) {
                 continue;

@@ -28,6 +28,8 @@ pub struct QuickOutput {
     pub definition_id: String,
     /// That worker's `PROCESS_TENANT_ID`.
     pub tenant_id: String,
+    /// The definition that the worker read, by file.
+    pub definition: BTreeMap<String, String>,
     /// Topics that the worker is bound to, by name.
     pub bindings: BTreeMap<String, Bound>,
     /// That worker's pod.
@@ -62,6 +64,7 @@ impl Quick {
             build_id: facts.build_id,
             definition_id: facts.definition_id,
             tenant_id: facts.tenant_id,
+            definition: facts.definition,
             bindings: facts.bindings,
             pod: facts.pod,
         })

@@ -1,0 +1,66 @@
+//! Definitions that are there, and those that are not.
+
+use super::*;
+use crate::contract::DefinitionView;
+
+fn named(checksum: &str) -> DefinitionView {
+    DefinitionView {
+        config_map: "l2o-v3".into(),
+        checksum: checksum.into(),
+        version: Some(3),
+    }
+}
+
+#[test]
+fn nothing_is_deployed_before_it_is_there() {
+    let seen = world(V1).change(|process| process.definition = Some(named("")));
+    let mut state = memory();
+    let plan = decide(&mut state, &seen);
+    assert_eq!(applies(&plan), Vec::<&str>::new());
+    assert!(plan.start.is_empty(), "{:?}", plan.start);
+    assert_eq!(
+        condition(&plan, ConditionType::Ready),
+        (false, Reason::DefinitionNotFound)
+    );
+    assert_eq!(
+        condition(&plan, ConditionType::DefinitionResolved),
+        (false, Reason::DefinitionNotFound)
+    );
+    assert_eq!(status(&plan).definition, None);
+}
+
+#[test]
+fn what_runs_is_left_alone_when_it_is_lost() {
+    let seen = world(V1)
+        .with(V1, Some(deployment(2)))
+        .routed(V1, VersionState::Current)
+        .change(|process| process.definition = Some(named("")));
+    let mut state = settled();
+    let plan = decide(&mut state, &seen);
+    assert_eq!(applies(&plan), Vec::<&str>::new());
+    assert!(plan.start.is_empty() && plan.cancel.is_empty());
+    assert!(condition(&plan, ConditionType::Ready).0);
+    assert_eq!(
+        condition(&plan, ConditionType::Degraded),
+        (true, Reason::DefinitionNotFound)
+    );
+}
+
+#[test]
+fn a_lost_copy_has_the_version_applied_again() {
+    let mut seen = world(V1)
+        .with(V1, Some(deployment(2)))
+        .routed(V1, VersionState::Current)
+        .change(|process| process.definition = Some(named("sha256:0")));
+    let mut state = settled();
+    assert_eq!(applies(&decide(&mut state, &seen)), Vec::<&str>::new());
+    for version in seen.versions.values_mut() {
+        version.definition_lost = true;
+    }
+    let plan = decide(&mut state, &seen);
+    assert_eq!(applies(&plan), [V1]);
+    assert_eq!(
+        condition(&plan, ConditionType::DefinitionResolved),
+        (true, Reason::DefinitionFound)
+    );
+}
