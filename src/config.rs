@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kube::api::ApiResource;
+use process_operator_activities::dependencies::{self, Kinds};
 use process_operator_crds::spec::DrainOnTimeout;
 use process_operator_workflows::contract::DrainPolicy;
 
@@ -91,6 +93,14 @@ pub(crate) struct Config {
     /// namespace; what it refuses is tried again.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub routing_changes_per_second: u32,
+    /// Kind that `spec.dependencies.domains` names, as `<group>/<version>/<Kind>`. Its definition need not be
+    /// installed.
+    #[arg(long, default_value = "ameide.io/v1/Domain", value_parser = dependencies::kind)]
+    pub domain_kind: ApiResource,
+    /// Kind that `spec.dependencies.agents` names, as `<group>/<version>/<Kind>`. Its definition need not be
+    /// installed.
+    #[arg(long, default_value = "ameide.io/v1/Agent", value_parser = dependencies::kind)]
+    pub agent_kind: ApiResource,
     /// Seconds that running work gets after SIGTERM; keep it below the pod's termination grace period.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub shutdown_seconds: u64,
@@ -133,6 +143,14 @@ impl Config {
     /// Time after which silence is an outage.
     pub(crate) fn outage(&self) -> Duration {
         Duration::from_secs(self.outage_seconds)
+    }
+
+    /// Kinds of other operators that a Process may depend on.
+    pub(crate) fn kinds(&self) -> Kinds {
+        Kinds {
+            domain: self.domain_kind.clone(),
+            agent: self.agent_kind.clone(),
+        }
     }
 
     /// How old versions end unless their Process says otherwise.

@@ -100,6 +100,7 @@ async fn start(
                 temporal_address: worker_address,
             },
             config.drains(),
+            config.kinds(),
             search_attributes,
             cache,
             config.instance.clone(),

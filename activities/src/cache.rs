@@ -97,6 +97,10 @@ pub struct Neighbour {
     pub definition: Option<String>,
     /// Checksum of the definition as published; empty without one.
     pub checksum: String,
+    /// Kind and name of what it depends on.
+    pub depends: Vec<(String, String)>,
+    /// The condition `DependenciesReady` as published, if it is.
+    pub depends_ready: Option<bool>,
     /// Our finalizer is present.
     pub finalizer: bool,
     /// The annotation `ameide.io/force-finalize` lets it go.

@@ -14,6 +14,7 @@ use temporalio_client::Connection;
 use tokio::sync::{Semaphore, watch};
 
 use crate::cache::Cache;
+use crate::dependencies::Kinds;
 use crate::error::Fault;
 use crate::shared::SharedLook;
 use crate::temporal::open::Questions;
@@ -40,6 +41,8 @@ pub struct Context {
     pub workers: WorkerDefaults,
     /// How old versions end unless their Process says otherwise.
     pub drains: DrainPolicy,
+    /// Kinds of other operators that a Process may depend on.
+    pub kinds: Kinds,
     /// Whether our search attributes are registered.
     pub search_attributes: watch::Receiver<bool>,
     /// What the watcher has seen.
@@ -104,6 +107,7 @@ impl Context {
         cluster_uid: String,
         workers: WorkerDefaults,
         drains: DrainPolicy,
+        kinds: Kinds,
         search_attributes: watch::Receiver<bool>,
         cache: Cache,
         instance: String,
@@ -116,6 +120,7 @@ impl Context {
             cluster_uid,
             workers,
             drains,
+            kinds,
             search_attributes,
             cache,
             instance,

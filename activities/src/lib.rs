@@ -7,6 +7,7 @@
 pub mod build;
 pub mod cache;
 pub mod context;
+pub mod dependencies;
 pub mod dependents;
 pub mod error;
 pub mod temporal;

@@ -20,6 +20,7 @@ use crate::cache::Neighbour;
 use crate::context::Context;
 use crate::cron_jobs;
 use crate::definition;
+use crate::dependencies;
 use crate::dependents;
 use crate::error::{Fault, Result};
 use crate::routes;
@@ -80,6 +81,9 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     };
     let definition = definition::look(context, key, &process).await?;
     let mut view = view(context, &process, key, definition)?;
+    if !view.deleting {
+        view.dependencies = dependencies::look(context, key, &process).await?;
+    }
     seen.routing = routing(context, key, &view, &process).await;
     // What Kubernetes orphans loses its owner first, and then the Process its mark: only objects read
     // after the mark was not there tell whether they are to be kept.
@@ -260,6 +264,7 @@ fn view(
         temporal_namespace: spec.temporal.namespace.clone(),
         task_queue: spec.temporal.task_queue.clone(),
         definition,
+        dependencies: None,
         deployment_name,
         build_id,
         versioning: spec.rollout.versioning,

@@ -44,6 +44,8 @@ pub enum ConditionType {
     WorkersReady,
     /// True when something is wrong that users should look at, even if the workers serve.
     Degraded,
+    /// True when every Domain and Agent of `spec.dependencies` exists and is Ready.
+    DependenciesReady,
     /// True when `spec.image` names a tag that is expected to move: `latest`, none at all, or one that
     /// `imagePullPolicy: Always` pulls anew at every start. The build id then does not tell which code
     /// runs.
@@ -78,6 +80,7 @@ impl ConditionType {
         match self {
             Self::Ready
             | Self::DefinitionResolved
+            | Self::DependenciesReady
             | Self::WorkersReady
             | Self::TemporalReachable => true,
             Self::Degraded

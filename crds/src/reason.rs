@@ -111,6 +111,13 @@ pub enum Reason {
     /// The ConfigMap that `spec.definitionRef.configMapRef` names does not exist. Nothing new is deployed
     /// until it does; what runs goes on with its own copy.
     DefinitionNotFound,
+    /// `spec.dependencies` names no Domain and no Agent.
+    NoDependencies,
+    /// Every Domain and Agent of `spec.dependencies` exists and is Ready.
+    DependenciesReady,
+    /// A Domain or an Agent of `spec.dependencies` does not exist or is not Ready; the message names it.
+    /// The first version waits for it, running workers do not.
+    DependencyNotReady,
     /// The image is named by a tag that is expected to move; a digest is safer, since two pods of one
     /// version then run the same code and no open workflow is replayed by other code than its own.
     TagMayMove,

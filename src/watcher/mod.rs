@@ -12,6 +12,7 @@ mod abandoned;
 mod again;
 mod cron_jobs;
 mod definitions;
+mod dependencies;
 mod deployments;
 mod outage;
 mod routing;
@@ -91,6 +92,8 @@ struct Shared {
     gone: mpsc::UnboundedSender<ProcessKey>,
     /// Namespace and name of ConfigMaps that a Process has begun or ceased to name.
     definitions: mpsc::UnboundedSender<(String, String)>,
+    /// Some Process has depended on something.
+    depended: channel::Sender<bool>,
 }
 
 /// Kinds that are followed.
@@ -138,12 +141,14 @@ impl Watcher {
             lists: channel::channel(0).0,
             gone,
             definitions,
+            depended: channel::channel(false).0,
         };
         let mut tasks = JoinSet::new();
         let stop = setup.stop;
         spawn(&mut tasks, &stop, watch::run(shared.clone()));
         spawn(&mut tasks, &stop, sweep::run(shared.clone()));
         spawn(&mut tasks, &stop, abandoned::run(shared.clone(), went));
+        spawn(&mut tasks, &stop, dependencies::run(shared.clone()));
         spawn(&mut tasks, &stop, definitions::run(shared.clone(), named));
         spawn(&mut tasks, &stop, outage::run(shared));
         Self { tasks }

@@ -192,7 +192,7 @@ fn failed(shared: &Shared, kind: &str, error: &watcher::Error) {
     tracing::warn!(kind, "watch interrupted: {error}");
 }
 
-fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
+fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> Option<Neighbour> {
     let process = object.0.as_ref().ok();
     let status = process.and_then(|process| process.status.as_ref());
     // The reason of a condition, if it is so.
@@ -200,6 +200,9 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
         let found = conditions::find(&status?.conditions, kind)?;
         (found.status == so).then(|| found.reason.clone())
     };
+    let kinds = shared.config.kinds();
+    let depends = process.map(|process| kinds.named(process));
+    let depends = depends.into_iter().flatten();
     let stalled = says(ConditionType::Stalled, "True");
     let unreachable = says(ConditionType::TemporalReachable, "False").is_some();
     Some(Neighbour {
@@ -226,6 +229,14 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
         versioning: process
             .map(|process| process.spec.rollout.versioning)
             .unwrap_or_default(),
+        depends: depends
+            .map(|(kind, name)| (kind.kind.clone(), name.to_owned()))
+            .collect(),
+        depends_ready: if says(ConditionType::DependenciesReady, "True").is_some() {
+            Some(true)
+        } else {
+            says(ConditionType::DependenciesReady, "False").map(|_| false)
+        },
         definition: process
             .and_then(|process| process.spec.definition_ref.config_map_ref.as_ref())
             .map(|reference| reference.name.clone()),
@@ -252,7 +263,9 @@ fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
 
 fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: bool) {
     Metrics::count_kind(&shared.metrics.watch_events, "Process");
-    let Some(now) = neighbour(object) else { return };
+    let Some(now) = neighbour(shared, object) else {
+        return;
+    };
     let before = shared.cache.put_process(now.clone());
     let named = before
         .as_ref()

@@ -11,6 +11,20 @@ use crate::schema;
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Dependencies {
+    /// Domains in the namespace of the Process, at most 32. They must exist and be Ready before the first
+    /// version is deployed. One that is not later on makes the Process `Degraded`; running workers
+    /// stay. A change does not make a new version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub domains: Vec<ObjectName>,
+
+    /// Agents in the namespace of the Process, at most 32, by the same rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub agents: Vec<ObjectName>,
+
     /// Topics that the workers publish and subscribe to. A change makes a new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eventing: Option<Eventing>,

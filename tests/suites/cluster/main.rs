@@ -9,6 +9,7 @@
 mod admission;
 mod cron_jobs;
 mod definition;
+mod dependencies;
 mod eventing;
 mod recorded;
 mod rolling;

@@ -88,6 +88,9 @@ pub struct ProcessView {
     /// The definition that the workers are to read. `None` when the spec names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub definition: Option<DefinitionView>,
+    /// Domains and Agents that must be there. `None` when the spec names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dependencies: Option<DependenciesView>,
     /// The image is named by a tag that is expected to move.
     pub tag_may_move: bool,
     /// `spec.temporal.namespace`.
@@ -167,6 +170,16 @@ impl KeptApart {
     pub fn queue(&self, build_id: &str) -> String {
         process_operator_crds::names::task_queue(self.versioning, &self.task_queue, build_id)
     }
+}
+
+/// Objects of other operators that must be there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DependenciesView {
+    /// How many are named.
+    pub named: u32,
+    /// What is wrong with those that are not there or not Ready, in words.
+    pub lacking: Vec<String>,
 }
 
 /// A definition in a ConfigMap.

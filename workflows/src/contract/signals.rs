@@ -38,6 +38,8 @@ pub enum ChangeKind {
     Routing,
     /// The ConfigMap with the definition was changed, or a version's copy of it disappeared.
     Definition,
+    /// A Domain or an Agent became ready, or is not any more.
+    Dependency,
     /// An owned CronJob was changed or disappeared.
     CronJob,
 }

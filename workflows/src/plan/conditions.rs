@@ -59,6 +59,7 @@ impl Verdict {
                     Reason::TemporalReachable,
                     "",
                 ),
+                condition(ConditionType::DependenciesReady, true, Reason::Deleting, ""),
                 condition(ConditionType::MutableTag, false, Reason::Deleting, ""),
                 condition(ConditionType::Draining, false, Reason::Deleting, message),
                 condition(ConditionType::Stalled, false, Reason::Deleting, message),
@@ -113,6 +114,8 @@ struct Facts<'a> {
     any_ready: bool,
     pods: String,
     settled: bool,
+    /// What of the dependencies is not ready.
+    lacking: Option<String>,
 }
 
 impl<'a> Facts<'a> {
@@ -139,7 +142,11 @@ impl<'a> Facts<'a> {
             state,
             current,
             rolling: state.rollout.as_ref().filter(|rollout| !rollout.cancelled),
-            retryable: block.is_none() && fault.is_some() && passing,
+            retryable: match block {
+                // Whoever looks after the dependency is at work.
+                Some(block) => block.reason == Reason::DependencyNotReady,
+                None => fault.is_some() && passing,
+            },
             fault,
             suspended: block.is_some_and(|block| block.reason == Reason::Suspended),
             workers_ready: pods.is_some_and(|pods| pods.available),
@@ -154,6 +161,7 @@ impl<'a> Facts<'a> {
                 },
             ),
             settled: current == Some(process.build_id.as_str()),
+            lacking: lacking(process),
         }
     }
 
@@ -256,6 +264,12 @@ impl<'a> Facts<'a> {
                 Reason::WorkersUnavailable,
                 self.pods.clone(),
             ),
+            None if self.lacking.is_some() => condition(
+                ConditionType::Degraded,
+                true,
+                Reason::DependencyNotReady,
+                self.lacking.clone().unwrap_or_default(),
+            ),
             None => condition(ConditionType::Degraded, false, Reason::AsExpected, ""),
         }
     }
@@ -295,7 +309,11 @@ impl<'a> Facts<'a> {
     fn phase(&self) -> &'static str {
         if self.suspended {
             "Suspended"
-        } else if self.fault.is_some() || self.hold().is_some() || self.lost() {
+        } else if self.fault.is_some()
+            || self.hold().is_some()
+            || self.lost()
+            || self.lacking.is_some()
+        {
             "Degraded"
         } else if self.rolling.is_some() || self.current.is_none() {
             "RollingOut"
@@ -365,6 +383,25 @@ fn under_way(rollout: &Rollout) -> (Reason, String) {
         Stage::Starting if progress.step == 0 => (Reason::RollingOut, starting()),
         _ => (Reason::RollingOut, at),
     }
+}
+
+/// What of the dependencies is not there or not ready.
+pub(super) fn lacking(process: &ProcessView) -> Option<String> {
+    let lacking = &process.dependencies.as_ref()?.lacking;
+    (!lacking.is_empty()).then(|| lacking.join(", "))
+}
+
+fn dependencies(process: &ProcessView) -> NewCondition {
+    let (ready, reason, message) = match (&process.dependencies, lacking(process)) {
+        (None, _) => (true, Reason::NoDependencies, String::new()),
+        (Some(_), Some(lacking)) => (false, Reason::DependencyNotReady, lacking),
+        (Some(all), None) => (
+            true,
+            Reason::DependenciesReady,
+            format!("{} of {} are ready", all.named, all.named),
+        ),
+    };
+    condition(ConditionType::DependenciesReady, ready, reason, message)
 }
 
 fn definition(process: &ProcessView) -> NewCondition {
@@ -460,6 +497,7 @@ pub(super) fn verdict(
             facts.degraded(),
             facts.workers(),
             definition(process),
+            dependencies(process),
             mutable_tag(process),
             temporal(seen),
             facts.draining(),

@@ -216,7 +216,7 @@ fn decide(
     let process = &in_place(state, process, seen);
     // Who else manages the Worker Deployment does not stand in the way of what takes over from him.
     let relieved = rollouts::takes_over(state, process);
-    let block = block(process, seen)
+    let block = block(state, process, seen)
         .filter(|block| !(relieved && block.reason == Reason::DeploymentOwnedElsewhere));
     if state
         .target
@@ -262,7 +262,7 @@ fn in_place(state: &mut State, process: &ProcessView, seen: &Observation) -> Pro
 }
 
 /// What keeps the spec from being acted on, worst first.
-fn block(process: &ProcessView, seen: &Observation) -> Option<Block> {
+fn block(state: &State, process: &ProcessView, seen: &Observation) -> Option<Block> {
     let namespace = &process.temporal_namespace;
     let found = if let Some(message) = &seen.invalid {
         (Reason::InvalidSpec, message.clone())
@@ -310,6 +310,13 @@ fn block(process: &ProcessView, seen: &Observation) -> Option<Block> {
                 "the Worker Deployment in Temporal namespace {namespace} is managed by {manager:?}; \
                  unset its manager identity to hand it over"
             ),
+        )
+    } else if state.current.is_none()
+        && let Some(lacking) = conditions::lacking(process)
+    {
+        (
+            Reason::DependencyNotReady,
+            format!("{lacking}: the first version waits for it"),
         )
     } else {
         return None;
@@ -469,7 +476,7 @@ pub fn failing_status(
     let verdict = if process.deleting {
         deletion::failing(state, process)
     } else {
-        conditions::verdict(state, process, seen, block(process, seen).as_ref())
+        conditions::verdict(state, process, seen, block(state, process, seen).as_ref())
     };
     Some(Step::PublishStatus {
         status: Box::new(status::status(state, key, run_id, seen, process, &verdict)),

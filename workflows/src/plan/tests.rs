@@ -5,6 +5,7 @@ mod check;
 mod cron_jobs;
 mod definition;
 mod deletion;
+mod dependencies;
 mod drains;
 mod modes;
 mod requests;

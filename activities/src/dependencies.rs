@@ -1,0 +1,142 @@
+//! Objects of other operators that a Process depends on. They are read, never written.
+
+use kube::Api;
+use kube::api::{ApiResource, GroupVersionKind};
+use kube::core::DynamicObject;
+use process_operator_crds::spec::ObjectName;
+use process_operator_crds::{ConditionType, Process};
+use process_operator_workflows::contract::{DependenciesView, ProcessKey};
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// Kinds that a Process may depend on. Their definitions need not be installed.
+#[derive(Debug, Clone)]
+pub struct Kinds {
+    /// Of `spec.dependencies.domains`.
+    pub domain: ApiResource,
+    /// Of `spec.dependencies.agents`.
+    pub agent: ApiResource,
+}
+
+impl Kinds {
+    /// Both.
+    pub fn all(&self) -> [&ApiResource; 2] {
+        [&self.domain, &self.agent]
+    }
+
+    /// What a Process names, with the kind of each.
+    pub fn named<'a>(&'a self, process: &'a Process) -> Vec<(&'a ApiResource, &'a str)> {
+        let Some(dependencies) = &process.spec.dependencies else {
+            return Vec::new();
+        };
+        let of = |kind: &'a ApiResource, names: &'a [ObjectName]| {
+            names.iter().map(move |it| (kind, it.name.as_str()))
+        };
+        of(&self.domain, &dependencies.domains)
+            .chain(of(&self.agent, &dependencies.agents))
+            .collect()
+    }
+}
+
+/// Reads `<group>/<version>/<Kind>`.
+pub fn kind(text: &str) -> std::result::Result<ApiResource, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    match parts[..] {
+        [group, version, kind] if ![group, version, kind].contains(&"") => Ok(
+            ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind)),
+        ),
+        _ => Err("must be <group>/<version>/<Kind>, such as ameide.io/v1/Domain".to_owned()),
+    }
+}
+
+/// Why an object cannot be depended on; `None` when it is Ready.
+pub fn unready(object: &DynamicObject) -> Option<String> {
+    if object.metadata.deletion_timestamp.is_some() {
+        return Some("is being deleted".to_owned());
+    }
+    let conditions = object.data["status"]["conditions"].as_array();
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == ConditionType::Ready.as_str());
+    match ready {
+        None => Some("does not say that it is Ready".to_owned()),
+        Some(ready) if ready["status"] == "True" => None,
+        Some(ready) => {
+            let reason = ready["reason"].as_str().unwrap_or("no reason given");
+            Some(format!("is not Ready ({reason})"))
+        }
+    }
+}
+
+/// Looks at everything that the Process names; `None` when that is nothing.
+pub(crate) async fn look(
+    context: &Context,
+    key: &ProcessKey,
+    process: &Process,
+) -> Result<Option<DependenciesView>> {
+    let named = context.kinds.named(process);
+    if named.is_empty() {
+        return Ok(None);
+    }
+    let count = u32::try_from(named.len()).unwrap_or(u32::MAX);
+    let looks = named.into_iter().map(async |(kind, name)| {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(context.kube.clone(), &key.namespace, kind);
+        // Without its definition there is no object either: both are answered with 404.
+        let why = match api.get_opt(name).await? {
+            Some(found) => unready(&found),
+            None => Some("does not exist".to_owned()),
+        };
+        Ok::<_, crate::error::Fault>(why.map(|why| format!("{} {name} {why}", kind.kind)))
+    });
+    let lacking = futures::future::try_join_all(looks).await?;
+    Ok(Some(DependenciesView {
+        named: count,
+        lacking: lacking.into_iter().flatten().collect(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(status: &serde_json::Value) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "ameide.io/v1", "kind": "Domain", "metadata": { "name": "sales" }, "status": status,
+        }))
+        .expect("an object")
+    }
+
+    #[test]
+    fn only_a_ready_condition_that_is_true_counts() {
+        let with = |status: &str| {
+            let ready = json!({ "type": "Ready", "status": status, "reason": "Provisioning" });
+            object(&json!({ "conditions": [{ "type": "Other", "status": "True" }, ready] }))
+        };
+        assert_eq!(unready(&with("True")), None);
+        for status in ["False", "Unknown"] {
+            let why = unready(&with(status));
+            assert_eq!(why.as_deref(), Some("is not Ready (Provisioning)"));
+        }
+        for nothing in [json!(null), json!({}), json!({ "conditions": [] })] {
+            let why = unready(&object(&nothing));
+            assert_eq!(why.as_deref(), Some("does not say that it is Ready"));
+        }
+    }
+
+    #[test]
+    fn a_kind_is_read_with_its_plural_and_anything_else_is_refused() {
+        let domain = kind("ameide.io/v1/Domain").expect("a kind");
+        assert_eq!(
+            (domain.plural.as_str(), domain.api_version.as_str()),
+            ("domains", "ameide.io/v1")
+        );
+        for text in ["Domain", "ameide.io/Domain", "ameide.io//Domain", "a/b/c/d"] {
+            assert!(kind(text).is_err(), "{text}");
+        }
+    }
+}
