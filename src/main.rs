@@ -5,6 +5,7 @@
 //! cannot tell, and an HTTP server for probes and metrics.
 
 mod config;
+mod gauges;
 mod health;
 mod metrics;
 mod operator;

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
 
+use process_operator_activities::Meter;
+use process_operator_activities::cache::Cache;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -11,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::gauges::Gauges;
 
 /// Label `result`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,6 +37,38 @@ pub(crate) struct CategoryLabel {
     /// Metric label of an error category.
     pub category: &'static str,
 }
+
+/// Label `reason`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ReasonLabel {
+    /// Reason of an Event.
+    pub reason: String,
+}
+
+/// Label `outcome`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OutcomeLabel {
+    /// `completed` or `failed`.
+    pub outcome: &'static str,
+}
+
+/// Labels of what an activity took.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ActivityLabel {
+    /// Name of the activity.
+    pub activity: String,
+    /// `ok` or `failed`.
+    pub result: &'static str,
+}
+
+/// From a read that is answered at once to a wait of weeks.
+const ACTIVITY_SECONDS: [f64; 11] = [
+    0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0, 3_600.0, 86_400.0,
+];
+/// From all at once to steps of days.
+const ROLLOUT_SECONDS: [f64; 10] = [
+    2.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0,
+];
 
 /// All metrics.
 pub(crate) struct Metrics {
@@ -62,11 +99,17 @@ pub(crate) struct Metrics {
     pub errors: Family<CategoryLabel, Counter>,
     /// Signals waiting for Temporal.
     pub signals_pending: Gauge<i64, AtomicI64>,
+    /// Events recorded.
+    events: Family<ReasonLabel, Counter>,
+    /// How long rollouts took.
+    rollout_seconds: Family<OutcomeLabel, Histogram>,
+    /// How long activities took.
+    activity_seconds: Family<ActivityLabel, Histogram>,
 }
 
 impl Metrics {
     /// Registers everything under the prefix `process_operator`.
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(cache: &Cache) -> Arc<Self> {
         let mut registry = Registry::with_prefix("process_operator");
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the operator", version);
@@ -87,6 +130,9 @@ impl Metrics {
             worker_restarts: Family::default(),
             errors: Family::default(),
             signals_pending: Gauge::default(),
+            events: Family::default(),
+            rollout_seconds: Family::new_with_constructor(|| Histogram::new(ROLLOUT_SECONDS)),
+            activity_seconds: Family::new_with_constructor(|| Histogram::new(ACTIVITY_SECONDS)),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -152,12 +198,40 @@ impl Metrics {
             "Failed looks, steps and waits of activities, by category",
             metrics.errors.clone(),
         );
+        metrics.register_work();
+        let registry = &mut metrics.registry;
+        registry.register_collector(Box::new(Gauges::new(cache.clone())));
         Arc::new(metrics)
     }
 
-    /// Counts a failure of an activity.
-    pub(crate) fn fault(&self, category: &'static str) {
-        self.errors.get_or_create(&CategoryLabel { category }).inc();
+    /// What is done, by rollouts and activities.
+    fn register_work(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "events",
+            "Events recorded by this replica, by reason",
+            self.events.clone(),
+        );
+        registry.register_with_unit(
+            "rollout",
+            "Time from the beginning of a rollout to its end, by outcome",
+            Unit::Seconds,
+            self.rollout_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "activity",
+            "Time that activities took, by name and result",
+            Unit::Seconds,
+            self.activity_seconds.clone(),
+        );
+    }
+
+    /// An activity has ended.
+    pub(crate) fn activity(&self, activity: String, failed: bool, took: Duration) {
+        let result = if failed { "failed" } else { "ok" };
+        self.activity_seconds
+            .get_or_create(&ActivityLabel { activity, result })
+            .observe(took.as_secs_f64());
     }
 
     /// The page, in the `OpenMetrics` text format.
@@ -184,5 +258,22 @@ impl Metrics {
                 kind: kind.to_owned(),
             })
             .inc();
+    }
+}
+
+impl Meter for Metrics {
+    fn fault(&self, category: &'static str) {
+        self.errors.get_or_create(&CategoryLabel { category }).inc();
+    }
+
+    fn event(&self, reason: &str) {
+        let reason = reason.to_owned();
+        self.events.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    fn rollout(&self, outcome: &'static str, seconds: f64) {
+        self.rollout_seconds
+            .get_or_create(&OutcomeLabel { outcome })
+            .observe(seconds);
     }
 }

@@ -23,7 +23,8 @@ use crate::{health, temporal};
 /// start: what is missing is waited for and shown on `/readyz`.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let readiness = Readiness::new();
-    let metrics = Metrics::new();
+    let cache = Cache::default();
+    let metrics = Metrics::new(&cache);
     let (stopping, stop) = watch::channel(false);
     tokio::spawn(async move {
         signalled().await;
@@ -40,7 +41,6 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         },
     ));
     let options = temporal::options(&config)?;
-    let cache = Cache::default();
     let (connected, connection) = watch::channel(None);
     let watcher = Watcher::start(watcher::Setup {
         config: config.clone(),
@@ -86,7 +86,6 @@ async fn start(
     let (registered, search_attributes) = watch::channel(false);
     temporal::register_search_attributes(&connection, &config.temporal_namespace, &registered)
         .await;
-    let faults = metrics.clone();
     let workers = Workers {
         runtime: Runtime::from_current_tokio(runtime_options(config)?)
             .map_err(|error| anyhow::anyhow!("{error}"))?,
@@ -104,7 +103,7 @@ async fn start(
             search_attributes,
             cache,
             config.instance.clone(),
-            Box::new(move |category| faults.fault(category)),
+            metrics.clone(),
         )),
         config: config.clone(),
         readiness: readiness.clone(),

@@ -1,15 +1,18 @@
-//! When a worker is replaced by a fresh one.
+//! When a worker is replaced by a fresh one, and how long its activities take.
 //!
 //! The SDK (1.1) keeps some 400 bytes for each activity that a worker has started, local ones
 //! included, for as long as the worker lives.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use temporalio_sdk::interceptors::{
     ActivityInboundInterceptor, ExecuteActivityInput, ExecuteActivityOutput, Next,
 };
 use tokio::sync::Notify;
+
+use crate::metrics::Metrics;
 
 /// Some 20 MB, which glibc does not give back.
 const ACTIVITIES: u64 = 50_000;
@@ -41,8 +44,13 @@ impl Wear {
     }
 }
 
-/// Counts each activity of one worker.
-pub(crate) struct Counted(pub(crate) std::sync::Arc<Wear>);
+/// Counts and times each activity of one worker.
+pub(crate) struct Counted {
+    /// Of this worker.
+    pub(crate) wear: Arc<Wear>,
+    /// Of this replica.
+    pub(crate) metrics: Arc<Metrics>,
+}
 
 impl ActivityInboundInterceptor for Counted {
     fn execute_activity<'a>(
@@ -50,8 +58,16 @@ impl ActivityInboundInterceptor for Counted {
         input: ExecuteActivityInput,
         next: Next<'a, ExecuteActivityInput, ExecuteActivityOutput<'a>>,
     ) -> ExecuteActivityOutput<'a> {
-        self.0.count();
-        next.run(input)
+        self.wear.count();
+        let name = input.activity_info().activity_type.clone();
+        let begun = Instant::now();
+        let run = next.run(input);
+        Box::pin(async move {
+            let result = run.await;
+            self.metrics
+                .activity(name, result.is_err(), begun.elapsed());
+            result
+        })
     }
 }
 

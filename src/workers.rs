@@ -96,7 +96,11 @@ impl Workers {
         let options = ClientOptions::new(self.context.control_namespace.clone()).build();
         let client = Client::new(self.connection.clone(), options)?;
         let wear = Arc::new(Wear::default());
-        let options = self.options(queue, Counted(wear.clone()))?;
+        let counted = Counted {
+            wear: wear.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let options = self.options(queue, counted)?;
         let mut worker = Worker::new(&self.runtime, client, options)
             .map_err(|error| anyhow::anyhow!("{error}"))?;
         let shut_down = worker.shutdown_handle();

@@ -66,8 +66,19 @@ pub struct Job {
     pub resource_version: String,
 }
 
-/// A Process as last seen.
+/// A version that drains, as published.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draining {
+    /// When it lost its traffic.
+    pub since: Timestamp,
+    /// When its policy is applied, if ever.
+    pub deadline: Option<Timestamp>,
+    /// Running workflows that hold it, as counted last.
+    pub open: i64,
+}
+
+/// A Process as last seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "each mirrors one independent fact of the object"
@@ -101,6 +112,10 @@ pub struct Neighbour {
     pub depends: Vec<(String, String)>,
     /// The condition `DependenciesReady` as published, if it is.
     pub depends_ready: Option<bool>,
+    /// Type and status of each condition.
+    pub conditions: Vec<(String, String)>,
+    /// Versions that drain.
+    pub draining: Vec<Draining>,
     /// Our finalizer is present.
     pub finalizer: bool,
     /// The annotation `ameide.io/force-finalize` lets it go.

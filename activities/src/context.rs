@@ -27,6 +27,16 @@ pub struct WorkerDefaults {
     pub temporal_address: String,
 }
 
+/// Counts what activities do.
+pub trait Meter: Send + Sync {
+    /// Something failed, with the metric label of its category.
+    fn fault(&self, category: &'static str);
+    /// An Event was recorded; one that was there already is not counted again.
+    fn event(&self, reason: &str);
+    /// A rollout has ended after so many seconds.
+    fn rollout(&self, outcome: &'static str, seconds: f64);
+}
+
 /// Shared by all activities of one operator process.
 pub struct Context {
     /// Kubernetes client without retries of its own: Temporal owns retries and shows them.
@@ -49,8 +59,8 @@ pub struct Context {
     pub cache: Cache,
     /// Pod name, or host name outside a cluster; goes into Events.
     pub instance: String,
-    /// Told of every fault, by the metric label of its category.
-    pub faults: Box<dyn Fn(&'static str) + Send + Sync>,
+    /// Counts what happens.
+    pub meter: Arc<dyn Meter>,
     recent: Mutex<HashMap<String, Arc<Process>>>,
     budgets: Mutex<HashMap<String, Budget>>,
     namespaces: Mutex<HashMap<String, Arc<NamespaceLook>>>,
@@ -111,7 +121,7 @@ impl Context {
         search_attributes: watch::Receiver<bool>,
         cache: Cache,
         instance: String,
-        faults: Box<dyn Fn(&'static str) + Send + Sync>,
+        meter: Arc<dyn Meter>,
     ) -> Self {
         Self {
             kube,
@@ -124,7 +134,7 @@ impl Context {
             search_attributes,
             cache,
             instance,
-            faults,
+            meter,
             recent: Mutex::default(),
             budgets: Mutex::default(),
             namespaces: Mutex::default(),
@@ -136,7 +146,7 @@ impl Context {
 
     /// Counts a fault.
     pub(crate) fn count(&self, fault: Fault) -> Fault {
-        (self.faults)(fault.category.metric_label());
+        self.meter.fault(fault.category.metric_label());
         fault
     }
 

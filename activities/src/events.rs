@@ -60,7 +60,10 @@ pub(crate) async fn record(
     };
     let api: Api<Event> = Api::namespaced(context.kube.clone(), &namespace);
     match api.create(&PostParams::default(), &event).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            count(context, process, reason);
+            Ok(())
+        }
         Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(()),
         // An Event is for information; in a namespace on its way out it cannot be written.
         Err(kube::Error::Api(answer)) if matches!(answer.code, 403 | 404 | 422) => {
@@ -68,5 +71,21 @@ pub(crate) async fn record(
             Ok(())
         }
         Err(error) => Err(Fault::from(error).about("recording an Event")),
+    }
+}
+
+/// Each Event is recorded by one replica, once: what it tells of is counted with it.
+fn count(context: &Context, process: &Process, reason: &str) {
+    context.meter.event(reason);
+    let outcome = match reason {
+        "VersionCurrent" => "completed",
+        "RolloutFailed" => "failed",
+        _ => return,
+    };
+    let status = process.status.as_ref();
+    let rollout = status.and_then(|status| status.rollout.as_ref());
+    if let Some(started) = rollout.and_then(|rollout| rollout.started_time.as_ref()) {
+        let took = jiff::Timestamp::now().duration_since(started.0);
+        context.meter.rollout(outcome, took.as_secs_f64());
     }
 }

@@ -29,4 +29,4 @@ mod status;
 mod wait;
 
 pub use activities::OperatorActivities;
-pub use context::{Context, WorkerDefaults};
+pub use context::{Context, Meter, WorkerDefaults};

@@ -12,7 +12,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Resource as _, ResourceExt};
-use process_operator_activities::cache::Neighbour;
+use process_operator_activities::cache::{Draining, Neighbour};
+use process_operator_crds::status::DrainingVersion;
 use process_operator_crds::{ConditionType, Process, Reason, conditions, names};
 use process_operator_workflows::contract::{ChangeKind, Changed};
 use process_operator_workflows::plan::fingerprint;
@@ -237,6 +238,16 @@ fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> Option<Neig
         } else {
             says(ConditionType::DependenciesReady, "False").map(|_| false)
         },
+        conditions: status
+            .into_iter()
+            .flat_map(|status| &status.conditions)
+            .map(|condition| (condition.type_.clone(), condition.status.clone()))
+            .collect(),
+        draining: status
+            .into_iter()
+            .flat_map(|status| &status.draining)
+            .filter_map(draining)
+            .collect(),
         definition: process
             .and_then(|process| process.spec.definition_ref.config_map_ref.as_ref())
             .map(|reference| reference.name.clone()),
@@ -258,6 +269,14 @@ fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> Option<Neig
             && says(ConditionType::Degraded, "True")
                 .is_some_and(|reason| reason == Reason::TemporalUnavailable.as_str()),
         resource_version: object.resource_version().unwrap_or_default(),
+    })
+}
+
+fn draining(version: &DrainingVersion) -> Option<Draining> {
+    Some(Draining {
+        since: version.since.as_ref()?.0,
+        deadline: version.deadline.as_ref().map(|time| time.0),
+        open: version.open_workflows.map_or(0, i64::from),
     })
 }
 
