@@ -1,3 +1,6 @@
 //! The testbed and the suites that run on it.
 
 pub mod testbed;
+
+#[cfg(test)]
+mod specification;
