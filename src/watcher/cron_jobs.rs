@@ -14,6 +14,8 @@ impl Followed for CronJob {
     /// Its namespace and name.
     type Id = (String, String);
 
+    const OPTIONAL: bool = true;
+
     fn id(&self) -> (String, String) {
         (self.namespace().unwrap_or_default(), self.name_any())
     }

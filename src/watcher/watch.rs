@@ -105,6 +105,10 @@ pub(super) trait Followed:
     /// What tells one object from another.
     type Id: PartialEq;
 
+    /// A right to watch it that is missing, as under the rights of an earlier release, keeps nothing else
+    /// from being done.
+    const OPTIONAL: bool = false;
+
     fn id(&self) -> Self::Id;
 
     /// Everything cached of this kind, with its namespace.
@@ -182,9 +186,21 @@ async fn follow<K: Followed>(shared: &Shared, config: watcher::Config) {
                 let version = object.meta().resource_version.clone().unwrap_or_default();
                 K::gone(shared, &object.id(), &version);
             }
-            Err(error) => failed(shared, &K::kind(&()), &error),
+            Err(error) => {
+                failed(shared, &K::kind(&()), &error);
+                if K::OPTIONAL && forbidden(&error) && std::mem::take(&mut first[n]) {
+                    shared.lists.send_modify(|lists| *lists += 1);
+                }
+            }
         }
     }
+}
+
+fn forbidden(error: &watcher::Error) -> bool {
+    let watcher::Error::InitialListFailed(kube::Error::Api(answer)) = error else {
+        return false;
+    };
+    answer.code == 403
 }
 
 /// The watcher retries by itself, with back-off; here it is only said.

@@ -23,6 +23,7 @@ mod observer;
 mod picture;
 mod points;
 mod refusals;
+mod rights;
 mod scenario;
 mod signals;
 mod temporal_away;
