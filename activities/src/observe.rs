@@ -10,8 +10,8 @@ use kube::{Api, ResourceExt};
 use process_operator_crds::spec::Versioning;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{
-    Annotation, DefinitionView, DeletionView, DeploymentView, Observation, ObserveInput,
-    ProcessKey, ProcessView, RolloutPolicy, Routing, RoutingState, VersionView,
+    Annotation, DefinitionView, DeletionView, DeploymentView, DrainPolicy, Observation,
+    ObserveInput, ProcessKey, ProcessView, RolloutPolicy, Routing, RoutingState, VersionView,
 };
 use process_operator_workflows::plan::{fingerprint, placement};
 
@@ -80,7 +80,7 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         }
     };
     let definition = definition::look(context, key, &process).await?;
-    let mut view = view(context, &process, key, definition)?;
+    let mut view = view(&context.drains, &process, key, definition)?;
     if !view.deleting {
         view.dependencies = dependencies::look(context, key, &process).await?;
     }
@@ -241,7 +241,7 @@ async fn read_process(
 }
 
 fn view(
-    context: &Context,
+    drains: &DrainPolicy,
     process: &Process,
     key: &ProcessKey,
     definition: Option<DefinitionView>,
@@ -272,10 +272,11 @@ fn view(
         policy: RolloutPolicy::of(&spec.rollout),
         paused: spec.rollout.paused,
         revision_history_limit: Some(spec.rollout.revision_history_limit),
-        drain: Some(spec.drain.as_ref().map_or_else(
-            || context.drains.clone(),
-            |drain| context.drains.with(drain),
-        )),
+        drain: Some(
+            spec.drain
+                .as_ref()
+                .map_or_else(|| drains.clone(), |drain| drains.with(drain)),
+        ),
         request: request.map(|text| Annotation::read(text)),
         request_mark: request.map(|text| fingerprint(text)).unwrap_or_default(),
     })
@@ -411,3 +412,6 @@ fn queue_holder(context: &Context, process: &Process, key: &ProcessKey) -> Optio
         .min_by_key(|other| (other.created.as_second(), other.uid.clone()))
         .map(|other| format!("{}/{}", other.namespace, other.name))
 }
+
+#[cfg(test)]
+mod coverage;
