@@ -134,7 +134,11 @@ pub(crate) async fn keep_copy(
     };
     let api = api(scene.context, scene.key);
     if let Some(found) = api.get_opt(name).await? {
-        if belongs(scene.key, &found.metadata) || definition::checksum(&found) == *checksum {
+        let controlled = |owner: &OwnerReference| owner.controller == Some(true);
+        // Of a predecessor: orphaned it is taken over. Otherwise it may be gone by the next try.
+        let left = !found.owner_references().iter().any(controlled)
+            && definition::checksum(&found) == *checksum;
+        if belongs(scene.key, &found.metadata) || left {
             return dependents::claim(scene.context, scene.key, &found, namespace).await;
         }
         return Err(Fault::new(

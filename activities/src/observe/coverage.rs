@@ -60,7 +60,6 @@ fn sample(schema: &Value, n: usize) -> Value {
     }
     match schema["type"].as_str() {
         Some("string") => ["a", "b"][n].into(),
-        Some("integer") => json!(n + 1),
         Some("boolean") => json!(n == 0),
         Some("array") if schema["items"]["properties"].is_object() => {
             json!([filled(&schema["items"], None, n)])
@@ -68,7 +67,7 @@ fn sample(schema: &Value, n: usize) -> Value {
         Some("array") => Value::from(vec![["a", "b"][n]]),
         Some("object") if schema["properties"].is_object() => filled(schema, None, n),
         Some("object") => Map::from_iter([("a".to_owned(), ["1", "2"][n].into())]).into(),
-        // A number or a text, such as a port or a quantity.
+        // A number, or a number or a text, such as a port or a quantity.
         _ => json!(n + 1),
     }
 }
