@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use process_operator_faultproxy::audit::AuditFilter;
-use process_operator_harness::{Env, Scene, condition, manifest, until};
+use process_operator_harness::{Env, Scene, condition, is_current, manifest, until};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(90);
@@ -173,10 +173,14 @@ async fn the_first_version_waits_for_what_it_depends_on_and_a_running_one_does_n
     let answer = env.temporal.quick(&env.apps, "l2o-tq", "meanwhile").await?;
     ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
     env.set_tag("l2o", "v2").await?;
-    env.wait_settled("l2o", "v2").await?;
+    env.wait_process("l2o", "v2 is current", SOON, |process| {
+        is_current(process, "v2")
+    })
+    .await?;
     set(env, "Agent", "coach", true).await?;
     let whole = told(env, "True", &["3 of 3 are ready"]).await?;
     ensure!(condition(&whole, "Degraded").0 == "False", "well again");
+    env.wait_settled("l2o", "v2").await?;
 
     scene
         .invariants
