@@ -1,7 +1,7 @@
 //! Applies a version: its ControllerRevision, and the Deployment built from it.
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use process_operator_crds::{ErrorCategory, names};
@@ -118,13 +118,19 @@ pub(crate) async fn apply(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<Str
         .map_err(|error| {
             Fault::from(error).about(&format!("applying Deployment {}", wanted.name))
         })?;
-    let fields = hash::owned_fields(applied.metadata.managed_fields.as_ref());
-    scene.context.cache.expect(
-        applied.metadata.uid.as_deref().unwrap_or_default(),
-        applied.metadata.generation.unwrap_or(0),
+    Ok(ours(scene.context, &applied.metadata))
+}
+
+/// Hash of the fields that we own of an object that we have just applied. The watcher need not report that
+/// back to us.
+pub(crate) fn ours(context: &Context, applied: &ObjectMeta) -> String {
+    let fields = hash::owned_fields(applied.managed_fields.as_ref());
+    context.cache.expect(
+        applied.uid.as_deref().unwrap_or_default(),
+        applied.generation.unwrap_or(0),
         &fields,
     );
-    Ok(fields)
+    fields
 }
 
 /// Takes the pods of a version away: its Deployment as it was applied, with no replicas. The same look

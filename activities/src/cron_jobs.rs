@@ -10,6 +10,7 @@ use process_operator_crds::{ErrorCategory, Process, names, spec};
 use process_operator_workflows::contract::{CronJobView, ProcessKey};
 
 use crate::act::Scene;
+use crate::apply::ours;
 use crate::build::revision::Kept;
 use crate::build::{belongs, cron_job, hash, revision};
 use crate::context::Context;
@@ -119,13 +120,7 @@ pub(crate) async fn apply(scene: &Scene<'_>, wanted: &Wanted<'_>) -> Result<Stri
             let what = format!("spec.cronJobs[{}]: applying CronJob", wanted.job);
             Fault::from(error).about(&format!("{what} {}", wanted.name))
         })?;
-    let fields = hash::owned_fields(applied.metadata.managed_fields.as_ref());
-    scene.context.cache.expect(
-        applied.metadata.uid.as_deref().unwrap_or_default(),
-        applied.metadata.generation.unwrap_or(0),
-        &fields,
-    );
-    Ok(fields)
+    Ok(ours(scene.context, &applied.metadata))
 }
 
 fn named<'a>(process: &'a Process, job: &str) -> Option<&'a spec::CronJob> {

@@ -1,6 +1,7 @@
 //! The decisions of the operator, as pure functions: what is remembered and what is seen go in,
 //! what to do comes out. Nothing here waits, calls or looks at a clock.
 
+mod aspects;
 mod conditions;
 mod cron_jobs;
 mod deletion;
@@ -312,7 +313,7 @@ fn block(state: &State, process: &ProcessView, seen: &Observation) -> Option<Blo
             ),
         )
     } else if state.current.is_none()
-        && let Some(lacking) = conditions::lacking(process)
+        && let Some(lacking) = aspects::lacking(process)
     {
         (
             Reason::DependencyNotReady,

@@ -1,0 +1,146 @@
+//! Conditions that say one thing each, and where a rollout or a drain stands, in words.
+
+use process_operator_crds::conditions::NewCondition;
+use process_operator_crds::{ConditionType, Reason};
+
+use super::conditions::condition;
+use crate::contract::{Drain, Observation, ProcessView, Rollout, RoutingState, Stage};
+
+/// A draining version: what holds it, and what becomes of that.
+pub(super) fn drained(build_id: &str, drain: &Drain) -> String {
+    let Some(progress) = &drain.progress else {
+        return build_id.to_owned();
+    };
+    let Some(open) = progress.open else {
+        return build_id.to_owned();
+    };
+    let then = match (progress.ending, progress.deadline) {
+        (Some(action), _) => format!(", {action}"),
+        (None, Some(deadline)) if open > 0 => {
+            format!(", {} at {deadline:.0}", progress.on_timeout)
+        }
+        _ => String::new(),
+    };
+    format!("{build_id} ({open} running workflows{then})")
+}
+
+/// Where a rollout stands, and what it waits for.
+pub(super) fn under_way(rollout: &Rollout) -> (Reason, String) {
+    let build_id = &rollout.build_id;
+    if let Some(why) = &rollout.paused {
+        return (Reason::Paused, format!("{build_id} is paused {why}"));
+    }
+    if rollout.told_paused {
+        return (Reason::Paused, "spec.rollout.paused is true".to_owned());
+    }
+    let starting = || format!("bringing {build_id} live before {:.0}", rollout.deadline);
+    let Some(progress) = &rollout.progress else {
+        return (Reason::RollingOut, starting());
+    };
+    if let Some(hold) = &progress.hold {
+        return (hold.category.reason(), hold.message.clone());
+    }
+    let at = format!(
+        "{build_id} takes {} % of new workflows, step {} of {}",
+        progress.weight, progress.step, rollout.steps
+    );
+    match progress.stage {
+        _ if progress.waits_for_promotion() => (
+            Reason::WaitingForPromotion,
+            format!("{at}: waiting until it is promoted"),
+        ),
+        Stage::Gate | Stage::StepGate => (
+            Reason::GateRunning,
+            format!("{at}: a gate workflow must complete on it"),
+        ),
+        Stage::Analyzing => (Reason::Inconclusive, format!("{at}: {}", progress.message)),
+        Stage::Pausing => {
+            let due = progress.due.map(|due| format!(" until {due:.0}"));
+            (
+                Reason::RollingOut,
+                format!("{at}{}", due.unwrap_or_default()),
+            )
+        }
+        Stage::Starting if progress.step == 0 => (Reason::RollingOut, starting()),
+        _ => (Reason::RollingOut, at),
+    }
+}
+
+/// What of the dependencies is not there or not ready.
+pub(super) fn lacking(process: &ProcessView) -> Option<String> {
+    let lacking = &process.dependencies.as_ref()?.lacking;
+    (!lacking.is_empty()).then(|| lacking.join(", "))
+}
+
+pub(super) fn dependencies(process: &ProcessView) -> NewCondition {
+    let (ready, reason, message) = match (&process.dependencies, lacking(process)) {
+        (None, _) => (true, Reason::NoDependencies, String::new()),
+        (Some(_), Some(lacking)) => (false, Reason::DependencyNotReady, lacking),
+        (Some(all), None) => (
+            true,
+            Reason::DependenciesReady,
+            format!("{} of {} are ready", all.named, all.named),
+        ),
+    };
+    condition(ConditionType::DependenciesReady, ready, reason, message)
+}
+
+pub(super) fn definition(process: &ProcessView) -> NewCondition {
+    let Some(definition) = &process.definition else {
+        return condition(
+            ConditionType::DefinitionResolved,
+            true,
+            Reason::OpaqueReference,
+            "definitionRef is passed on to the workers as it is",
+        );
+    };
+    let name = &definition.config_map;
+    if !definition.found() {
+        return condition(
+            ConditionType::DefinitionResolved,
+            false,
+            Reason::DefinitionNotFound,
+            format!("ConfigMap {name} does not exist"),
+        );
+    }
+    let version = definition.version;
+    let version = version.map_or_else(String::new, |version| format!(", version {version}"));
+    condition(
+        ConditionType::DefinitionResolved,
+        true,
+        Reason::DefinitionFound,
+        format!("ConfigMap {name}{version}, {}", definition.checksum),
+    )
+}
+
+pub(super) fn mutable_tag(process: &ProcessView) -> NewCondition {
+    if !process.tag_may_move {
+        return condition(ConditionType::MutableTag, false, Reason::AsExpected, "");
+    }
+    condition(
+        ConditionType::MutableTag,
+        true,
+        Reason::TagMayMove,
+        format!(
+            "{} can be other code tomorrow: pods of one version would differ, and open workflows fail when other \
+             code replays them; set spec.image by digest (name@sha256:…) or by a tag that is never moved, with \
+             imagePullPolicy IfNotPresent",
+            process.image
+        ),
+    )
+}
+
+pub(super) fn temporal(seen: &Observation) -> NewCondition {
+    let away = seen.routing.state == RoutingState::Unknown;
+    let reason = if away {
+        Reason::TemporalUnavailable
+    } else {
+        Reason::TemporalReachable
+    };
+    condition(
+        ConditionType::TemporalReachable,
+        !away,
+        reason,
+        seen.routing.message.clone(),
+    )
+}
