@@ -120,6 +120,11 @@ impl Operator {
         .await
     }
 
+    /// `host:port` of its HTTP server.
+    pub fn address(&self) -> &str {
+        &self.http
+    }
+
     /// A request to its HTTP server.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

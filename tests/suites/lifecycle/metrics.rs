@@ -1,7 +1,10 @@
 //! What `/metrics` says.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
-use process_operator_harness::until;
+use process_operator_harness::{Prometheus, condition, manifest, until};
+use serde_json::Value;
 
 use crate::support::{SOON, Scene};
 
@@ -68,5 +71,82 @@ async fn rollouts_drains_and_conditions_can_be_read_without_names_of_objects() -
     }
     env.temporal.finish_waiting(&env.apps, "long").await?;
     env.wait_settled("l2o", "v2").await?;
+    scene.finish().await
+}
+
+fn shipped(name: &str) -> Result<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let path = root.join("deploy/monitoring").join(name);
+    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// Everything that the dashboard asks.
+fn expressions(dashboard: &Value) -> Vec<&str> {
+    let panels = dashboard["panels"].as_array().into_iter().flatten();
+    panels
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+        .filter_map(|target| target["expr"].as_str())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_real_prometheus_an_alert_fires_and_the_dashboard_shows_something() -> Result<()> {
+    let (scene, _) = Scene::settled("prometheus").await?;
+    let env = &scene.env;
+    // As shipped, but for the patience.
+    let rules: String = shipped("alerts.yaml")?
+        .split_inclusive('\n')
+        .filter(|line| !line.trim_start().starts_with("for:"))
+        .collect();
+    let prometheus = Prometheus::start(env, scene.operator.address(), &rules).await?;
+    until("it is scraped", SOON, async || {
+        let up = prometheus
+            .query(env, "process_operator_temporal_up")
+            .await?;
+        ensure!(up[0]["value"][1] == "1", "{up}");
+        Ok(())
+    })
+    .await?;
+    ensure!(prometheus.firing(env).await?.is_empty(), "all is well");
+
+    let mut lost = manifest(env, "lost", "v1");
+    lost["spec"]["temporal"]["namespace"] = "nowhere".into();
+    env.apply(&lost).await?;
+    let wanted = ["ProcessStalled", "ProcessNotReady"];
+    until("the alerts fire", SOON, async || {
+        let firing = prometheus.firing(env).await?;
+        let all = wanted
+            .iter()
+            .all(|name| firing.contains(&(*name).to_owned()));
+        ensure!(all, "{firing:?}");
+        Ok(())
+    })
+    .await?;
+
+    let dashboard: Value = serde_json::from_str(&shipped("dashboard.json")?)?;
+    let expressions = expressions(&dashboard);
+    ensure!(expressions.len() > 10, "{}", expressions.len());
+    for expression in expressions {
+        prometheus.query(env, expression).await?;
+        // What it is made of is there, even where nothing has happened yet.
+        let names = expression.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+        for name in names.filter(|name| name.starts_with("process_operator_")) {
+            let found = prometheus.query(env, name).await?;
+            let quiet = ["process_operator_errors_total"].contains(&name);
+            ensure!(quiet || found[0]["value"].is_array(), "{name}: {found}");
+        }
+    }
+
+    env.delete("lost").await?;
+    env.wait_gone("lost").await?;
+    until("the alerts end", SOON, async || {
+        let firing = prometheus.firing(env).await?;
+        ensure!(firing.is_empty(), "{firing:?}");
+        Ok(())
+    })
+    .await?;
+    let left = env.wait_settled("l2o", "v1").await?;
+    ensure!(condition(&left, "Ready").0 == "True", "untouched");
+    drop(prometheus);
     scene.finish().await
 }
