@@ -188,6 +188,10 @@ impl State {
 /// A rollout in flight.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent fact"
+)]
 pub struct Rollout {
     /// Workflow id of the child.
     pub id: String,
@@ -221,6 +225,9 @@ pub struct Rollout {
     /// It takes the routing back from somebody else, by request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub take_over: bool,
+    /// That its version is current has been told, by a look that came before its report.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub told_current: bool,
 }
 
 impl Rollout {

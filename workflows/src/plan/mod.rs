@@ -190,11 +190,14 @@ fn decide(
         return deletion::delete(state, &scene, inbox);
     }
     let mut plan = Plan::default();
-    versions::follow_routing(state, seen, now);
+    let moved = versions::follow_routing(state, seen, now);
     for told in &inbox.drained {
         drains::told(state, told, now, &mut plan);
     }
     rollouts::progressed(state, now, &mut plan);
+    if moved {
+        rollouts::became_current(state, now, &mut plan);
+    }
     for report in &inbox.reports {
         reports::absorb(state, seen, report, now, &mut plan);
     }

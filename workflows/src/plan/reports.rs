@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Plan, conditions::category_of, note};
+use super::{Plan, conditions::category_of, note, rollouts::serves};
 use crate::contract::{
     ChildFinished, ChildKind, ChildOutcome, FailedVersion, Observation, State, StepFailure,
 };
@@ -18,25 +18,15 @@ pub(super) fn absorb(
     let build_id = &report.build_id;
     match report.kind {
         ChildKind::Rollout => {
-            if state
-                .rollout
-                .as_ref()
-                .is_none_or(|rollout| rollout.id != report.id)
-            {
+            let Some(rollout) = state.rollout.take_if(|rollout| rollout.id == report.id) else {
                 return;
-            }
-            state.rollout = None;
+            };
             match report.outcome {
                 ChildOutcome::Completed => {
                     state.failed = None;
-                    note(
-                        state,
-                        plan,
-                        now,
-                        "VersionCurrent",
-                        build_id,
-                        "new executions go to it",
-                    );
+                    if !rollout.told_current {
+                        serves(state, build_id, now, plan);
+                    }
                 }
                 ChildOutcome::Failed => {
                     let available = seen

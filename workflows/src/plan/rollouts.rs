@@ -95,6 +95,26 @@ pub(super) fn takes_over(state: &State, process: &ProcessView) -> bool {
     state.take_over || under_way
 }
 
+/// A look may come between the last change of routing and the report of the rollout that made it. What
+/// follows from the change is told after the change.
+pub(super) fn became_current(state: &mut State, now: Timestamp, plan: &mut Plan) {
+    let current = state.current.as_ref().map(|current| &current.build_id);
+    let Some(rollout) = &mut state.rollout else {
+        return;
+    };
+    if current == Some(&rollout.build_id) && !rollout.cancelled {
+        rollout.told_current = true;
+        let build_id = rollout.build_id.clone();
+        serves(state, &build_id, now, plan);
+    }
+}
+
+/// New executions go to a version.
+pub(super) fn serves(state: &mut State, build_id: &str, now: Timestamp, plan: &mut Plan) {
+    let why = "new executions go to it";
+    note(state, plan, now, "VersionCurrent", build_id, why);
+}
+
 /// A version that was current before and is still kept: its way back is short.
 pub(super) fn served_before(seen: &Observation, build_id: &str) -> bool {
     seen.routing.served.contains_key(build_id)

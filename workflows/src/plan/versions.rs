@@ -80,14 +80,14 @@ pub(super) fn adopt(state: &mut State, key: &ProcessKey, seen: &Observation, now
     }
 }
 
-/// Takes over what the server says about the current version.
-pub(super) fn follow_routing(state: &mut State, seen: &Observation, now: Timestamp) {
+/// Takes over what the server says about the current version. Whether it is another one now.
+pub(super) fn follow_routing(state: &mut State, seen: &Observation, now: Timestamp) -> bool {
     if seen.routing.state != RoutingState::Known {
-        return;
+        return false;
     }
     let known = state.current.as_ref().map(|current| &current.build_id);
     if seen.routing.current.as_ref() == known {
-        return;
+        return false;
     }
     state.current = seen
         .routing
@@ -97,6 +97,7 @@ pub(super) fn follow_routing(state: &mut State, seen: &Observation, now: Timesta
             build_id: build_id.clone(),
             since: now,
         });
+    true
 }
 
 /// The role of every version that Kubernetes or Temporal knows.

@@ -347,3 +347,44 @@ fn a_lifecycle_without_memory_keeps_to_what_was_decided() {
         );
     }
 }
+
+#[test]
+fn a_version_is_told_to_be_current_before_the_drain_that_follows_and_once() {
+    let mut state = State {
+        rollout: Some(Rollout {
+            id: "rollout".into(),
+            build_id: V2.into(),
+            ..Rollout::default()
+        }),
+        ..settled()
+    };
+    // A look between the change of routing and the report.
+    let seen = world(V2)
+        .with(V1, Some(deployment(2)))
+        .with(V2, Some(deployment(2)))
+        .routed(V1, VersionState::Draining)
+        .routed(V2, VersionState::Current);
+    let plan = decide(&mut state, &seen);
+    let told = |state: &State| -> Vec<String> {
+        let history = state.history.iter();
+        history
+            .map(|it| format!("{} {}", it.what, it.build_id))
+            .collect()
+    };
+    let wanted = [format!("VersionCurrent {V2}"), format!("DrainStarted {V1}")];
+    assert_eq!(told(&state), wanted, "{:?}", plan.steps);
+    let report = ChildFinished {
+        id: "rollout".into(),
+        build_id: V2.into(),
+        kind: ChildKind::Rollout,
+        outcome: ChildOutcome::Completed,
+        ..ChildFinished::default()
+    };
+    let inbox = Inbox {
+        reports: vec![report],
+        ..Inbox::default()
+    };
+    super::plan(&mut state, &key(), "run", &seen, &inbox, now());
+    assert_eq!(told(&state), wanted, "once");
+    assert!(state.rollout.is_none(), "it has ended");
+}
