@@ -84,10 +84,13 @@ pub(crate) async fn look(
     let looks = named.into_iter().map(async |(kind, name)| {
         let api: Api<DynamicObject> =
             Api::namespaced_with(context.kube.clone(), &key.namespace, kind);
-        // Without its definition there is no object either: both are answered with 404.
-        let why = match api.get_opt(name).await? {
-            Some(found) => unready(&found),
-            None => Some("does not exist".to_owned()),
+        let why = match api.get(name).await {
+            Ok(found) => unready(&found),
+            // Without a definition of the kind there is no object either; that 404 has no reason.
+            Err(kube::Error::Api(answer)) if answer.code == 404 => {
+                Some("does not exist".to_owned())
+            }
+            Err(error) => return Err(error.into()),
         };
         Ok::<_, crate::error::Fault>(why.map(|why| format!("{} {name} {why}", kind.kind)))
     });

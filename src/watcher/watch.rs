@@ -302,6 +302,11 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
         return;
     };
     let before = shared.cache.put_process(now.clone());
+    if !now.depends.is_empty() {
+        shared
+            .depended
+            .send_if_modified(|depended| !std::mem::replace(depended, true));
+    }
     let named = before
         .as_ref()
         .and_then(|before| before.definition.as_ref());

@@ -107,7 +107,15 @@ async fn on_a_real_prometheus_an_alert_fires_and_the_dashboard_shows_something()
         Ok(())
     })
     .await?;
-    ensure!(prometheus.firing(env).await?.is_empty(), "all is well");
+    let quiet = async || {
+        until("no alert fires", SOON, async || {
+            let firing = prometheus.firing(env).await?;
+            ensure!(firing.is_empty(), "{firing:?}");
+            Ok(())
+        })
+        .await
+    };
+    quiet().await?;
 
     let mut lost = manifest(env, "lost", "v1");
     lost["spec"]["temporal"]["namespace"] = "nowhere".into();
@@ -139,12 +147,7 @@ async fn on_a_real_prometheus_an_alert_fires_and_the_dashboard_shows_something()
 
     env.delete("lost").await?;
     env.wait_gone("lost").await?;
-    until("the alerts end", SOON, async || {
-        let firing = prometheus.firing(env).await?;
-        ensure!(firing.is_empty(), "{firing:?}");
-        Ok(())
-    })
-    .await?;
+    quiet().await?;
     let left = env.wait_settled("l2o", "v1").await?;
     ensure!(condition(&left, "Ready").0 == "True", "untouched");
     drop(prometheus);
