@@ -24,6 +24,8 @@ pub(crate) const WORKFLOW_TYPE: &str = r"^[A-Za-z0-9_$]([A-Za-z0-9._:/$@<>-]*[A-
 pub(crate) const BOOTSTRAP_SERVERS: &str = r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}(,([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5})*$";
 /// Names of topics, as Kafka has them.
 pub(crate) const TOPIC: &str = r"^[A-Za-z0-9._-]+$";
+/// An address without user, password, query and fragment.
+pub(crate) const REGISTRY_URL: &str = r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&'()*+,;=:-]*)*$";
 /// Five fields of cron, or one of its words. What a field may hold is checked when the CronJob is made.
 pub(crate) const CRON: &str = r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[0-9A-Za-z*/,?-]+( +[0-9A-Za-z*/,?-]+){4})$";
 /// Names of the time zone database. `Local` is refused as by Kubernetes.

@@ -273,6 +273,10 @@ pub struct ObjectName {
 /// Which process definition the workers implement.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.configMapRef) && has(self.registry))")
+        .message("configMapRef and registry must not both be set; remove one of them")
+)]
 pub struct DefinitionRef {
     /// Id of the definition; the workers get it as environment variable `PROCESS_DEFINITION_ID`.
     #[schemars(length(min = 1, max = 253), regex(pattern = schema::OPAQUE_ID))]
@@ -290,6 +294,46 @@ pub struct DefinitionRef {
     /// passed on and nothing is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<ObjectName>,
+
+    /// Registry that the operator fetches the raw definition from, instead of `configMapRef`. The workers
+    /// read it in the same way. The operator must have been started with `--definition-registry` for the
+    /// host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<Registry>,
+}
+
+/// Where a raw definition is fetched from.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Registry {
+    /// With `Get` the address of the definition itself; with `Connect` that of the procedure, which ends in
+    /// `/<service>/<method>`. Without user, password and query: what the registry asks for to
+    /// let the operator in is configured with the operator.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = schema::REGISTRY_URL))]
+    pub url: String,
+
+    /// How the registry is spoken to.
+    #[serde(default)]
+    pub protocol: RegistryProtocol,
+
+    /// Seconds after which the operator asks whether the definition has changed, 10 to 86400.
+    #[serde(default = "default_refresh_seconds")]
+    #[schemars(range(min = 10, max = 86_400))]
+    pub refresh_seconds: i64,
+}
+
+/// How a registry is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RegistryProtocol {
+    /// A plain GET whose answer is the definition.
+    #[default]
+    Get,
+    /// A unary procedure of the Connect protocol with messages as JSON, which gets `id` and `tenantId`.
+    Connect,
+}
+
+fn default_refresh_seconds() -> i64 {
+    300
 }
 
 fn default_replicas() -> i32 {
