@@ -276,6 +276,8 @@ pub struct ObjectName {
 #[x_kube(
     validation = Rule::new("!(has(self.configMapRef) && has(self.registry))")
         .message("configMapRef and registry must not both be set; remove one of them")
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".registry")
 )]
 pub struct DefinitionRef {
     /// Id of the definition; the workers get it as environment variable `PROCESS_DEFINITION_ID`.
