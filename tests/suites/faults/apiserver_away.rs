@@ -36,7 +36,7 @@ pub(crate) async fn lacks(world: &World, part: Option<&str>) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_many_changed_while_the_api_server_was_away_is_done_after_it() -> Result<()> {
-    let count = how_many(40, 200);
+    let count = how_many(30, 200);
     let world = World::new("f19").await?;
     let (env, operator) = (&world.env, world.operator()?);
     let all = names("p", count);
