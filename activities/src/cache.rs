@@ -12,6 +12,8 @@ use process_operator_crds::names::ProcessKey;
 use process_operator_crds::spec::Versioning;
 use tokio::sync::watch;
 
+use crate::authorship::Authorship;
+
 /// An owned Deployment as last seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Workload {
@@ -128,6 +130,8 @@ pub struct Neighbour {
     pub outage_shown: bool,
     /// Fingerprint of the annotation `ameide.io/request`; empty without one.
     pub request: String,
+    /// Who has written its status.
+    pub authorship: Authorship,
     /// `metadata.resourceVersion`, as an opaque mark of this state.
     pub resource_version: String,
 }
@@ -152,6 +156,8 @@ struct Inner {
     processes: HashMap<String, Neighbour>,
     own_writes: HashMap<String, (i64, String)>,
     leaving: HashMap<String, Instant>,
+    /// Marks of what was published last, by uid of the Process.
+    published: HashMap<String, String>,
 }
 
 /// How long a deletion of ours is expected to take; one by hand later on is not taken for it.
@@ -324,13 +330,31 @@ impl Cache {
     }
 
     /// Stores a Process; returns the previous one.
-    pub fn put_process(&self, process: Neighbour) -> Option<Neighbour> {
-        self.lock().processes.insert(process.uid.clone(), process)
+    pub fn put_process(&self, mut process: Neighbour) -> Option<Neighbour> {
+        let mut inner = self.lock();
+        if let Some(before) = inner.processes.get(&process.uid) {
+            process.authorship = process.authorship.after(&before.authorship);
+        }
+        inner.processes.insert(process.uid.clone(), process)
+    }
+
+    /// Remembers the mark of a status that this replica has published.
+    pub(crate) fn published(&self, uid: &str, mark: String) {
+        self.lock().published.insert(uid.to_owned(), mark);
+    }
+
+    /// Mark of what others have put into the operator's part of a status; `None` when nobody has.
+    pub fn foreign_status(&self, uid: &str) -> Option<String> {
+        let inner = self.lock();
+        let authorship = &inner.processes.get(uid)?.authorship;
+        authorship.foreign(inner.published.get(uid))
     }
 
     /// Forgets a Process.
     pub fn remove_process(&self, uid: &str) -> Option<Neighbour> {
-        self.lock().processes.remove(uid)
+        let mut inner = self.lock();
+        inner.published.remove(uid);
+        inner.processes.remove(uid)
     }
 
     /// A Process by uid.

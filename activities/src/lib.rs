@@ -4,6 +4,7 @@
 //! category in [`error`], once. Activities are idempotent: each may run again after a crash between
 //! its effect and the record of it.
 
+pub mod authorship;
 pub mod build;
 pub mod cache;
 pub mod context;

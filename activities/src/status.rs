@@ -16,6 +16,7 @@ use process_operator_workflows::contract::{
 };
 use serde_json::json;
 
+use crate::authorship::own_mark;
 use crate::build::hash;
 use crate::context::Context;
 use crate::error::{Fault, Result};
@@ -53,12 +54,17 @@ pub(crate) async fn publish(
         .patch_status(&key.name, &params, &Patch::Apply(&patch))
         .await
     {
-        Ok(published) => Ok(published
-            .data
-            .get("status")
-            .and_then(|status| serde_json::from_value(status.clone()).ok())
-            .map(|status: ProcessStatus| mark(&status))
-            .unwrap_or_default()),
+        Ok(published) => {
+            let status = published.data.get("status");
+            let status: Option<ProcessStatus> =
+                status.and_then(|status| serde_json::from_value(status.clone()).ok());
+            let Some(status) = status else {
+                return Ok(String::new());
+            };
+            // Asked for by the watcher, which sees the same write.
+            context.cache.published(&key.uid, own_mark(&status));
+            Ok(mark(&status))
+        }
         // Gone meanwhile: nobody is left to read it.
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(String::new()),
         Err(error) => Err(Fault::from(error).about("publishing status")),

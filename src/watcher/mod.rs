@@ -2,6 +2,7 @@
 //!
 //! * [`watch`]: what Kubernetes says.
 //! * [`workloads`], [`routing`]: the Deployments and ConfigMaps among it.
+//! * [`presence`]: whether Kubernetes says anything at all.
 //! * [`again`]: against a watch that does not say everything.
 //! * [`signaler`]: how a signal reaches its lifecycle, also when Temporal is away.
 //! * [`sweep`]: what Kubernetes cannot tell.
@@ -15,6 +16,7 @@ mod definitions;
 mod dependencies;
 mod deployments;
 mod outage;
+mod presence;
 mod routing;
 mod signaler;
 mod sweep;
@@ -27,7 +29,7 @@ use std::time::Duration;
 use process_operator_activities::cache::Cache;
 use process_operator_workflows::contract::ProcessKey;
 use temporalio_client::Connection;
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::{Notify, mpsc, watch as channel};
 use tokio::task::JoinSet;
 
 pub(crate) use signaler::Signaler;
@@ -94,6 +96,8 @@ struct Shared {
     definitions: mpsc::UnboundedSender<(String, String)>,
     /// Some Process has depended on something.
     depended: channel::Sender<bool>,
+    /// A watch has failed.
+    interrupted: Arc<Notify>,
 }
 
 /// Kinds that are followed.
@@ -142,6 +146,7 @@ impl Watcher {
             gone,
             definitions,
             depended: channel::channel(false).0,
+            interrupted: Arc::default(),
         };
         let mut tasks = JoinSet::new();
         let stop = setup.stop;

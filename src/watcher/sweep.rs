@@ -1,7 +1,7 @@
 //! The sweep: what Kubernetes cannot tell.
 //!
 //! A lifecycle terminated by hand, a change missed while no operator ran, routing changed by
-//! somebody else, a Temporal namespace that came or went. Its cost is a few calls per Temporal
+//! somebody else, a status that others wrote into, a Temporal namespace that came or went. Its cost is a few calls per Temporal
 //! namespace, not per Process, and it only reports: lifecycles look for themselves.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -159,6 +159,16 @@ impl Round<'_> {
         }
     }
 
+    /// A status that others have written into says what is not so until somebody looks: told once for
+    /// each such write, so that who writes again and again is answered once a sweep.
+    fn rewritten(&self, process: &Neighbour, told: &mut Told) {
+        const WHAT: &str = "status written by others";
+        let mark = self.shared.cache.foreign_status(&process.uid);
+        if told.is_new(process, WHAT, mark) {
+            report(self.shared, process, WHAT);
+        }
+    }
+
     /// Deployments of an earlier release lack the owner that keeps them through a foreground deletion.
     fn unheld(&self, process: &Neighbour, told: &mut Told) {
         const WHAT: &str = "owned as by an earlier release";
@@ -187,6 +197,7 @@ async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
             Some(seen) => {
                 round.compare(process, seen, told).await;
                 round.unheld(process, told);
+                round.rewritten(process, told);
             }
             None if young => {}
             None => round.confirm(process, |_| Some("no lifecycle runs")).await,

@@ -2,7 +2,6 @@
 
 use std::fmt::Debug;
 use std::pin::pin;
-use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::select_all;
@@ -12,6 +11,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Resource as _, ResourceExt};
+use process_operator_activities::authorship::Authorship;
 use process_operator_activities::cache::{Draining, Neighbour};
 use process_operator_crds::status::DrainingVersion;
 use process_operator_crds::{ConditionType, Process, Reason, conditions, names};
@@ -20,13 +20,13 @@ use process_operator_workflows::plan::fingerprint;
 use serde::de::DeserializeOwned;
 
 use super::again::watched;
-use super::{Shared, answered, definitions};
+use super::{Shared, definitions, presence};
 use crate::health::Part;
 use crate::metrics::Metrics;
 
 /// Watches for ever. A missing CRD is waited for.
 pub(crate) async fn run(shared: Shared) {
-    crd_installed(&shared).await;
+    presence::there(&shared).await;
     let managed = format!("app.kubernetes.io/managed-by={}", names::manager::OPERATOR);
     let managed = watcher::Config::default().labels(&managed);
     tokio::join!(
@@ -35,36 +35,8 @@ pub(crate) async fn run(shared: Shared) {
         follow::<ConfigMap>(&shared, managed.clone()),
         follow::<CronJob>(&shared, managed),
         listed(&shared),
+        presence::run(&shared),
     );
-}
-
-/// Asks for the resource by listing one object: needs no right beyond the watcher's own.
-async fn crd_installed(shared: &Shared) {
-    let api: Api<DeserializeGuard<Process>> = match shared.config.watch_namespaces.first() {
-        Some(namespace) => Api::namespaced(shared.client.clone(), namespace),
-        None => Api::all(shared.client.clone()),
-    };
-    let one = kube::api::ListParams::default().limit(1);
-    loop {
-        match answered(api.list(&one)).await {
-            Ok(_) => break,
-            Err(kube::Error::Api(answer)) if answer.code == 404 => {
-                shared.metrics.crd_missing.set(1);
-                shared.readiness.up(Part::ApiServer);
-                shared.readiness.down(
-                    Part::Crd,
-                    "processes.ameide.io is not installed: kubectl apply -f crds/processes.ameide.io.yaml",
-                );
-            }
-            Err(error) => {
-                tracing::warn!("cannot list Processes: {error}; trying again");
-                shared.readiness.down(Part::Crd, error.to_string());
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-    shared.metrics.crd_missing.set(0);
-    shared.readiness.up(Part::Crd);
 }
 
 pub(super) fn apis<K>(shared: &Shared) -> Vec<Api<K>>
@@ -203,8 +175,9 @@ fn forbidden(error: &watcher::Error) -> bool {
     answer.code == 403
 }
 
-/// The watcher retries by itself, with back-off; here it is only said.
+/// The watcher retries by itself, with back-off; here it is only said, and asked why.
 fn failed(shared: &Shared, kind: &str, error: &watcher::Error) {
+    shared.interrupted.notify_one();
     Metrics::count_kind(&shared.metrics.watch_events, &format!("{kind}Error"));
     tracing::warn!(kind, "watch interrupted: {error}");
 }
@@ -280,6 +253,7 @@ fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> Option<Neig
             .get(names::annotation::REQUEST)
             .map(|text| fingerprint(text))
             .unwrap_or_default(),
+        authorship: Authorship::of(object.meta(), status),
         unreachable,
         outage_shown: unreachable
             && says(ConditionType::Degraded, "True")

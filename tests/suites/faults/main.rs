@@ -11,14 +11,18 @@
 )]
 
 mod answers;
+mod apiserver_away;
 mod by_hand;
 mod canary;
+mod crowd;
 mod drains;
 mod ending;
 mod kill_points;
 mod late;
 mod lost;
+mod many;
 mod mute;
+mod no_definition;
 mod observer;
 mod picture;
 mod points;
@@ -26,6 +30,7 @@ mod refusals;
 mod rights;
 mod scenario;
 mod signals;
+mod status;
 mod temporal_away;
 mod views;
 mod world;

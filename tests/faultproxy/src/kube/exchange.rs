@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::action::{Exchange, Lost, Reply, carry_out};
-use crate::body::{Body, boxed, pieces};
+use crate::body::{Body, boxed, full, pieces};
 use crate::front::Conn;
 use crate::journal::{Outcome, Ticket};
 use crate::kube::Kube;
@@ -82,6 +82,7 @@ impl KubeExchange {
             &self.request,
             &self.kube.watches,
             &self.kube.freezer,
+            &self.kube.rewriter,
             closing,
         );
         (pump, pieces(out, self.conn.clone()))
@@ -166,6 +167,17 @@ impl Exchange for KubeExchange {
             .headers()
             .get(CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+        let changed = json
+            && response.status().is_success()
+            && self.request.verb != Verb::Watch
+            && self.kube.rewriter.concerns(&self.request);
+        if changed {
+            let (mut head, body) = response.into_parts();
+            head.headers.remove(CONTENT_LENGTH);
+            let body = body.collect().await.map_err(|_| Lost::Server)?.to_bytes();
+            let body = self.kube.rewriter.answer(&self.request, body);
+            return Ok(Response::from_parts(head, full(body)));
+        }
         if self.request.verb != Verb::Watch || response.status() != 200 || !json {
             return Ok(response.map(boxed));
         }

@@ -5,6 +5,7 @@ mod exchange;
 mod frozen;
 mod matching;
 mod request;
+mod rewrite;
 mod selector;
 mod upstream;
 mod watch;
@@ -34,6 +35,7 @@ pub use self::writes::{WriteKind, WriteRecord, WriteReport};
 
 use self::exchange::serve_request;
 use self::frozen::Freezer;
+use self::rewrite::Rewriter;
 use self::upstream::Upstream;
 use self::watch::Watches;
 use crate::front::{Conn, Front, Io, Serve};
@@ -50,6 +52,7 @@ pub struct Kube {
     upstream: Upstream,
     watches: Arc<Watches>,
     freezer: Arc<Freezer>,
+    rewriter: Arc<Rewriter>,
 }
 
 impl Protocol for Kube {
@@ -97,6 +100,7 @@ impl Proxy<Kube> {
             upstream: Upstream::new(&config.server, &config.ca_pem)?,
             watches: Arc::new(Watches::new()),
             freezer: Arc::default(),
+            rewriter: Arc::default(),
         });
         let serve: Serve = {
             let (kube, core) = (Arc::clone(&kube), Arc::clone(&core));
@@ -225,10 +229,23 @@ impl Proxy<Kube> {
         self.protocol.freezer.thaw(resource);
     }
 
-    /// Ends every disturbance: rules are removed, frozen resources thawed, the proxy is up.
+    /// Shows the objects of a resource, given as `deployments` or `deployments.apps`, otherwise than they
+    /// are stored, in answers and in watches, until [`KubeProxy::show_as_stored`].
+    pub fn rewrite(&self, resource: &str, change: impl Fn(&mut Value) + Send + Sync + 'static) {
+        self.protocol.rewriter.add(resource, Arc::new(change));
+    }
+
+    /// Shows a resource as it is stored again. Watches tell only what happens from then on.
+    pub fn show_as_stored(&self, resource: &str) {
+        self.protocol.rewriter.remove(resource);
+    }
+
+    /// Ends every disturbance: rules are removed, frozen resources thawed, all is shown as it is stored, the
+    /// proxy is up.
     pub async fn heal(&self) -> Result<()> {
         self.clear_rules();
         self.protocol.freezer.thaw_all();
+        self.protocol.rewriter.clear();
         self.up().await
     }
 }

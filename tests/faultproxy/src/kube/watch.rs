@@ -17,6 +17,7 @@ use crate::body::{Body, Piece};
 use crate::kube::answer::Answer;
 use crate::kube::frozen::Freezer;
 use crate::kube::request::KubeRequest;
+use crate::kube::rewrite::Rewriter;
 use crate::matcher::Matcher;
 use crate::rules::RuleSet;
 
@@ -157,6 +158,7 @@ pub(crate) struct Pump {
     request: Arc<KubeRequest>,
     watches: Arc<Watches>,
     freezer: Arc<Freezer>,
+    rewriter: Arc<Rewriter>,
     out: UnboundedSender<Piece>,
     ends: UnboundedReceiver<WatchEnd>,
     closing: CancellationToken,
@@ -170,6 +172,7 @@ impl Pump {
         request: &Arc<KubeRequest>,
         watches: &Arc<Watches>,
         freezer: &Arc<Freezer>,
+        rewriter: &Arc<Rewriter>,
         closing: CancellationToken,
     ) -> (Self, UnboundedReceiver<Piece>) {
         let (out, pieces) = mpsc::unbounded_channel();
@@ -187,6 +190,7 @@ impl Pump {
             request: Arc::clone(request),
             watches: Arc::clone(watches),
             freezer: Arc::clone(freezer),
+            rewriter: Arc::clone(rewriter),
             out,
             ends,
             closing,
@@ -269,6 +273,7 @@ impl Pump {
 
     fn pass(&self, line: Bytes) -> Result<(), Over> {
         let now = Instant::now();
+        let line = self.rewriter.event(&self.request, line);
         let event = WatchEvent::read(&self.request, &line);
         let decided = event
             .as_ref()

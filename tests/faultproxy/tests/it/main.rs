@@ -9,6 +9,7 @@
 mod kube_faults;
 mod kube_frozen;
 mod kube_record;
+mod kube_rewrite;
 mod kube_watch;
 mod lifecycle;
 mod support;
