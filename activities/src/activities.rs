@@ -78,12 +78,13 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: WaitServingInput,
     ) -> Result<WaitServingOutcome, ActivityError> {
-        wait::beating(
-            &self.context,
-            &ctx,
-            Box::pin(wait::serving::wait(&self.context, &input)),
-        )
-        .await
+        let occasion = occasion(&ctx);
+        let try_ = wait::serving::Try {
+            occasion: &occasion,
+            again: ctx.info().attempt > 1,
+        };
+        let wait = Box::pin(wait::serving::wait(&self.context, &input, try_));
+        wait::beating(&self.context, &ctx, wait).await
     }
 
     /// Makes a version Current.

@@ -32,11 +32,22 @@ pub(crate) async fn look(
     let Some(reference) = &process.spec.definition_ref.config_map_ref else {
         return Ok(None);
     };
-    let found = api(context, key).get_opt(&reference.name).await?;
+    let found = match api(context, key).get_opt(&reference.name).await {
+        Ok(found) => found,
+        Err(kube::Error::Api(answer)) if answer.code == 403 => {
+            return Ok(Some(DefinitionView {
+                config_map: reference.name.clone(),
+                refused: answer.message.clone(),
+                ..DefinitionView::default()
+            }));
+        }
+        Err(error) => return Err(error.into()),
+    };
     Ok(Some(DefinitionView {
         config_map: reference.name.clone(),
         checksum: found.as_ref().map(definition::checksum).unwrap_or_default(),
         version: found.as_ref().and_then(definition::version),
+        refused: String::new(),
     }))
 }
 

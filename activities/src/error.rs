@@ -24,8 +24,9 @@ pub struct Fault {
 pub type Result<T> = std::result::Result<T, Fault>;
 
 /// Longest time of one look or step. An API server that hangs is one that is away; the client
-/// itself would wait for ever.
-const LIMIT: Duration = Duration::from_secs(10);
+/// itself would wait for ever. Longer than the 10 s that an admission webhook has by default, so that
+/// one that does not answer is told by its name.
+const LIMIT: Duration = Duration::from_secs(12);
 
 /// Seconds: an API server that asks to be left alone for longer is asked all the same.
 const LONGEST_WAIT: u32 = 120;
@@ -93,13 +94,14 @@ impl From<kube::Error> for Fault {
                 format!("the API server: {error}"),
             );
         };
-        let category = match (status.code, status.reason.as_str()) {
-            (403, _) if status.message.contains("exceeded quota") => ErrorCategory::QuotaExceeded,
-            (401 | 403, _) => ErrorCategory::Forbidden,
-            (404, _) => ErrorCategory::NotFound,
-            (409, _) => ErrorCategory::Conflict,
-            (400 | 422, _) => ErrorCategory::InvalidSpec,
-            (429, _) => ErrorCategory::RateLimited,
+        let category = match status.code {
+            403 if status.message.contains("exceeded quota") => ErrorCategory::QuotaExceeded,
+            401 | 403 => ErrorCategory::Forbidden,
+            _ if refused_by_admission(&status.message) => ErrorCategory::Forbidden,
+            404 => ErrorCategory::NotFound,
+            409 => ErrorCategory::Conflict,
+            400 | 422 => ErrorCategory::InvalidSpec,
+            429 => ErrorCategory::RateLimited,
             _ => ErrorCategory::Unavailable,
         };
         Self {
@@ -111,6 +113,17 @@ impl From<kube::Error> for Fault {
             ..Self::new(category, status.message.clone())
         }
     }
+}
+
+/// Policies answer with 422, webhooks with what they like and with 400 when they do not say, and a webhook
+/// that does not answer makes it a 500: none of this is about the spec or about an API server that is away.
+fn refused_by_admission(message: &str) -> bool {
+    const WORDS: [&str; 3] = [
+        "denied request: ",
+        "denied the request",
+        "failed calling webhook",
+    ];
+    WORDS.iter().any(|words| message.contains(words))
 }
 
 impl From<tonic::Status> for Fault {
@@ -143,4 +156,61 @@ fn is_namespace_not_found(status: &tonic::Status) -> bool {
         .details()
         .windows(TYPE.len())
         .any(|window| window == TYPE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(code: u16, message: &str) -> ErrorCategory {
+        let status = kube::core::Status::failure(message, "Whatever").with_code(code);
+        Fault::from(kube::Error::Api(Box::new(status))).category
+    }
+
+    #[test]
+    fn a_refusal_at_admission_is_no_fault_of_the_spec_and_no_outage() {
+        for (code, message) in [
+            (
+                422,
+                "deployments.apps \"d\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied \
+                 request: not today",
+            ),
+            (
+                400,
+                "admission webhook \"a.example\" denied the request without explanation",
+            ),
+            (
+                500,
+                "Internal error occurred: failed calling webhook \"a.example\": failed to call webhook: Post \
+                 \"https://127.0.0.1:9/?timeout=2s\": context deadline exceeded",
+            ),
+        ] {
+            assert_eq!(
+                answered(code, message),
+                ErrorCategory::Forbidden,
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_answers_keep_their_meaning() {
+        for (code, message, category) in [
+            (403, "exceeded quota: few", ErrorCategory::QuotaExceeded),
+            (403, "cannot patch", ErrorCategory::Forbidden),
+            (
+                422,
+                "spec.selector: field is immutable",
+                ErrorCategory::InvalidSpec,
+            ),
+            (
+                500,
+                "etcdserver: request timed out",
+                ErrorCategory::Unavailable,
+            ),
+            (503, "", ErrorCategory::Unavailable),
+        ] {
+            assert_eq!(answered(code, message), category, "{message}");
+        }
+    }
 }

@@ -1,5 +1,9 @@
-//! Why pods are not ready, in the kubelet's words.
+//! Why pods are not ready, in the kubelet's words, or not there, in those of the controller that makes them.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::Api;
 use kube::api::ListParams;
@@ -7,20 +11,80 @@ use process_operator_crds::names;
 
 use crate::context::Context;
 
+/// The version that pods belong to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Of<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) process: &'a str,
+    pub(crate) build_id: &'a str,
+    /// Deployment that makes them.
+    pub(crate) deployment: &'a str,
+}
+
 /// The first reason found, as `: <pod> <reason> <message>`; empty when there is none. Messages of
-/// the kubelet name images and exit codes, not values of the environment.
-pub(crate) async fn trouble(
-    context: &Context,
-    namespace: &str,
-    process: &str,
-    build_id: &str,
-) -> String {
-    let api: Api<Pod> = Api::namespaced(context.kube.clone(), namespace);
-    let selector = names::selector(process, &names::BuildId::from_observed(build_id));
+/// the kubelet name images, Secrets, ConfigMaps and exit codes, not values of the environment.
+pub(crate) async fn trouble(context: &Context, of: Of<'_>) -> String {
+    first(context, of, pod_trouble).await
+}
+
+/// The same while it is waited for: what merely takes its time is no reason.
+pub(crate) async fn hindrance(context: &Context, of: Of<'_>) -> String {
+    let now = Timestamp::now();
+    first(context, of, |pod| pod_hindrance(pod, now)).await
+}
+
+async fn first(context: &Context, of: Of<'_>, why: impl Fn(&Pod) -> Option<String>) -> String {
+    let api: Api<Pod> = Api::namespaced(context.kube.clone(), of.namespace);
+    let selector = names::selector(of.process, &names::BuildId::from_observed(of.build_id));
     let Ok(pods) = api.list(&ListParams::default().labels(&selector)).await else {
         return String::new();
     };
-    pods.items.iter().find_map(pod_trouble).unwrap_or_default()
+    if let Some(why) = pods.items.iter().find_map(why) {
+        return why;
+    }
+    let api: Api<Deployment> = Api::namespaced(context.kube.clone(), of.namespace);
+    let live = api.get_opt(of.deployment).await.ok().flatten();
+    live.as_ref().and_then(refused).unwrap_or_default()
+}
+
+/// Why the API server lets no pod be made: a quota, a limit, a policy, a webhook.
+fn refused(live: &Deployment) -> Option<String> {
+    let conditions = live.status.as_ref()?.conditions.iter().flatten();
+    let mut failures = conditions.filter(|it| it.type_ == "ReplicaFailure" && it.status == "True");
+    let message = failures.next()?.message.as_deref()?;
+    // The name is another one with each try.
+    let named = message
+        .strip_prefix("pods \"")
+        .and_then(|rest| rest.split_once("\" "));
+    let message = named.map_or_else(|| message.to_owned(), |(_, rest)| format!("it {rest}"));
+    Some(format!(": no pod can be made: {message}"))
+}
+
+/// Mounting takes a moment, and longer on a busy node.
+const MOUNTING: Duration = Duration::from_secs(15);
+
+fn pod_hindrance(pod: &Pod, now: Timestamp) -> Option<String> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let made = pod.metadata.creation_timestamp.as_ref();
+    let age = made.and_then(|made| Duration::try_from(now.duration_since(made.0)).ok());
+    let young = age.is_none_or(|age| age < MOUNTING);
+    let statuses = pod.status.as_ref()?.container_statuses.iter().flatten();
+    let creating = statuses.into_iter().any(|container| {
+        let state = container.state.as_ref();
+        let waiting = state.and_then(|state| state.waiting.as_ref());
+        waiting.is_some_and(|waiting| {
+            matches!(
+                waiting.reason.as_deref(),
+                None | Some("ContainerCreating" | "PodInitializing")
+            )
+        })
+    });
+    if creating && (young || unmounted(pod).is_empty()) {
+        return None;
+    }
+    pod_trouble(pod)
 }
 
 /// A container that ended so often since its pod was created does not end by accident.
@@ -154,4 +218,71 @@ fn container_trouble(status: &ContainerStatus) -> Option<String> {
     }
     let terminated = state.terminated.as_ref()?;
     Some(format!("ended with exit code {}", terminated.exit_code))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(state: &Value, volumes: &Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": "p", "creationTimestamp": "2026-01-01T00:00:00Z" },
+            "spec": { "containers": [], "volumes": volumes },
+            "status": { "containerStatuses": [{
+                "name": "worker", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state,
+            }] },
+        }))
+        .expect("a pod")
+    }
+
+    fn at(second: i64) -> Timestamp {
+        "2026-01-01T00:00:00Z"
+            .parse::<Timestamp>()
+            .expect("a time")
+            .checked_add(jiff::SignedDuration::from_secs(second))
+            .expect("a time")
+    }
+
+    #[test]
+    fn what_is_missing_for_the_environment_is_said_at_once() {
+        let state = json!({ "waiting": {
+            "reason": "CreateContainerConfigError", "message": "secret \"db\" not found",
+        } });
+        let said = pod_hindrance(&pod(&state, &json!([])), at(1));
+        assert_eq!(
+            said.as_deref(),
+            Some(": pod p CreateContainerConfigError secret \"db\" not found")
+        );
+    }
+
+    #[test]
+    fn what_is_missing_for_a_volume_is_said_when_mounting_takes_long() {
+        let state = json!({ "waiting": { "reason": "ContainerCreating" } });
+        let needs = json!([{ "name": "v", "secret": { "secretName": "tls" } }]);
+        assert_eq!(pod_hindrance(&pod(&state, &needs), at(14)), None);
+        let said = pod_hindrance(&pod(&state, &needs), at(15)).expect("a reason");
+        assert!(said.contains("Secret tls"), "{said}");
+        // Nothing is known but that it takes its time.
+        assert_eq!(pod_hindrance(&pod(&state, &json!([])), at(600)), None);
+    }
+
+    #[test]
+    fn a_refused_pod_is_told_without_its_name() {
+        let deployment: Deployment = serde_json::from_value(json!({
+            "metadata": { "name": "d" },
+            "status": { "conditions": [
+                { "type": "Progressing", "status": "True", "message": "other" },
+                { "type": "ReplicaFailure", "status": "True",
+                  "message": "pods \"d-x7x2p\" is forbidden: exceeded quota: few" },
+            ] },
+        }))
+        .expect("a Deployment");
+        assert_eq!(
+            refused(&deployment).as_deref(),
+            Some(": no pod can be made: it is forbidden: exceeded quota: few")
+        );
+    }
 }

@@ -156,7 +156,13 @@ async fn pods_ready(
     }
     let seen = context.cache.workload(&key.namespace, name);
     let (ready, all) = seen.map_or((0, 0), |seen| (seen.ready_replicas, seen.replicas));
-    let why = pods::trouble(context, &key.namespace, &key.name, build_id).await;
+    let of = pods::Of {
+        namespace: &key.namespace,
+        process: &key.name,
+        build_id,
+        deployment: name,
+    };
+    let why = pods::trouble(context, of).await;
     Err(Fault::new(
         ErrorCategory::ProgressDeadlineExceeded,
         format!(

@@ -1,5 +1,6 @@
 //! Waits until a version's pods are ready and poll on their queue.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -14,7 +15,7 @@ use crate::cache::Workload;
 use crate::context::Context;
 use crate::error::Fault;
 use crate::pods;
-use crate::temporal::versions;
+use crate::temporal::{lifecycle, versions};
 use crate::watched::workload;
 
 /// How long a poll is expected at any moment.
@@ -28,17 +29,25 @@ const MUTE: Duration = Duration::from_secs(20);
 /// a single look at the end of the grace could miss them.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// Between two looks at why pods are not ready, at first and at most.
+const PODS: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
+
 pub(crate) async fn wait(
     context: &Context,
     input: &WaitServingInput,
+    try_: Try<'_>,
 ) -> Result<WaitServingOutcome, Fault> {
-    match tokio::time::timeout(left(input.deadline), serve(context, input)).await {
+    match tokio::time::timeout(left(input.deadline), serve(context, input, try_)).await {
         Ok(outcome) => outcome,
         Err(_) => Ok(late(context, input).await),
     }
 }
 
-async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServingOutcome, Fault> {
+async fn serve(
+    context: &Context,
+    input: &WaitServingInput,
+    try_: Try<'_>,
+) -> Result<WaitServingOutcome, Fault> {
     if input.versioning == Versioning::None && input.stable.as_deref() != Some("") {
         // Its pods take a share as soon as they are there, so they come with its first weight.
         return Ok(WaitServingOutcome {
@@ -46,7 +55,13 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
             ..WaitServingOutcome::default()
         });
     }
-    available(context, &input.key, workload_name(input), None).await?;
+    let mut told = Told::new(try_);
+    let ready = available(context, &input.key, workload_name(input), None);
+    tokio::select! {
+        ready = ready => ready?,
+        never = told.hindrances(context, input) => match never {},
+    }
+    told.nothing(context, input).await;
     if !input.versioning.is_default() {
         return polled(context, input).await;
     }
@@ -128,6 +143,70 @@ async fn serve(context: &Context, input: &WaitServingInput) -> Result<WaitServin
     }
 }
 
+/// Which try of the activity it is, and what all tries have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Try<'a> {
+    /// Names the activity.
+    pub(crate) occasion: &'a str,
+    /// An earlier one may have told something.
+    pub(crate) again: bool,
+}
+
+/// What the lifecycle has been told about pods that do not become ready.
+struct Told<'a> {
+    try_: Try<'a>,
+    count: u32,
+    /// The last two: a pod that ends again and again says two things in turn.
+    last: [String; 2],
+}
+
+impl<'a> Told<'a> {
+    fn new(try_: Try<'a>) -> Self {
+        Self {
+            try_,
+            count: 0,
+            last: Default::default(),
+        }
+    }
+
+    /// Tells what keeps pods from being ready, as long as it is waited for.
+    async fn hindrances(&mut self, context: &Context, input: &WaitServingInput) -> Infallible {
+        let mut pace = Pace::new(PODS.0, PODS.1);
+        loop {
+            pace.rest().await;
+            let why = pods::hindrance(context, pods_of(input)).await;
+            if !why.is_empty() && !self.last.iter().any(|said| alike(said, &why)) {
+                self.last.rotate_left(1);
+                self.last[1].clone_from(&why);
+                self.tell(context, input, &why).await;
+            }
+        }
+    }
+
+    /// Takes back what was told.
+    async fn nothing(&mut self, context: &Context, input: &WaitServingInput) {
+        if self.try_.again || self.count > 0 {
+            self.tell(context, input, "").await;
+        }
+    }
+
+    async fn tell(&mut self, context: &Context, input: &WaitServingInput, why: &str) {
+        let Some(mut announce) = input.announce.clone() else {
+            return;
+        };
+        self.count += 1;
+        announce.progress.message = why.trim_start_matches(": ").to_owned();
+        let occasion = format!("{}/{}/{why}", self.try_.occasion, self.count);
+        lifecycle::announce(context, &input.key, &announce, &occasion).await;
+    }
+}
+
+/// The same but for numbers, such as the seconds until a pod is started again.
+fn alike(one: &str, other: &str) -> bool {
+    let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+    words(one) == words(other)
+}
+
 /// Waits until somebody polls the queue: without Worker Versioning a poller does not say of which
 /// version it is.
 async fn polled(context: &Context, input: &WaitServingInput) -> Result<WaitServingOutcome, Fault> {
@@ -149,6 +228,15 @@ fn replicas(context: &Context, input: &WaitServingInput) -> i32 {
     let (namespace, name) = (&input.key.namespace, workload_name(input));
     let seen = context.cache.workload(namespace, name);
     seen.map_or(0, |seen| seen.replicas)
+}
+
+fn pods_of(input: &WaitServingInput) -> pods::Of<'_> {
+    pods::Of {
+        namespace: &input.key.namespace,
+        process: &input.key.name,
+        build_id: &input.build_id,
+        deployment: workload_name(input),
+    }
 }
 
 /// Name of the Deployment whose pods are waited for.
@@ -238,13 +326,7 @@ pub(crate) async fn available(
 
 /// What was missing when the time was up.
 async fn late(context: &Context, input: &WaitServingInput) -> WaitServingOutcome {
-    let pods = pods::trouble(
-        context,
-        &input.key.namespace,
-        &input.key.name,
-        &input.build_id,
-    )
-    .await;
+    let pods = pods::trouble(context, pods_of(input)).await;
     let seen = context
         .cache
         .workload(&input.key.namespace, workload_name(input));
@@ -287,5 +369,18 @@ async fn late(context: &Context, input: &WaitServingInput) -> WaitServingOutcome
         category: Some(ErrorCategory::ProgressDeadlineExceeded),
         message: format!("progress deadline exceeded: {message}"),
         ..WaitServingOutcome::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::alike;
+
+    #[test]
+    fn a_longer_back_off_is_no_news() {
+        let said = ": pod p CrashLoopBackOff back-off 10s restarting";
+        assert!(alike(said, &said.replace("10s", "20s")));
+        assert!(!alike(said, ": pod p ended with exit code 1"));
+        assert!(!alike("", said));
     }
 }

@@ -1,6 +1,9 @@
 //! What tests look at beside the Process itself: Events, pods, workflows about a Process.
 
-use anyhow::Result;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt as _;
@@ -17,6 +20,20 @@ pub fn lifecycle_id(process: &Process) -> String {
         process.name_any(),
         process.uid().unwrap_or_default()
     )
+}
+
+/// What a program makes of its input.
+fn fed(program: &mut Command, input: &str) -> Result<String> {
+    let mut child = program
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut stdin = child.stdin.take().context("stdin")?;
+    stdin.write_all(input.as_bytes())?;
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{program:?}: {}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 impl Env {
@@ -39,6 +56,14 @@ impl Env {
             .into_iter()
             .map(|event| (text(event.reason), text(event.note)))
             .collect())
+    }
+
+    /// What kstatus makes of a Process: `InProgress`, `Current`, `Failed` or `Terminating`, and why.
+    pub fn kstatus(&self, process: &Process) -> Result<(String, String)> {
+        let mut program = self.testbed.kstatus()?;
+        let text = fed(&mut program, &serde_json::to_string(process)?)?;
+        let (status, why) = text.trim_end().split_once('\t').unwrap_or((&text, ""));
+        Ok((status.to_owned(), why.to_owned()))
     }
 
     /// Pods of the versions of a Process.

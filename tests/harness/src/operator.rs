@@ -22,6 +22,8 @@ pub struct OperatorOptions {
     pub kube_server: Option<String>,
     /// Another Temporal address: a fault proxy.
     pub temporal_address: Option<String>,
+    /// Another service account than the one of `deploy/rbac.yaml`: namespace and name.
+    pub account: Option<(String, String)>,
     /// Name of the replica.
     pub instance: Option<String>,
     /// Further arguments.
@@ -58,11 +60,16 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 impl Operator {
-    /// Starts an operator that watches only the namespace of `env`, with its own service account.
+    /// Starts an operator that watches only the namespace of `env`, with the service account of
+    /// `deploy/rbac.yaml` unless another is named.
     pub async fn start(env: &Env, options: OperatorOptions) -> Result<Self> {
+        let (namespace, account) = options
+            .account
+            .clone()
+            .unwrap_or_else(|| ("process-operator".to_owned(), "process-operator".to_owned()));
         let kubeconfig = env.testbed.service_account_kubeconfig(
-            "process-operator",
-            "process-operator",
+            &namespace,
+            &account,
             options.kube_server.as_deref(),
         )?;
         let instance = options

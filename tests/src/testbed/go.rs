@@ -26,7 +26,7 @@ struct Family {
     tools: &'static [(&'static str, &'static str)],
 }
 
-const FAMILIES: [Family; 7] = [
+const FAMILIES: [Family; 8] = [
     Family {
         name: "etcd",
         version: None,
@@ -88,6 +88,12 @@ const FAMILIES: [Family; 7] = [
         version: None,
         tools: &[("pause", ".")],
     },
+    // Last: little is left of it to build after Kubernetes, whose modules it shares.
+    Family {
+        name: "kstatus",
+        version: None,
+        tools: &[("kstatus", ".")],
+    },
 ];
 
 /// Where the built programs are.
@@ -102,8 +108,18 @@ impl Binaries {
     }
 }
 
+/// The program that says what tools which wait for objects make of one, built if need be.
+pub(super) fn kstatus() -> Result<PathBuf> {
+    let built = build_some(|family| family.name == "kstatus")?;
+    Ok(built.path("kstatus")?.to_owned())
+}
+
 /// Builds what is not in the cache yet and says so line by line.
 pub(super) fn build() -> Result<Binaries> {
+    build_some(|_| true)
+}
+
+fn build_some(wanted: impl Fn(&Family) -> bool) -> Result<Binaries> {
     let go = go_version()?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testbed/go");
     let cache = cache_dir()?.join("bin");
@@ -118,7 +134,7 @@ pub(super) fn build() -> Result<Binaries> {
 
     let mut all = Vec::new();
     let mut missing = Vec::new();
-    for family in &FAMILIES {
+    for family in FAMILIES.iter().filter(|family| wanted(family)) {
         let source = root.join(family.name);
         let target = cache.join(format!("{}-{}", family.name, key(&source, &go)?));
         for (tool, package) in family.tools {
@@ -226,7 +242,7 @@ fn build_tool(
 fn key(source: &Path, go: &str) -> Result<String> {
     let mut hash = Sha256::new();
     for file in ["go.mod", "go.sum", "main.go"] {
-        // Without dependencies there is no go.sum, and only pause has a source.
+        // Without dependencies there is no go.sum, and only own programs have a source.
         hash.update(fs::read(source.join(file)).unwrap_or_default());
         hash.update([0]);
     }

@@ -80,6 +80,12 @@ impl Testbed {
         command
     }
 
+    /// The program that reads objects as JSON and says what Helm, Flux and other users of kstatus make of
+    /// them, a line each. Built if need be.
+    pub fn kstatus(&self) -> Result<Command> {
+        Ok(Command::new(go::kstatus()?))
+    }
+
     /// Makes a namespace in which `PodSecurity` enforces `restricted`.
     pub fn create_namespace(&self, name: &str) -> Result<()> {
         let object = serde_json::json!({

@@ -7,9 +7,11 @@
 )]
 
 mod admission;
+mod bounds;
 mod cron_jobs;
 mod definition;
 mod dependencies;
 mod eventing;
 mod recorded;
 mod rolling;
+mod scope;

@@ -146,6 +146,9 @@ pub struct WaitServingInput {
     /// What keeps versions apart.
     #[serde(skip_serializing_if = "Versioning::is_default")]
     pub versioning: Versioning,
+    /// What the lifecycle is told, with what keeps pods from being ready put in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub announce: Option<RolloutProgress>,
 }
 
 /// Outcome of [`WaitServing`].

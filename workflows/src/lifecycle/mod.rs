@@ -94,8 +94,10 @@ impl ProcessLifecycle {
         let mut closing = Closing::default();
         loop {
             wait(ctx, &mut children, &mut closing).await?;
-            let done =
-                ctx.state(|s| !s.dirty && s.state.trouble.is_none()) && ctx.all_handlers_finished();
+            // A failure that lasts for days is retried in one run after the other.
+            let idle =
+                ctx.state(|s| !s.dirty && (s.state.trouble.is_none() || s.reports.is_empty()));
+            let done = idle && ctx.all_handlers_finished();
             if done && (ctx.continue_as_new_suggested() || ctx.history_length() > HISTORY_LIMIT) {
                 let input = ctx.state(|s| LifecycleInput {
                     key: s.key.clone(),

@@ -93,6 +93,9 @@ pub(super) async fn turn(
     if !act(ctx, &key, &run_id, &seen, &plan, tries).await? && !plan.finish {
         return Ok(None);
     }
+    if let Some(failure) = plan.again.clone() {
+        ctx.state_mut(|s| s.state.trouble = Some((failure, tries + 1)));
+    }
     for child in &plan.start {
         children::start(ctx, children, &key, &seen, child).await;
     }

@@ -40,6 +40,10 @@ pub(super) fn under_way(rollout: &Rollout) -> (Reason, String) {
     if let Some(hold) = &progress.hold {
         return (hold.category.reason(), hold.message.clone());
     }
+    if let Some(why) = waits_for_workers(rollout) {
+        let message = format!("{}; {why}", starting());
+        return (Reason::WaitingForWorkers, message);
+    }
     let at = format!(
         "{build_id} takes {} % of new workflows, step {} of {}",
         progress.weight, progress.step, rollout.steps
@@ -64,6 +68,13 @@ pub(super) fn under_way(rollout: &Rollout) -> (Reason, String) {
         Stage::Starting if progress.step == 0 => (Reason::RollingOut, starting()),
         _ => (Reason::RollingOut, at),
     }
+}
+
+/// What keeps the pods of a version from being ready, as far as the rollout has told.
+pub(super) fn waits_for_workers(rollout: &Rollout) -> Option<&str> {
+    let progress = rollout.progress.as_ref()?;
+    let told = progress.stage == Stage::Starting && !progress.message.is_empty();
+    told.then_some(progress.message.as_str())
 }
 
 /// What of the dependencies is not there or not ready.
@@ -95,6 +106,14 @@ pub(super) fn definition(process: &ProcessView) -> NewCondition {
         );
     };
     let name = &definition.config_map;
+    if let Some(refused) = super::unreadable(process) {
+        return condition(
+            ConditionType::DefinitionResolved,
+            false,
+            refused.category.reason(),
+            refused.message,
+        );
+    }
     if !definition.found() {
         return condition(
             ConditionType::DefinitionResolved,

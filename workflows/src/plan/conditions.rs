@@ -3,12 +3,12 @@
 use process_operator_crds::conditions::NewCondition;
 use process_operator_crds::{ConditionType, ErrorCategory, Reason};
 
-use super::Block;
 use super::aspects::{
-    definition, dependencies, drained, lacking, mutable_tag, temporal, under_way,
+    definition, dependencies, drained, lacking, mutable_tag, temporal, under_way, waits_for_workers,
 };
 use super::status::oldest_first;
 use super::verbs::given_up;
+use super::{Block, unreadable};
 use crate::contract::{DeploymentView, Observation, ProcessView, Rollout, State, StepFailure};
 
 /// All conditions, and one word for them.
@@ -84,6 +84,13 @@ fn fault(state: &State, block: Option<&Block>) -> Option<(Reason, String)> {
     Some((Reason::Undone, undone.to_string()))
 }
 
+/// It cannot begin: what fails comes before its Deployment.
+fn held_up(state: &State, seen: &Observation, rollout: &Rollout) -> bool {
+    state.trouble.is_some()
+        && rollout.progress.is_none()
+        && deployment_of(seen, &rollout.build_id).is_none()
+}
+
 pub(super) fn deployment_of<'a>(
     seen: &'a Observation,
     build_id: &str,
@@ -141,10 +148,15 @@ impl<'a> Facts<'a> {
         Self {
             state,
             current,
-            rolling: state.rollout.as_ref().filter(|rollout| !rollout.cancelled),
+            rolling: state
+                .rollout
+                .as_ref()
+                .filter(|rollout| !rollout.cancelled && !held_up(state, seen, rollout)),
             retryable: match block {
-                // Whoever looks after the dependency is at work.
-                Some(block) => block.reason == Reason::DependencyNotReady,
+                // Whoever looks after the dependency is at work; a right that comes back is found out.
+                Some(block) => {
+                    block.reason == Reason::DependencyNotReady || unreadable(process).is_some()
+                }
                 None => fault.is_some() && passing,
             },
             fault,
@@ -202,11 +214,15 @@ impl<'a> Facts<'a> {
                 Reason::Suspended,
                 "no version is current; spec.suspend is true".to_owned(),
             ),
-            (None, None) => (
-                false,
-                Reason::RollingOut,
-                format!("no version is current yet; {}", self.pods),
-            ),
+            (None, None) => {
+                let waits = self.rolling.and_then(waits_for_workers);
+                let (reason, why) = match waits {
+                    Some(why) => (Reason::WaitingForWorkers, format!(": {why}")),
+                    None => (Reason::RollingOut, String::new()),
+                };
+                let message = format!("no version is current yet; {}{why}", self.pods);
+                (false, reason, message)
+            }
         };
         condition(ConditionType::Ready, status, reason, message)
     }

@@ -24,13 +24,13 @@ mod verbs;
 mod versions;
 
 use jiff::Timestamp;
-use process_operator_crds::Reason;
 use process_operator_crds::names::manager::OPERATOR;
+use process_operator_crds::{ErrorCategory, Reason};
 
 use crate::contract::{
     Answer, ChildFinished, CloseRunsInput, DrainPolicy, DrainTold, EventType, Observation,
     ProcessKey, ProcessView, Request, RolloutOrder, RoutingState, Standing, State, Step,
-    Transition, VerbArgs,
+    StepFailure, Transition, VerbArgs,
 };
 pub use conditions::Verdict;
 pub(crate) use conditions::category_of;
@@ -73,6 +73,8 @@ pub struct Plan {
     pub remember: bool,
     /// Nothing is under way or wrong: the digest may be written to the memo.
     pub settled: Option<String>,
+    /// Look again after a back-off: nobody will tell when this is over.
+    pub again: Option<StepFailure>,
     /// Hash of the status, when it is published with this plan.
     pub status: Option<String>,
     /// One word for the Temporal UI.
@@ -240,6 +242,7 @@ fn decide(
     if !process.suspend && seen.invalid.is_none() {
         cron_jobs::keep(state, seen, &mut plan);
     }
+    plan.again = unreadable(process);
     let verdict = conditions::verdict(state, process, seen, block.as_ref());
     finish_plan(state, key, run_id, seen, process, &verdict, &mut plan);
     plan
@@ -265,6 +268,22 @@ fn in_place(state: &mut State, process: &ProcessView, seen: &Observation) -> Pro
     view
 }
 
+/// The definition, where the operator may not read it: somebody gives the right back, and nothing tells
+/// when.
+pub(super) fn unreadable(process: &ProcessView) -> Option<StepFailure> {
+    let refused = process
+        .definition
+        .as_ref()
+        .filter(|it| !it.refused.is_empty())?;
+    Some(StepFailure::new(
+        ErrorCategory::Forbidden,
+        format!(
+            "ConfigMap {} may not be read: {}",
+            refused.config_map, refused.refused
+        ),
+    ))
+}
+
 /// What keeps the spec from being acted on, worst first.
 fn block(state: &State, process: &ProcessView, seen: &Observation) -> Option<Block> {
     let namespace = &process.temporal_namespace;
@@ -275,6 +294,8 @@ fn block(state: &State, process: &ProcessView, seen: &Observation) -> Option<Blo
             Reason::Suspended,
             "spec.suspend is true: observing, not acting".into(),
         )
+    } else if let Some(failure) = unreadable(process) {
+        (failure.category.reason(), failure.message)
     } else if let Some(lost) = process.definition.as_ref().filter(|it| !it.found()) {
         let name = &lost.config_map;
         (

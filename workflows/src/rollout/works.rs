@@ -108,7 +108,13 @@ fn start(
     token: WorkflowCancellationToken,
 ) -> LocalBoxFuture<'static, Event> {
     match work {
-        Work::Serve => serve(ctx, serving(input), token).boxed_local(),
+        Work::Serve => {
+            let announce = RolloutProgress {
+                id: ctx.workflow_id().to_owned(),
+                progress: machine.progress().clone(),
+            };
+            serve(ctx, serving(input, announce), token).boxed_local()
+        }
         Work::Gate {
             step,
             attempt,
@@ -217,7 +223,7 @@ fn failed(error: Option<StepFailure>) -> Event {
     error.map_or(Event::Cancelled, Event::Failed)
 }
 
-fn serving(input: &RolloutInput) -> WaitServingInput {
+fn serving(input: &RolloutInput, announce: RolloutProgress) -> WaitServingInput {
     WaitServingInput {
         key: input.key.clone(),
         build_id: input.build_id.clone(),
@@ -227,6 +233,7 @@ fn serving(input: &RolloutInput) -> WaitServingInput {
         deadline: input.deadline,
         stable: Some(input.stable.clone()),
         versioning: input.versioning,
+        announce: Some(announce),
     }
 }
 

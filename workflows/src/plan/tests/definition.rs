@@ -8,6 +8,7 @@ fn named(checksum: &str) -> DefinitionView {
         config_map: "l2o-v3".into(),
         checksum: checksum.into(),
         version: Some(3),
+        refused: String::new(),
     }
 }
 
@@ -44,6 +45,39 @@ fn what_runs_is_left_alone_when_it_is_lost() {
         condition(&plan, ConditionType::Degraded),
         (true, Reason::DefinitionNotFound)
     );
+}
+
+#[test]
+fn what_may_not_be_read_is_tried_again_and_nobody_is_called() {
+    let refused = DefinitionView {
+        refused: "configmaps is forbidden".into(),
+        ..named("")
+    };
+    let seen = world(V2)
+        .with(V1, Some(deployment(2)))
+        .routed(V1, VersionState::Current)
+        .change(|process| process.definition = Some(refused));
+    let mut state = settled();
+    let plan = decide(&mut state, &seen);
+    assert_eq!(applies(&plan), Vec::<&str>::new());
+    assert!(plan.start.is_empty() && plan.cancel.is_empty());
+    assert_eq!(
+        plan.again.as_ref().map(|why| why.category),
+        Some(ErrorCategory::Forbidden)
+    );
+    for (kind, wanted) in [
+        (ConditionType::Degraded, (true, Reason::Forbidden)),
+        (
+            ConditionType::DefinitionResolved,
+            (false, Reason::Forbidden),
+        ),
+        (ConditionType::Reconciling, (true, Reason::Forbidden)),
+        (ConditionType::Stalled, (false, Reason::AsExpected)),
+    ] {
+        assert_eq!(condition(&plan, kind), wanted, "{kind}");
+    }
+    let ready = condition(&plan, ConditionType::Ready);
+    assert!(ready.0, "{ready:?}");
 }
 
 #[test]

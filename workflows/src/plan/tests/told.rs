@@ -1,8 +1,9 @@
 //! What the conditions say of a rollout by steps.
 
+use super::super::failing_status;
 use super::requests::{ask, asked, at_stage, held, ramping, rolling};
 use super::*;
-use crate::contract::{Decided, Progress, RolloutView, Stage, Undone, Verb};
+use crate::contract::{Decided, Progress, RolloutView, Stage, StepFailure, Undone, Verb};
 
 fn message(plan: &Plan, kind: ConditionType) -> &str {
     let found = status(plan).conditions.iter();
@@ -33,8 +34,22 @@ fn where_a_rollout_stands_is_the_reason_of_progressing() {
         message: "3 executions have closed, 10 are needed".into(),
         ..at_stage(Stage::Analyzing, 1, 10)
     };
+    let lacking = Progress {
+        message: "pod p CreateContainerConfigError secret \"db\" not found".into(),
+        ..at_stage(Stage::Starting, 0, 0)
+    };
     let cases = [
         (None, Reason::RollingOut, "live before"),
+        (
+            Some(at_stage(Stage::Starting, 0, 0)),
+            Reason::RollingOut,
+            "live before",
+        ),
+        (
+            Some(lacking),
+            Reason::WaitingForWorkers,
+            "secret \"db\" not found",
+        ),
         (
             Some(at_stage(Stage::Gate, 0, 0)),
             Reason::GateRunning,
@@ -387,4 +402,39 @@ fn a_version_is_told_to_be_current_before_the_drain_that_follows_and_once() {
     super::plan(&mut state, &key(), "run", &seen, &inbox, now());
     assert_eq!(told(&state), wanted, "once");
     assert!(state.rollout.is_none(), "it has ended");
+}
+
+/// What the API server refuses comes before the rollout's first step.
+#[test]
+fn a_rollout_that_cannot_begin_is_no_progress() {
+    let seen = world(V2)
+        .with(V1, Some(deployment(2)))
+        .routed(V1, VersionState::Current);
+    for (category, reconciling) in [
+        (ErrorCategory::InvalidSpec, false),
+        (ErrorCategory::QuotaExceeded, true),
+    ] {
+        let mut state = settled();
+        decide(&mut state, &seen);
+        assert!(state.rollout.is_some());
+        let failure = StepFailure::new(category, "applying Deployment l2o: refused");
+        state.trouble = Some((failure, 1));
+        let step = failing_status(&state, &key(), "run", &seen).unwrap();
+        let plan = Plan {
+            steps: vec![step],
+            ..Plan::default()
+        };
+        let reason = category.reason();
+        assert_eq!(
+            told_of(&plan),
+            [
+                (reconciling, reason),
+                (true, reason),
+                if reconciling { WELL } else { (true, reason) }
+            ]
+        );
+        let found = condition(&plan, ConditionType::Reconciling);
+        assert_eq!(found.0, reconciling, "{found:?}");
+        assert!(condition(&plan, ConditionType::Ready).0, "v1 serves");
+    }
 }
