@@ -7,9 +7,11 @@
 pub mod build;
 pub mod cache;
 pub mod context;
+pub mod definition;
 pub mod dependencies;
 pub mod dependents;
 pub mod error;
+pub mod registry;
 pub mod temporal;
 pub mod watched;
 
@@ -17,7 +19,6 @@ mod act;
 mod activities;
 mod apply;
 mod cron_jobs;
-mod definition;
 mod events;
 mod observe;
 mod pods;

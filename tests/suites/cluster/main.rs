@@ -12,4 +12,5 @@ mod definition;
 mod dependencies;
 mod eventing;
 mod recorded;
+mod registry;
 mod rolling;

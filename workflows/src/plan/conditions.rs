@@ -5,7 +5,7 @@ use process_operator_crds::{ConditionType, ErrorCategory, Reason};
 
 use super::Block;
 use super::aspects::{
-    definition, dependencies, drained, lacking, mutable_tag, temporal, under_way,
+    definition, dependencies, drained, lacking, mutable_tag, temporal, under_way, unrefreshed,
 };
 use super::status::oldest_first;
 use super::verbs::given_up;
@@ -114,8 +114,8 @@ struct Facts<'a> {
     any_ready: bool,
     pods: String,
     settled: bool,
-    /// What of the dependencies is not ready.
-    lacking: Option<String>,
+    /// What of the dependencies is not ready, or why the definition may be out of date.
+    lacking: Option<(Reason, String)>,
 }
 
 impl<'a> Facts<'a> {
@@ -143,8 +143,13 @@ impl<'a> Facts<'a> {
             current,
             rolling: state.rollout.as_ref().filter(|rollout| !rollout.cancelled),
             retryable: match block {
-                // Whoever looks after the dependency is at work.
-                Some(block) => block.reason == Reason::DependencyNotReady,
+                // Whoever looks after the dependency is at work, and the registry is asked again.
+                Some(block) => matches!(
+                    block.reason,
+                    Reason::DependencyNotReady
+                        | Reason::DefinitionPending
+                        | Reason::RegistryUnavailable
+                ),
                 None => fault.is_some() && passing,
             },
             fault,
@@ -161,7 +166,9 @@ impl<'a> Facts<'a> {
                 },
             ),
             settled: current == Some(process.build_id.as_str()),
-            lacking: lacking(process),
+            lacking: lacking(process)
+                .map(|lacking| (Reason::DependencyNotReady, lacking))
+                .or_else(|| unrefreshed(process)),
         }
     }
 
@@ -264,13 +271,12 @@ impl<'a> Facts<'a> {
                 Reason::WorkersUnavailable,
                 self.pods.clone(),
             ),
-            None if self.lacking.is_some() => condition(
-                ConditionType::Degraded,
-                true,
-                Reason::DependencyNotReady,
-                self.lacking.clone().unwrap_or_default(),
-            ),
-            None => condition(ConditionType::Degraded, false, Reason::AsExpected, ""),
+            None => match &self.lacking {
+                Some((reason, message)) => {
+                    condition(ConditionType::Degraded, true, *reason, message.clone())
+                }
+                None => condition(ConditionType::Degraded, false, Reason::AsExpected, ""),
+            },
         }
     }
 
