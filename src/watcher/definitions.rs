@@ -137,6 +137,11 @@ fn seen(
         let about = format!("definition of {}", process.uid);
         // A list does not tell when it went.
         let mark = version.unwrap_or(&process.resource_version);
-        shared.signaler.send(&process.key(), &about, mark, changed);
+        // What is made of the same ConfigMap depends on the flags of the operator too, which may have changed.
+        let mark = match &process.source {
+            Some(_) => format!("{mark} {}", process.resource_version),
+            None => mark.to_owned(),
+        };
+        shared.signaler.send(&process.key(), &about, &mark, changed);
     }
 }
