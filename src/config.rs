@@ -1,11 +1,13 @@
 //! Arguments of the operator.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kube::api::ApiResource;
 use process_operator_activities::dependencies::{self, Kinds};
+use process_operator_activities::registry::{self, Host};
 use process_operator_crds::spec::DrainOnTimeout;
 use process_operator_workflows::contract::DrainPolicy;
 
@@ -101,6 +103,21 @@ pub(crate) struct Config {
     /// installed.
     #[arg(long, default_value = "ameide.io/v1/Agent", value_parser = dependencies::kind)]
     pub agent_kind: ApiResource,
+    /// Host that definitions may be fetched from, as `<host>` or `<host>:<port>`; may be repeated. It is
+    /// asked over TLS unless `http://` stands before it. None when absent: `spec.definitionRef.registry` is
+    /// refused then.
+    #[arg(
+        long = "definition-registry",
+        env = "DEFINITION_REGISTRY",
+        value_delimiter = ','
+    )]
+    pub definition_registries: Vec<Host>,
+    /// File with the bearer token that these hosts are shown; read again for each request.
+    #[arg(long, env = "DEFINITION_REGISTRY_TOKEN_FILE")]
+    pub definition_registry_token_file: Option<PathBuf>,
+    /// File with certificate authorities for these hosts, in PEM, beside those of the system.
+    #[arg(long, env = "DEFINITION_REGISTRY_CA_FILE")]
+    pub definition_registry_ca_file: Option<PathBuf>,
     /// Seconds that running work gets after SIGTERM; keep it below the pod's termination grace period.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub shutdown_seconds: u64,
@@ -150,6 +167,15 @@ impl Config {
         Kinds {
             domain: self.domain_kind.clone(),
             agent: self.agent_kind.clone(),
+        }
+    }
+
+    /// Registries that definitions may come from.
+    pub(crate) fn registries(&self) -> registry::Settings {
+        registry::Settings {
+            hosts: self.definition_registries.clone(),
+            token_file: self.definition_registry_token_file.clone(),
+            ca_file: self.definition_registry_ca_file.clone(),
         }
     }
 

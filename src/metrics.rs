@@ -93,6 +93,8 @@ pub(crate) struct Metrics {
     pub sweep_findings: Family<KindLabel, Counter>,
     /// Writes of outage conditions.
     pub outage_writes: Counter,
+    /// Questions to registries of definitions, by result.
+    pub definition_fetches: Family<ResultLabel, Counter>,
     /// Times a worker was replaced by a fresh one.
     pub worker_restarts: Family<KindLabel, Counter>,
     /// Failed looks, steps and waits.
@@ -127,6 +129,7 @@ impl Metrics {
             sweep_seconds: Gauge::default(),
             sweep_findings: Family::default(),
             outage_writes: Counter::default(),
+            definition_fetches: Family::default(),
             worker_restarts: Family::default(),
             errors: Family::default(),
             signals_pending: Gauge::default(),
@@ -207,6 +210,11 @@ impl Metrics {
     /// What is done, by rollouts and activities.
     fn register_work(&mut self) {
         let registry = &mut self.registry;
+        registry.register(
+            "definition_fetches",
+            "Questions to registries of definitions, by result",
+            self.definition_fetches.clone(),
+        );
         registry.register(
             "events",
             "Events recorded by this replica, by reason",

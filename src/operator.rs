@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt as _};
 use process_operator_activities::cache::Cache;
+use process_operator_activities::registry::Registries;
 use process_operator_activities::{Context, WorkerDefaults};
 use temporalio_client::ConnectionOptions;
 use temporalio_sdk::Runtime;
@@ -40,19 +41,26 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             let _ = server_stop.wait_for(|stop| *stop).await;
         },
     ));
+    let registries = Arc::new(Registries::new(config.registries())?);
     let options = temporal::options(&config)?;
     let (connected, connection) = watch::channel(None);
     let watcher = Watcher::start(watcher::Setup {
         config: config.clone(),
         client: kube_client(&config, &WATCHER).await?,
         cache: cache.clone(),
+        registries: registries.clone(),
         connection,
         readiness: readiness.clone(),
         metrics: metrics.clone(),
         stop: stop.clone(),
     });
     let starting = Box::pin(start(
-        &config, options, cache, &connected, &readiness, metrics,
+        &config,
+        options,
+        (cache, registries),
+        &connected,
+        &readiness,
+        metrics,
     ));
     // Until there are workers nothing is under way: told to stop, it need not wait for anything.
     if let Some(workers) = until(&stop, starting).await {
@@ -72,7 +80,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 async fn start(
     config: &Config,
     options: ConnectionOptions,
-    cache: Cache,
+    (cache, registries): (Cache, Arc<Registries>),
     connected: &watch::Sender<Option<watcher::Link>>,
     readiness: &Readiness,
     metrics: Arc<Metrics>,
@@ -100,6 +108,7 @@ async fn start(
             },
             config.drains(),
             config.kinds(),
+            registries,
             search_attributes,
             cache,
             config.instance.clone(),

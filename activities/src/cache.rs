@@ -13,6 +13,7 @@ use process_operator_crds::spec::Versioning;
 use tokio::sync::watch;
 
 use crate::authorship::Authorship;
+use crate::registry::Source;
 
 /// An owned Deployment as last seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,8 +109,12 @@ pub struct Neighbour {
     pub current: Option<String>,
     /// Name of the ConfigMap with its definition, if it names one.
     pub definition: Option<String>,
+    /// Where its definition is fetched from, if it names a registry.
+    pub source: Option<Source>,
     /// Checksum of the definition as published; empty without one.
     pub checksum: String,
+    /// Reason of the condition `DefinitionResolved` as published.
+    pub resolved: String,
     /// Kind and name of what it depends on.
     pub depends: Vec<(String, String)>,
     /// The condition `DependenciesReady` as published, if it is.

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::cache::Cache;
 use crate::dependencies::Kinds;
 use crate::error::Fault;
+use crate::registry::Registries;
 use crate::shared::SharedLook;
 use crate::temporal::open::Questions;
 use crate::temporal::schedules::Schedules;
@@ -53,6 +54,8 @@ pub struct Context {
     pub drains: DrainPolicy,
     /// Kinds of other operators that a Process may depend on.
     pub kinds: Kinds,
+    /// Registries that definitions may come from.
+    pub registries: Arc<Registries>,
     /// Whether our search attributes are registered.
     pub search_attributes: watch::Receiver<bool>,
     /// What the watcher has seen.
@@ -118,6 +121,7 @@ impl Context {
         workers: WorkerDefaults,
         drains: DrainPolicy,
         kinds: Kinds,
+        registries: Arc<Registries>,
         search_attributes: watch::Receiver<bool>,
         cache: Cache,
         instance: String,
@@ -131,6 +135,7 @@ impl Context {
             workers,
             drains,
             kinds,
+            registries,
             search_attributes,
             cache,
             instance,

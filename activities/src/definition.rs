@@ -1,5 +1,5 @@
-//! The definition that workers read: looked at in the user's ConfigMap, and kept for each version in a copy
-//! of its own that cannot change.
+//! The definition that workers read: looked at in the user's ConfigMap, or in the one that keeps what was
+//! fetched, and kept for each version in a copy of its own that cannot change.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +13,11 @@ use process_operator_workflows::contract::{DefinitionView, ProcessKey};
 
 use crate::act::Scene;
 use crate::build::revision::Kept;
-use crate::build::{belongs, definition, hold};
+use crate::build::{belongs, definition, fetched, hold};
 use crate::context::Context;
 use crate::dependents;
 use crate::error::{Fault, Result};
+use crate::registry::Source;
 use crate::remove::remove;
 
 fn api(context: &Context, key: &ProcessKey) -> Api<ConfigMap> {
@@ -29,26 +30,48 @@ pub(crate) async fn look(
     key: &ProcessKey,
     process: &Process,
 ) -> Result<Option<DefinitionView>> {
-    let Some(reference) = &process.spec.definition_ref.config_map_ref else {
+    let Some(name) = named(process, &key.name) else {
         return Ok(None);
     };
-    let found = match api(context, key).get_opt(&reference.name).await {
+    let found = match api(context, key).get_opt(&name).await {
         Ok(found) => found,
         Err(kube::Error::Api(answer)) if answer.code == 403 => {
             return Ok(Some(DefinitionView {
-                config_map: reference.name.clone(),
+                config_map: name,
                 refused: answer.message.clone(),
                 ..DefinitionView::default()
             }));
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(Some(DefinitionView {
-        config_map: reference.name.clone(),
-        checksum: found.as_ref().map(definition::checksum).unwrap_or_default(),
-        version: found.as_ref().and_then(definition::version),
-        refused: String::new(),
-    }))
+    Ok(Some(view(context, key, process, &name, found.as_ref())))
+}
+
+/// Name of the ConfigMap with the definition, if there is to be one.
+pub fn named(process: &Process, name: &str) -> Option<String> {
+    let reference = &process.spec.definition_ref;
+    let by_user = reference.config_map_ref.as_ref().map(|it| it.name.clone());
+    let fetched = || names::fetched_name(name);
+    by_user.or_else(|| reference.registry.as_ref().map(|_| fetched()))
+}
+
+fn view(
+    context: &Context,
+    key: &ProcessKey,
+    process: &Process,
+    name: &str,
+    found: Option<&ConfigMap>,
+) -> DefinitionView {
+    if let Some(source) = Source::of(process) {
+        let forbidden = context.registries.forbids(&source);
+        return fetched::view(key, &source.mark(), forbidden, found);
+    }
+    DefinitionView {
+        config_map: name.to_owned(),
+        checksum: found.map(definition::checksum).unwrap_or_default(),
+        version: found.and_then(definition::version),
+        ..DefinitionView::default()
+    }
 }
 
 /// Build id and name of the version that the spec asks for. Without its definition there is no telling
@@ -110,25 +133,26 @@ pub(crate) async fn lost(
 
 /// Reads what a new version is to begin with, as long as it is what its build id was made from.
 pub(crate) async fn read(scene: &Scene<'_>, build_id: &str) -> Result<Option<ConfigMap>> {
-    let Some(reference) = &scene.process.spec.definition_ref.config_map_ref else {
+    let Some(name) = named(&scene.process, &scene.key.name) else {
         return Ok(None);
     };
-    let found = api(scene.context, scene.key)
-        .get_opt(&reference.name)
-        .await?;
-    let checksum = found.as_ref().map(definition::checksum);
-    let version =
-        names::Version::with_definition(&scene.key.name, &scene.process.spec, checksum.as_deref());
+    let found = api(scene.context, scene.key).get_opt(&name).await?;
+    let seen = view(
+        scene.context,
+        scene.key,
+        &scene.process,
+        &name,
+        found.as_ref(),
+    );
+    let checksum = seen.found().then_some(seen.checksum.as_str());
+    let version = names::Version::with_definition(&scene.key.name, &scene.process.spec, checksum);
     let same = version.is_ok_and(|version| version.build_id.as_str() == build_id);
-    if found.is_some() && same {
+    if seen.found() && same {
         return Ok(found);
     }
     Err(Fault::new(
         ErrorCategory::Unavailable,
-        format!(
-            "ConfigMap {} with the definition has changed since it was looked at",
-            reference.name
-        ),
+        format!("ConfigMap {name} with the definition has changed since it was looked at"),
     ))
 }
 
@@ -161,9 +185,8 @@ pub(crate) async fn keep_copy(
     let source = if let Some(source) = source {
         source
     } else {
-        let reference = scene.process.spec.definition_ref.config_map_ref.as_ref();
-        let named = match reference {
-            Some(reference) => api.get_opt(&reference.name).await?,
+        let named = match named(&scene.process, &scene.key.name) {
+            Some(name) => api.get_opt(&name).await?,
             None => None,
         };
         let Some(found) = named.filter(|found| definition::checksum(found) == *checksum) else {

@@ -106,11 +106,26 @@ pub enum Reason {
     NothingDraining,
     /// `spec.definitionRef` is passed on to the workers as it is; the operator does not read it.
     OpaqueReference,
-    /// The definition that `spec.definitionRef.configMapRef` names was found; the workers read a copy.
+    /// The definition that `spec.definitionRef.configMapRef` or `registry` names was found; the workers read a
+    /// copy.
     DefinitionFound,
-    /// The ConfigMap that `spec.definitionRef.configMapRef` names does not exist. Nothing new is deployed
-    /// until it does; what runs goes on with its own copy.
+    /// The ConfigMap that `spec.definitionRef.configMapRef` names does not exist, or the registry has no such
+    /// definition. Without one nothing new is deployed; what runs goes on with its own copy.
     DefinitionNotFound,
+    /// The registry that `spec.definitionRef.registry` names is being asked for the first time.
+    DefinitionPending,
+    /// The registry gave an answer that no definition can be made of; the message says why. What was fetched
+    /// before is used meanwhile.
+    DefinitionUnusable,
+    /// The operator was started without `--definition-registry` for the host that
+    /// `spec.definitionRef.registry.url` names. Nothing is fetched and nothing new is deployed; what runs goes
+    /// on with its own copy.
+    RegistryNotAllowed,
+    /// The registry of the definition does not let the operator in. What was fetched before is used meanwhile.
+    RegistryRefused,
+    /// The registry of the definition does not answer; it is asked again. What was fetched before is used
+    /// meanwhile, and running workers are left alone.
+    RegistryUnavailable,
     /// `spec.dependencies` names no Domain and no Agent.
     NoDependencies,
     /// Every Domain and Agent of `spec.dependencies` exists and is Ready.

@@ -170,6 +170,8 @@ fn defaults_are_exactly_these() {
     });
     let expected = [
         (".spec.cronJobs[].concurrencyPolicy", json!("Forbid")),
+        (".spec.definitionRef.registry.protocol", json!("Get")),
+        (".spec.definitionRef.registry.refreshSeconds", json!(300)),
         (".spec.deletion", deletion),
         (".spec.deletion.cancelGraceSeconds", json!(300)),
         (".spec.deletion.onTimeout", json!("Abandon")),

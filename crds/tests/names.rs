@@ -272,6 +272,17 @@ fn what_makes_a_version() {
     }
 }
 
+/// Its content does, by its checksum.
+#[test]
+fn where_a_definition_is_fetched_from_makes_no_version() {
+    let registry = json!({"url": "https://registry.example/l2o", "refreshSeconds": 60});
+    let named = json!({"id": "L2O_v3", "tenantId": "t123", "registry": registry});
+    assert_eq!(
+        hash(&with(minimal(), "definitionRef", named)),
+        hash(&spec(minimal()))
+    );
+}
+
 #[test]
 fn a_number_and_the_same_quantity_as_text_are_one_version() {
     let number = with(

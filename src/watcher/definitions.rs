@@ -1,5 +1,5 @@
-//! The ConfigMaps with definitions that Processes name. Each is watched by its name, and only as long as a
-//! Process names it.
+//! The ConfigMaps with definitions that Processes name, or that keep what was fetched for them. Each is
+//! watched by its name, and only as long as a Process needs it.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -8,14 +8,15 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
-use process_operator_activities::build::definition;
+use process_operator_activities::build::{definition, fetched};
 use process_operator_activities::cache::Neighbour;
-use process_operator_workflows::contract::{ChangeKind, Changed};
+use process_operator_crds::Reason;
+use process_operator_workflows::contract::{ChangeKind, Changed, DefinitionView};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::Shared;
 use super::again::watched;
+use super::{Shared, registries};
 use crate::metrics::Metrics;
 
 /// A Process has begun or ceased to name a ConfigMap.
@@ -93,6 +94,14 @@ async fn follow(shared: Shared, namespace: String, name: String) {
     }
 }
 
+/// Whether the status of a Process says this already. One without any is about to be looked at.
+fn says(process: &Neighbour, view: &DefinitionView) -> bool {
+    let failure = view.failure.as_ref();
+    let reason = failure.map_or(Reason::DefinitionFound, |failure| failure.reason);
+    let fresh = process.resolved.is_empty() && !view.found();
+    fresh || process.checksum == view.checksum && process.resolved == reason.as_str()
+}
+
 /// Tells the Processes whose status says something else. `version` is that of the object, or of its
 /// deletion.
 fn seen(
@@ -104,7 +113,16 @@ fn seen(
     Metrics::count_kind(&shared.metrics.watch_events, "ConfigMap");
     let checksum = found.map(definition::checksum).unwrap_or_default();
     for process in naming(shared, namespace, name) {
-        if process.checksum == checksum {
+        let told = match &process.source {
+            Some(source) => {
+                registries::noted(shared, &process, source, found);
+                let forbidden = shared.registries.forbids(source);
+                let view = fetched::view(&process.key(), &source.mark(), forbidden, found);
+                says(&process, &view)
+            }
+            None => process.checksum == checksum,
+        };
+        if told {
             continue;
         }
         let what = if found.is_some() {
@@ -119,6 +137,11 @@ fn seen(
         let about = format!("definition of {}", process.uid);
         // A list does not tell when it went.
         let mark = version.unwrap_or(&process.resource_version);
-        shared.signaler.send(&process.key(), &about, mark, changed);
+        // What is made of the same ConfigMap depends on the flags of the operator too, which may have changed.
+        let mark = match &process.source {
+            Some(_) => format!("{mark} {}", process.resource_version),
+            None => mark.to_owned(),
+        };
+        shared.signaler.send(&process.key(), &about, &mark, changed);
     }
 }

@@ -4,6 +4,7 @@
 //! * [`workloads`], [`routing`]: the Deployments and ConfigMaps among it.
 //! * [`presence`]: whether Kubernetes says anything at all.
 //! * [`again`]: against a watch that does not say everything.
+//! * [`registries`], [`turn`]: where definitions are fetched from, and which replica does it.
 //! * [`signaler`]: how a signal reaches its lifecycle, also when Temporal is away.
 //! * [`sweep`]: what Kubernetes cannot tell.
 //! * [`abandoned`]: what a Process leaves that went without the operator.
@@ -17,9 +18,11 @@ mod dependencies;
 mod deployments;
 mod outage;
 mod presence;
+mod registries;
 mod routing;
 mod signaler;
 mod sweep;
+mod turn;
 mod watch;
 mod workloads;
 
@@ -27,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use process_operator_activities::cache::Cache;
+use process_operator_activities::registry::Registries;
 use process_operator_workflows::contract::ProcessKey;
 use temporalio_client::Connection;
 use tokio::sync::{Notify, mpsc, watch as channel};
@@ -68,6 +72,8 @@ pub(crate) struct Setup {
     pub client: kube::Client,
     /// Filled here, read by activities.
     pub cache: Cache,
+    /// Registries that definitions may come from.
+    pub registries: Arc<Registries>,
     /// Resolves when Temporal is connected.
     pub connection: channel::Receiver<Option<Link>>,
     /// For `/readyz`.
@@ -98,6 +104,16 @@ struct Shared {
     depended: channel::Sender<bool>,
     /// A watch has failed.
     interrupted: Arc<Notify>,
+    /// Registries that definitions may come from.
+    registries: Arc<Registries>,
+    /// What the tasks that ask them have to know.
+    sources: mpsc::UnboundedSender<registries::News>,
+    /// What the ConfigMaps with fetched definitions say.
+    kept: registries::Known,
+    /// Some Process has named a registry.
+    registries_needed: channel::Sender<bool>,
+    /// It is this replica that asks them.
+    turn: channel::Receiver<bool>,
 }
 
 /// Kinds that are followed.
@@ -134,6 +150,8 @@ impl Watcher {
         );
         let (gone, went) = mpsc::unbounded_channel();
         let (definitions, named) = mpsc::unbounded_channel();
+        let (sources, asked) = mpsc::unbounded_channel();
+        let (holds, turn) = channel::channel(false);
         let shared = Shared {
             config: setup.config,
             client: setup.client,
@@ -147,6 +165,11 @@ impl Watcher {
             definitions,
             depended: channel::channel(false).0,
             interrupted: Arc::default(),
+            registries: setup.registries,
+            sources,
+            kept: registries::Known::default(),
+            registries_needed: channel::channel(false).0,
+            turn,
         };
         let mut tasks = JoinSet::new();
         let stop = setup.stop;
@@ -155,6 +178,9 @@ impl Watcher {
         spawn(&mut tasks, &stop, abandoned::run(shared.clone(), went));
         spawn(&mut tasks, &stop, dependencies::run(shared.clone()));
         spawn(&mut tasks, &stop, definitions::run(shared.clone(), named));
+        spawn(&mut tasks, &stop, registries::run(shared.clone(), asked));
+        // It has something to do at the end.
+        tasks.spawn(turn::run(shared.clone(), holds, stop.clone()));
         spawn(&mut tasks, &stop, outage::run(shared));
         Self { tasks }
     }

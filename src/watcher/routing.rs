@@ -1,14 +1,15 @@
-//! The ConfigMaps made for Processes: those that hold a routing, where Temporal does not, and the copies of
-//! definitions.
+//! The ConfigMaps made for Processes: those that hold a routing, where Temporal does not, the copies of
+//! definitions, and what was fetched of them.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
+use process_operator_activities::build::fetched;
 use process_operator_activities::routes;
 use process_operator_crds::names;
 use process_operator_workflows::contract::{ChangeKind, Changed};
 
-use super::Shared;
 use super::watch::Followed;
+use super::{Shared, registries};
 use crate::metrics::Metrics;
 
 impl Followed for ConfigMap {
@@ -37,6 +38,7 @@ impl Followed for ConfigMap {
     fn seen(&self, shared: &Shared, at_start: bool) {
         let (namespace, process, name) = self.id();
         if name != names::routing_name(&process) {
+            left(shared, self, &namespace, &process);
             return;
         }
         Metrics::count_kind(&shared.metrics.watch_events, "ConfigMap");
@@ -71,5 +73,21 @@ fn routing_changed(shared: &Shared, namespace: &str, process: &str, version: &st
         shared
             .signaler
             .send(&process.key(), &about, version, changed);
+    }
+}
+
+/// Tells of a fetched definition whose Process names no registry any more.
+fn left(shared: &Shared, found: &ConfigMap, namespace: &str, process: &str) {
+    let labels = found.labels();
+    let component = labels.get(names::label::APP_COMPONENT);
+    if component.is_none_or(|component| component != fetched::COMPONENT) {
+        return;
+    }
+    let Some(process) = shared.cache.process_named(namespace, process) else {
+        return;
+    };
+    let own = labels.get(names::label::PROCESS_UID) == Some(&process.uid);
+    if own && process.source.is_none() && !process.temporal_namespace.is_empty() {
+        registries::left(shared, &process.key());
     }
 }

@@ -13,6 +13,8 @@ use kube::runtime::watcher;
 use kube::{Api, Resource as _, ResourceExt};
 use process_operator_activities::authorship::Authorship;
 use process_operator_activities::cache::{Draining, Neighbour};
+use process_operator_activities::definition;
+use process_operator_activities::registry::Source;
 use process_operator_crds::status::DrainingVersion;
 use process_operator_crds::{ConditionType, Process, Reason, conditions, names};
 use process_operator_workflows::contract::{ChangeKind, Changed};
@@ -20,7 +22,7 @@ use process_operator_workflows::plan::fingerprint;
 use serde::de::DeserializeOwned;
 
 use super::again::watched;
-use super::{Shared, definitions, presence};
+use super::{Shared, answered, definitions, presence, registries};
 use crate::health::Part;
 use crate::metrics::Metrics;
 
@@ -237,9 +239,14 @@ fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> Option<Neig
             .flat_map(|status| &status.draining)
             .filter_map(draining)
             .collect(),
-        definition: process
-            .and_then(|process| process.spec.definition_ref.config_map_ref.as_ref())
-            .map(|reference| reference.name.clone()),
+        definition: process.and_then(|process| definition::named(process, &process.name_any())),
+        source: process.and_then(Source::of),
+        resolved: status
+            .and_then(|status| {
+                conditions::find(&status.conditions, ConditionType::DefinitionResolved)
+            })
+            .map(|found| found.reason.clone())
+            .unwrap_or_default(),
         checksum: status
             .and_then(|status| status.definition.as_ref())
             .map(|definition| definition.checksum.clone())
@@ -288,6 +295,7 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
         definitions::named(shared, &now.namespace, named);
         definitions::named(shared, &now.namespace, now.definition.as_ref());
     }
+    registries::seen(shared, before.as_ref(), Some(&now));
     if at_start {
         // What was missed while nobody watched is found by the sweep, which asks once for all.
         return;
@@ -367,4 +375,5 @@ fn process_gone(shared: &Shared, uid: &str) {
         .send_if_running(&gone.key(), Changed::new(ChangeKind::Process, "deleted"));
     wake_queue(shared, &gone);
     definitions::named(shared, &gone.namespace, gone.definition.as_ref());
+    registries::seen(shared, Some(&gone), None);
 }

@@ -4,6 +4,7 @@ pub mod cron_job;
 pub mod definition;
 pub mod deployment;
 pub mod eventing;
+pub mod fetched;
 pub mod hash;
 pub mod revision;
 pub mod sentinel;

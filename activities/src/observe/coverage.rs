@@ -135,8 +135,11 @@ fn made_of(spec: &Value) -> Value {
         .into_iter()
         .map(|(kind, name)| format!("{} {name}", kind.kind))
         .collect();
+    let source = crate::registry::Source::of(&process);
     json!({
         "template": kept.template,
+        // As the registry is asked.
+        "registry": format!("{source:?}"),
         "jobs": jobs,
         "view": view,
         "dependencies": named,

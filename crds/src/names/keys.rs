@@ -63,8 +63,16 @@ pub mod annotation {
     pub const LAST_CURRENT: &str = "ameide.io/last-current";
     /// On the ConfigMap that holds the routing: when each version was last current, as JSON.
     pub const SERVED: &str = "ameide.io/served";
-    /// On worker pods and on a version's copy of its definition: checksum of the definition.
+    /// On worker pods, on a version's copy of its definition and on the ConfigMap with a fetched one:
+    /// checksum of the definition.
     pub const DEFINITION_CHECKSUM: &str = "ameide.io/definition-checksum";
+    /// On the ConfigMap with a fetched definition: mark of the registry that its content comes from.
+    pub const DEFINITION_SOURCE: &str = "ameide.io/definition-source";
+    /// On the ConfigMap with a fetched definition: `ETag` of its content, by which only another one is asked
+    /// for.
+    pub const DEFINITION_ETAG: &str = "ameide.io/definition-etag";
+    /// On the ConfigMap with a fetched definition: why the last fetch failed, as JSON.
+    pub const DEFINITION_FAILURE: &str = "ameide.io/definition-failure";
     /// On worker pods: `spec.dependencies.eventing` as the workers read it, JSON.
     pub const EVENTING: &str = "ameide.io/eventing";
     /// On owned objects: hash of what makes the version.
@@ -163,7 +171,7 @@ pub mod env {
     pub const PROCESS_NAME: &str = "PROCESS_NAME";
     /// `spec.definitionRef.id`.
     pub const PROCESS_DEFINITION_ID: &str = "PROCESS_DEFINITION_ID";
-    /// Directory with the definition of `spec.definitionRef.configMapRef`.
+    /// Directory with the definition of `spec.definitionRef.configMapRef` or `registry`.
     pub const PROCESS_DEFINITION_PATH: &str = "PROCESS_DEFINITION_PATH";
     /// `spec.definitionRef.tenantId`.
     pub const PROCESS_TENANT_ID: &str = "PROCESS_TENANT_ID";
@@ -225,6 +233,11 @@ pub fn cron_job_name(process: &str, job: &str) -> String {
 /// ControllerRevision.
 pub fn definition_name(version: &str) -> String {
     format!("{version}-definition")
+}
+
+/// Name of the ConfigMap that keeps what was fetched from the registry of a Process.
+pub fn fetched_name(process: &str) -> String {
+    definition_name(process)
 }
 
 /// Name of the ControllerRevision that tells whether a Process's objects have been orphaned.

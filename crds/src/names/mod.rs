@@ -25,8 +25,8 @@ mod version;
 
 pub use ids::{IdError, ManagerIdentity, ProcessKey, WorkflowId};
 pub use keys::{
-    annotation, canary_name, cron_job_name, definition_name, env, finalizer, label, manager, port,
-    queue, routing_name, selector, sentinel_name, track, track_selector, volume,
+    annotation, canary_name, cron_job_name, definition_name, env, fetched_name, finalizer, label,
+    manager, port, queue, routing_name, selector, sentinel_name, track, track_selector, volume,
 };
 pub use version::{
     BuildId, Version, VersionHash, child_name, tag_may_move, task_queue, version_hash,

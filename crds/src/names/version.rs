@@ -10,7 +10,8 @@ use super::MAX_BUILD_ID;
 use crate::{
     Process, ProcessSpec,
     spec::{
-        Eventing, ImagePullPolicy, Observability, Resources, SecurityContext, Versioning, Worker,
+        DefinitionRef, Eventing, ImagePullPolicy, Observability, Resources, SecurityContext,
+        Versioning, Worker,
     },
 };
 
@@ -181,9 +182,14 @@ fn input(spec: &ProcessSpec) -> Result<Map<String, Value>, serde_json::Error> {
             serde_json::to_value(&spec.image_pull_secrets)?,
         );
     }
+    let definition_ref = DefinitionRef {
+        // Where the content comes from is not what it is.
+        registry: None,
+        ..spec.definition_ref.clone()
+    };
     input.insert(
         "definitionRef".into(),
-        serde_json::to_value(&spec.definition_ref)?,
+        serde_json::to_value(definition_ref)?,
     );
     input.insert("temporal".into(), serde_json::to_value(&spec.temporal)?);
     if let Some(worker) = spec

@@ -13,5 +13,6 @@ mod definition;
 mod dependencies;
 mod eventing;
 mod recorded;
+mod registry;
 mod rolling;
 mod scope;

@@ -31,8 +31,9 @@ pub use drain::{
     Force, after,
 };
 pub use observation::{
-    CronJobView, Decided, DefinitionView, DependenciesView, DeploymentView, KeptApart, Observation,
-    ProcessView, Routing, RoutingState, Settings, VersionState, VersionView,
+    CronJobView, Decided, DefinitionFailure, DefinitionView, DependenciesView, DeploymentView,
+    KeptApart, Observation, ProcessView, Routing, RoutingState, Settings, VersionState,
+    VersionView,
 };
 pub use requests::{Annotation, Answer, LastRequest, Request, Verb, VerbArgs};
 pub use rollout::{Order, Progress, RolloutOrder, RolloutPolicy, RolloutProgress, Stage};

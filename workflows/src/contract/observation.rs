@@ -182,6 +182,17 @@ pub struct DependenciesView {
     pub lacking: Vec<String>,
 }
 
+/// Why a definition is not known, or not known to be the present one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DefinitionFailure {
+    /// Goes into the conditions.
+    pub reason: process_operator_crds::Reason,
+    /// For people; names the field or flag, and the fix.
+    #[serde(default)]
+    pub message: String,
+}
+
 /// A definition in a ConfigMap.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -196,6 +207,10 @@ pub struct DefinitionView {
     /// Why it may not be read; empty when it may.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub refused: String,
+    /// What is wrong with the registry that it comes from. Without a checksum there is nothing to use;
+    /// otherwise what was fetched before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<DefinitionFailure>,
 }
 
 impl DefinitionView {

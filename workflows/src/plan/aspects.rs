@@ -96,6 +96,14 @@ pub(super) fn dependencies(process: &ProcessView) -> NewCondition {
     condition(ConditionType::DependenciesReady, ready, reason, message)
 }
 
+/// What keeps a fetched definition from being compared with that of its registry, while there is one to use.
+pub(super) fn unrefreshed(process: &ProcessView) -> Option<(Reason, String)> {
+    let definition = process.definition.as_ref().filter(|it| it.found())?;
+    let failure = definition.failure.as_ref()?;
+    let message = format!("{}; what was fetched before is used", failure.message);
+    Some((failure.reason, message))
+}
+
 pub(super) fn definition(process: &ProcessView) -> NewCondition {
     let Some(definition) = &process.definition else {
         return condition(
@@ -112,6 +120,17 @@ pub(super) fn definition(process: &ProcessView) -> NewCondition {
             false,
             refused.category.reason(),
             refused.message,
+        );
+    }
+    if let Some((reason, message)) = unrefreshed(process) {
+        return condition(ConditionType::DefinitionResolved, false, reason, message);
+    }
+    if let Some(failure) = &definition.failure {
+        return condition(
+            ConditionType::DefinitionResolved,
+            false,
+            failure.reason,
+            failure.message.clone(),
         );
     }
     if !definition.found() {

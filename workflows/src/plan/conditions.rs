@@ -4,7 +4,8 @@ use process_operator_crds::conditions::NewCondition;
 use process_operator_crds::{ConditionType, ErrorCategory, Reason};
 
 use super::aspects::{
-    definition, dependencies, drained, lacking, mutable_tag, temporal, under_way, waits_for_workers,
+    definition, dependencies, drained, lacking, mutable_tag, temporal, under_way, unrefreshed,
+    waits_for_workers,
 };
 use super::status::oldest_first;
 use super::verbs::given_up;
@@ -121,8 +122,8 @@ struct Facts<'a> {
     any_ready: bool,
     pods: String,
     settled: bool,
-    /// What of the dependencies is not ready.
-    lacking: Option<String>,
+    /// What of the dependencies is not ready, or why the definition may be out of date.
+    lacking: Option<(Reason, String)>,
 }
 
 impl<'a> Facts<'a> {
@@ -153,9 +154,15 @@ impl<'a> Facts<'a> {
                 .as_ref()
                 .filter(|rollout| !rollout.cancelled && !held_up(state, seen, rollout)),
             retryable: match block {
-                // Whoever looks after the dependency is at work; a right that comes back is found out.
+                // Whoever looks after the dependency is at work, the registry is asked again, and a right
+                // that comes back is found out.
                 Some(block) => {
-                    block.reason == Reason::DependencyNotReady || unreadable(process).is_some()
+                    matches!(
+                        block.reason,
+                        Reason::DependencyNotReady
+                            | Reason::DefinitionPending
+                            | Reason::RegistryUnavailable
+                    ) || unreadable(process).is_some()
                 }
                 None => fault.is_some() && passing,
             },
@@ -173,7 +180,9 @@ impl<'a> Facts<'a> {
                 },
             ),
             settled: current == Some(process.build_id.as_str()),
-            lacking: lacking(process),
+            lacking: lacking(process)
+                .map(|lacking| (Reason::DependencyNotReady, lacking))
+                .or_else(|| unrefreshed(process)),
         }
     }
 
@@ -280,13 +289,12 @@ impl<'a> Facts<'a> {
                 Reason::WorkersUnavailable,
                 self.pods.clone(),
             ),
-            None if self.lacking.is_some() => condition(
-                ConditionType::Degraded,
-                true,
-                Reason::DependencyNotReady,
-                self.lacking.clone().unwrap_or_default(),
-            ),
-            None => condition(ConditionType::Degraded, false, Reason::AsExpected, ""),
+            None => match &self.lacking {
+                Some((reason, message)) => {
+                    condition(ConditionType::Degraded, true, *reason, message.clone())
+                }
+                None => condition(ConditionType::Degraded, false, Reason::AsExpected, ""),
+            },
         }
     }
 

@@ -298,11 +298,16 @@ fn block(state: &State, process: &ProcessView, seen: &Observation) -> Option<Blo
         (failure.category.reason(), failure.message)
     } else if let Some(lost) = process.definition.as_ref().filter(|it| !it.found()) {
         let name = &lost.config_map;
-        (
-            Reason::DefinitionNotFound,
-            format!(
-                "ConfigMap {name} does not exist; create it or correct spec.definitionRef.configMapRef.name"
-            ),
+        lost.failure.as_ref().map_or_else(
+            || {
+                (
+                    Reason::DefinitionNotFound,
+                    format!(
+                        "ConfigMap {name} does not exist; create it or correct spec.definitionRef.configMapRef.name"
+                    ),
+                )
+            },
+            |failure| (failure.reason, failure.message.clone()),
         )
     } else if let Some(holder) = &seen.queue_holder {
         (

@@ -1,7 +1,7 @@
 //! Definitions that are there, and those that are not.
 
 use super::*;
-use crate::contract::DefinitionView;
+use crate::contract::{DefinitionFailure, DefinitionView};
 
 fn named(checksum: &str) -> DefinitionView {
     DefinitionView {
@@ -9,6 +9,17 @@ fn named(checksum: &str) -> DefinitionView {
         checksum: checksum.into(),
         version: Some(3),
         refused: String::new(),
+        failure: None,
+    }
+}
+
+fn failing(checksum: &str, reason: Reason) -> DefinitionView {
+    DefinitionView {
+        failure: Some(DefinitionFailure {
+            reason,
+            message: "the registry says no".into(),
+        }),
+        ..named(checksum)
     }
 }
 
@@ -97,4 +108,48 @@ fn a_lost_copy_has_the_version_applied_again() {
         condition(&plan, ConditionType::DefinitionResolved),
         (true, Reason::DefinitionFound)
     );
+}
+
+#[test]
+fn a_registry_that_is_away_holds_the_first_version_back_and_is_asked_again() {
+    let away = Reason::RegistryUnavailable;
+    let seen = world(V1).change(|process| process.definition = Some(failing("", away)));
+    let plan = decide(&mut memory(), &seen);
+    assert_eq!(applies(&plan), Vec::<&str>::new());
+    assert_eq!(condition(&plan, ConditionType::Ready), (false, away));
+    assert_eq!(
+        condition(&plan, ConditionType::DefinitionResolved),
+        (false, away)
+    );
+    assert!(condition(&plan, ConditionType::Reconciling).0);
+    assert!(!condition(&plan, ConditionType::Stalled).0);
+    let refused = Reason::RegistryNotAllowed;
+    let seen = world(V1).change(|process| process.definition = Some(failing("", refused)));
+    let plan = decide(&mut memory(), &seen);
+    assert_eq!(condition(&plan, ConditionType::Stalled), (true, refused));
+}
+
+#[test]
+fn what_was_fetched_before_is_used_while_the_registry_is_away() {
+    let away = Reason::RegistryUnavailable;
+    let mut seen = world(V1)
+        .with(V1, Some(deployment(2)))
+        .routed(V1, VersionState::Current)
+        .change(|process| process.definition = Some(failing("sha256:0", away)));
+    let mut state = settled();
+    let plan = decide(&mut state, &seen);
+    assert!(applies(&plan).is_empty() && plan.cancel.is_empty());
+    assert!(condition(&plan, ConditionType::Ready).0);
+    assert_eq!(condition(&plan, ConditionType::Degraded), (true, away));
+    assert_eq!(
+        condition(&plan, ConditionType::DefinitionResolved),
+        (false, away)
+    );
+    assert!(!condition(&plan, ConditionType::Stalled).0);
+    assert!(status(&plan).definition.is_some());
+    if let Some(process) = &mut seen.process {
+        process.definition = Some(named("sha256:0"));
+    }
+    let plan = decide(&mut state, &seen);
+    assert!(!condition(&plan, ConditionType::Degraded).0);
 }
