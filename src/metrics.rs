@@ -38,6 +38,13 @@ pub(crate) struct CategoryLabel {
     pub category: &'static str,
 }
 
+/// Label `temporal_namespace`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct NamespaceLabel {
+    /// Name of a Temporal namespace.
+    pub temporal_namespace: String,
+}
+
 /// Label `reason`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ReasonLabel {
@@ -83,6 +90,8 @@ pub(crate) struct Metrics {
     pub processes: Gauge,
     /// 1 while Temporal answers.
     pub temporal_up: Gauge,
+    /// The same for each Temporal namespace in use.
+    namespaces_up: Family<NamespaceLabel, Gauge>,
     /// 1 while the CRD is missing.
     pub crd_missing: Gauge,
     /// Sweeps by result.
@@ -122,6 +131,7 @@ impl Metrics {
             watch_events: Family::default(),
             processes: Gauge::default(),
             temporal_up: Gauge::default(),
+            namespaces_up: Family::default(),
             crd_missing: Gauge::default(),
             sweeps: Family::default(),
             sweep_seconds: Gauge::default(),
@@ -160,6 +170,11 @@ impl Metrics {
             "temporal_up",
             "1 while Temporal answers",
             metrics.temporal_up.clone(),
+        );
+        registry.register(
+            "temporal_namespace_up",
+            "1 while Temporal answers for a Temporal namespace in use",
+            metrics.namespaces_up.clone(),
         );
         registry.register(
             "crd_missing",
@@ -232,6 +247,21 @@ impl Metrics {
         self.activity_seconds
             .get_or_create(&ActivityLabel { activity, result })
             .observe(took.as_secs_f64());
+    }
+
+    /// A Temporal namespace was pinged.
+    pub(crate) fn namespace_up(&self, namespace: &str, up: bool) {
+        let temporal_namespace = namespace.to_owned();
+        self.namespaces_up
+            .get_or_create(&NamespaceLabel { temporal_namespace })
+            .set(up.into());
+    }
+
+    /// A Temporal namespace is not used any more.
+    pub(crate) fn forget_namespace(&self, namespace: &str) {
+        let temporal_namespace = namespace.to_owned();
+        self.namespaces_up
+            .remove(&NamespaceLabel { temporal_namespace });
     }
 
     /// The page, in the `OpenMetrics` text format.

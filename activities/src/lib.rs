@@ -10,6 +10,7 @@ pub mod context;
 pub mod dependencies;
 pub mod dependents;
 pub mod error;
+pub mod events;
 pub mod temporal;
 pub mod watched;
 
@@ -18,7 +19,6 @@ mod activities;
 mod apply;
 mod cron_jobs;
 mod definition;
-mod events;
 mod observe;
 mod pods;
 mod remove;

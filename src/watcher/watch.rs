@@ -12,15 +12,15 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Resource as _, ResourceExt};
-use process_operator_activities::cache::{Draining, Neighbour};
+use process_operator_activities::cache::{Draining, Neighbour, Unreachable};
 use process_operator_crds::status::DrainingVersion;
-use process_operator_crds::{ConditionType, Process, Reason, conditions, names};
+use process_operator_crds::{ConditionType, Process, conditions, names};
 use process_operator_workflows::contract::{ChangeKind, Changed};
 use process_operator_workflows::plan::fingerprint;
 use serde::de::DeserializeOwned;
 
 use super::again::watched;
-use super::{Shared, answered, definitions};
+use super::{Shared, answered, definitions, transitions};
 use crate::health::Part;
 use crate::metrics::Metrics;
 
@@ -221,7 +221,8 @@ fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> Option<Neig
     let depends = process.map(|process| kinds.named(process));
     let depends = depends.into_iter().flatten();
     let stalled = says(ConditionType::Stalled, "True");
-    let unreachable = says(ConditionType::TemporalReachable, "False").is_some();
+    let reachable = status
+        .and_then(|status| conditions::find(&status.conditions, ConditionType::TemporalReachable));
     Some(Neighbour {
         namespace: object.namespace()?,
         name: object.name_any(),
@@ -280,10 +281,14 @@ fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> Option<Neig
             .get(names::annotation::REQUEST)
             .map(|text| fingerprint(text))
             .unwrap_or_default(),
-        unreachable,
-        outage_shown: unreachable
-            && says(ConditionType::Degraded, "True")
-                .is_some_and(|reason| reason == Reason::TemporalUnavailable.as_str()),
+        unreachable: reachable
+            .filter(|condition| condition.status == "False")
+            .map(|condition| Unreachable {
+                reason: condition.reason.clone(),
+                message: condition.message.clone(),
+                since: condition.last_transition_time.0,
+            }),
+        degraded: says(ConditionType::Degraded, "True").is_some(),
         resource_version: object.resource_version().unwrap_or_default(),
     })
 }
@@ -317,6 +322,9 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
     if at_start {
         // What was missed while nobody watched is found by the sweep, which asks once for all.
         return;
+    }
+    if let Some(before) = &before {
+        transitions::reachable(shared, before, &now);
     }
     let changed = before.as_ref().is_none_or(|before| {
         before.generation != now.generation

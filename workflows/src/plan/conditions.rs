@@ -5,7 +5,7 @@ use process_operator_crds::{ConditionType, ErrorCategory, Reason};
 
 use super::Block;
 use super::aspects::{
-    definition, dependencies, drained, lacking, mutable_tag, temporal, under_way,
+    away, definition, dependencies, drained, lacking, mutable_tag, temporal, under_way,
 };
 use super::status::oldest_first;
 use super::verbs::given_up;
@@ -116,6 +116,8 @@ struct Facts<'a> {
     settled: bool,
     /// What of the dependencies is not ready.
     lacking: Option<String>,
+    /// Why the Temporal namespace cannot be worked in.
+    away: Option<(Reason, String)>,
 }
 
 impl<'a> Facts<'a> {
@@ -162,6 +164,7 @@ impl<'a> Facts<'a> {
             ),
             settled: current == Some(process.build_id.as_str()),
             lacking: lacking(process),
+            away: away(seen),
         }
     }
 
@@ -254,7 +257,8 @@ impl<'a> Facts<'a> {
         let hold = self
             .hold()
             .map(|hold| (hold.category.reason(), hold.message.clone()));
-        match self.fault.as_ref().or(hold.as_ref()) {
+        let wrong = self.fault.as_ref().or(hold.as_ref());
+        match wrong.or(self.away.as_ref()) {
             Some((reason, message)) => {
                 condition(ConditionType::Degraded, true, *reason, message.clone())
             }
