@@ -112,9 +112,13 @@ pub(crate) struct Config {
     /// Address of `/livez`, `/readyz` and `/metrics`.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// Address of the Temporal SDK's own Prometheus metrics; off when absent.
+    /// Seconds between two looks at the task queues of Processes, for the metrics `process_worker_*`; 0 is
+    /// off. A queue on which nothing moves is looked at up to twenty times more rarely.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub queue_metrics_seconds: u64,
+    /// Gives these metrics the names of Process, task queue and build id as labels: one series for each.
     #[arg(long)]
-    pub sdk_metrics_listen: Option<SocketAddr>,
+    pub queue_metrics_names: bool,
     /// Format of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
@@ -154,6 +158,11 @@ impl Config {
     pub(crate) fn outage(&self) -> Duration {
         let seconds = self.outage_seconds;
         Duration::from_secs(seconds.unwrap_or(2 * self.temporal_ping_seconds))
+    }
+
+    /// Time between looks at task queues, if there are to be any.
+    pub(crate) fn queue_looks(&self) -> Option<Duration> {
+        (self.queue_metrics_seconds > 0).then(|| Duration::from_secs(self.queue_metrics_seconds))
     }
 
     /// Kinds of other operators that a Process may depend on.

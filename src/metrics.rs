@@ -1,4 +1,5 @@
-//! Metrics of the operator, on `/metrics`. No object names, uids or error texts as labels.
+//! Metrics of the operator, on `/metrics`, and beside them those of worker queues and of the Temporal SDK.
+//! No object names, uids or error texts as labels.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -16,6 +17,11 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::gauges::Gauges;
+use crate::queues::Readings;
+use crate::sdk_meter::SdkMeter;
+
+/// Of the operator's own metrics.
+const PREFIX: &str = "process_operator";
 
 /// Label `result`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,6 +112,12 @@ pub(crate) struct Metrics {
     pub worker_restarts: Family<KindLabel, Counter>,
     /// Failed looks, steps and waits.
     pub errors: Family<CategoryLabel, Counter>,
+    /// Looks at task queues.
+    pub queue_looks: Family<ResultLabel, Counter>,
+    /// What they have read.
+    pub queues: Readings,
+    /// What the Temporal SDK records.
+    pub sdk: SdkMeter,
     /// Signals waiting for Temporal.
     pub signals_pending: Gauge<i64, AtomicI64>,
     /// Events recorded.
@@ -117,13 +129,13 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything under the prefix `process_operator`.
-    pub(crate) fn new(cache: &Cache) -> Arc<Self> {
-        let mut registry = Registry::with_prefix("process_operator");
-        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "Version of the operator", version);
+    /// Registers everything; the operator's own under the prefix `process_operator`.
+    pub(crate) fn new(cache: &Cache, queues: Readings) -> Arc<Self> {
         let mut metrics = Self {
-            registry,
+            registry: Registry::default(),
+            queue_looks: Family::default(),
+            queues,
+            sdk: SdkMeter::default(),
             signals: Family::default(),
             signal_seconds: Histogram::new([
                 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -144,7 +156,9 @@ impl Metrics {
             rollout_seconds: Family::new_with_constructor(|| Histogram::new(ROLLOUT_SECONDS)),
             activity_seconds: Family::new_with_constructor(|| Histogram::new(ACTIVITY_SECONDS)),
         };
-        let registry = &mut metrics.registry;
+        let registry = metrics.registry.sub_registry_with_prefix(PREFIX);
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Version of the operator", version);
         registry.register(
             "signals",
             "Signals sent to lifecycle workflows, by result",
@@ -213,15 +227,22 @@ impl Metrics {
             "Failed looks, steps and waits of activities, by category",
             metrics.errors.clone(),
         );
+        registry.register(
+            "queue_looks",
+            "Looks at the task queues of a Process, by result",
+            metrics.queue_looks.clone(),
+        );
+        registry.register_collector(Box::new(Gauges::new(cache.clone())));
         metrics.register_work();
         let registry = &mut metrics.registry;
-        registry.register_collector(Box::new(Gauges::new(cache.clone())));
+        registry.register_collector(Box::new(metrics.queues.clone()));
+        registry.register_collector(Box::new(metrics.sdk.clone()));
         Arc::new(metrics)
     }
 
     /// What is done, by rollouts and activities.
     fn register_work(&mut self) {
-        let registry = &mut self.registry;
+        let registry = self.registry.sub_registry_with_prefix(PREFIX);
         registry.register(
             "events",
             "Events recorded by this replica, by reason",

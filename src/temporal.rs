@@ -130,21 +130,21 @@ pub(crate) async fn ping(connection: &Connection, namespace: &str) -> Result<(),
     let mut service = connection.workflow_service();
     match tokio::time::timeout(PROBE, service.describe_namespace(request)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(status)) => judged(status),
+        Ok(Err(status)) => Err(silence(status)),
         Err(_) => Err(Silence::away(format!("no answer in {} s", PROBE.as_secs()))),
     }
 }
 
-/// A server that is busy answers; one that knows no such namespace, or refuses it, does not serve it.
-fn judged(status: Status) -> Result<(), Silence> {
+/// A server that knows no such namespace or refuses it is there, but does not serve it. One that is too busy
+/// for this, each time for so long, does not either.
+fn silence(status: Status) -> Silence {
     let why = status.message().to_owned();
     let reason = match Fault::from(status).category {
-        ErrorCategory::RateLimited => return Ok(()),
         ErrorCategory::NamespaceNotFound => Reason::NamespaceNotFound,
         ErrorCategory::Forbidden => Reason::Forbidden,
         _ => Reason::TemporalUnavailable,
     };
-    Err(Silence { reason, why })
+    Silence { reason, why }
 }
 
 /// Registers the search attributes that make lists in the Temporal UI useful. They are optional: a
@@ -197,12 +197,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_server_answers_and_a_refusal_is_no_outage_of_the_server() {
-        let of = |code: Code| judged(Status::new(code, "why"));
-        assert_eq!(of(Code::ResourceExhausted), Ok(()));
-        let reason = |code| of(code).expect_err("silence").reason;
-        assert_eq!(reason(Code::PermissionDenied), Reason::Forbidden);
-        assert_eq!(reason(Code::Unavailable), Reason::TemporalUnavailable);
-        assert_eq!(reason(Code::NotFound), Reason::TemporalUnavailable);
+    fn a_refusal_is_told_from_a_server_that_is_away() {
+        for (code, reason) in [
+            (Code::PermissionDenied, Reason::Forbidden),
+            (Code::Unavailable, Reason::TemporalUnavailable),
+            (Code::ResourceExhausted, Reason::TemporalUnavailable),
+            // Without the details that a missing namespace comes with.
+            (Code::NotFound, Reason::TemporalUnavailable),
+        ] {
+            assert_eq!(silence(Status::new(code, "why")).reason, reason, "{code:?}");
+        }
     }
 }

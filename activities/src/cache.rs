@@ -69,6 +69,8 @@ pub struct Job {
 /// A version that drains, as published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draining {
+    /// Its build id.
+    pub build_id: String,
     /// When it lost its traffic.
     pub since: Timestamp,
     /// When its policy is applied, if ever.
@@ -115,6 +117,8 @@ pub struct Neighbour {
     pub versioning: Versioning,
     /// `status.currentVersion.buildId` as published.
     pub current: Option<String>,
+    /// `status.targetVersion.buildId` as published.
+    pub target: Option<String>,
     /// Name of the ConfigMap with its definition, if it names one.
     pub definition: Option<String>,
     /// Checksum of the definition as published; empty without one.

@@ -17,6 +17,7 @@ mod definitions;
 mod dependencies;
 mod deployments;
 mod lease;
+mod neighbour;
 mod outage;
 mod routing;
 mod sights;

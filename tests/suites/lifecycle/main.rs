@@ -14,6 +14,7 @@ mod drift;
 mod failing;
 mod metrics;
 mod outage;
+mod queues;
 mod settled;
 mod signals;
 mod support;
