@@ -19,7 +19,7 @@ use process_operator_crds::{ConditionType, Process, Reason, names};
 use process_operator_workflows::contract::{ChangeKind, Changed};
 use serde_json::json;
 
-use super::sights::{Outage, Pace, Sights};
+use super::sights::{AWAY, Outage, Pace, Sights};
 use super::{Shared, answered};
 use crate::health::Part;
 use crate::metrics::Metrics;
@@ -65,7 +65,11 @@ async fn show_all(shared: &Shared, sights: &Sights, processes: &[Neighbour]) {
         };
         // A lifecycle that can write tells itself what keeps a deletion from going on.
         let told_by_lifecycle = process.deleting && !outage.whole;
-        if told_by_lifecycle || (process.unreachable.is_some() && process.degraded) {
+        let shown = process.unreachable.as_ref().is_some_and(|shown| {
+            // What a lifecycle found just before nobody could write any more says less.
+            process.degraded && (!outage.whole || shown.message.starts_with(AWAY))
+        });
+        if told_by_lifecycle || shown {
             continue;
         }
         if let Err(error) = show(shared, process, &outage).await {

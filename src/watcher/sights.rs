@@ -14,6 +14,8 @@ use crate::temporal::{self, Silence};
 
 /// Longest time between two pings of a namespace that does not answer.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How the message begins while the operator's own namespace does not answer.
+pub(super) const AWAY: &str = "Temporal cannot be reached";
 /// Pings on their way at once.
 const CONCURRENT: usize = 8;
 
@@ -231,7 +233,7 @@ impl Sights {
         if let Some(silent) = out(&self.own) {
             return Some(Outage {
                 reason: Reason::TemporalUnavailable,
-                why: format!("Temporal cannot be reached: {}", silent.why),
+                why: format!("{AWAY}: {}", silent.why),
                 whole: true,
             });
         }
