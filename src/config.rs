@@ -61,10 +61,15 @@ pub(crate) struct Config {
     /// Seconds between two complete lists of what is watched, in case a watch has not said everything.
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(5..=86_400))]
     pub resync_seconds: u64,
-    /// Seconds without an answer from Temporal after which Processes say so; more than three times the
-    /// probe interval of 5 s keeps single lost answers from showing.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3600))]
-    pub outage_seconds: u64,
+    /// Seconds between two pings of each Temporal namespace in use; not more than half of
+    /// `--outage-seconds` counts. One that does not answer is asked three times as often, at least every
+    /// 5 s.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=1800))]
+    pub temporal_ping_seconds: u64,
+    /// Seconds without an answer from Temporal, or for one Temporal namespace, after which the Processes
+    /// concerned say so; two pings when absent. A single lost answer then does not show.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(5..=3600))]
+    pub outage_seconds: Option<u64>,
     /// Seconds that workflows get to end on an old version, for Processes without
     /// `spec.drain.timeoutSeconds`; as long as they take when absent.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..=31_536_000))]
@@ -124,9 +129,13 @@ pub(crate) struct Config {
     /// Address of `/livez`, `/readyz` and `/metrics`.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// Address of the Temporal SDK's own Prometheus metrics; off when absent.
+    /// Seconds between two looks at the task queues of Processes, for the metrics `process_worker_*`; 0 is
+    /// off. A queue on which nothing moves is looked at up to twenty times more rarely.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub queue_metrics_seconds: u64,
+    /// Gives these metrics the names of Process, task queue and build id as labels: one series for each.
     #[arg(long)]
-    pub sdk_metrics_listen: Option<SocketAddr>,
+    pub queue_metrics_names: bool,
     /// Format of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
@@ -157,9 +166,20 @@ impl Config {
         Duration::from_secs(self.resync_seconds)
     }
 
+    /// Time between two pings of a Temporal namespace.
+    pub(crate) fn ping(&self) -> Duration {
+        Duration::from_secs(self.temporal_ping_seconds).min(self.outage() / 2)
+    }
+
     /// Time after which silence is an outage.
     pub(crate) fn outage(&self) -> Duration {
-        Duration::from_secs(self.outage_seconds)
+        let seconds = self.outage_seconds;
+        Duration::from_secs(seconds.unwrap_or(2 * self.temporal_ping_seconds))
+    }
+
+    /// Time between looks at task queues, if there are to be any.
+    pub(crate) fn queue_looks(&self) -> Option<Duration> {
+        (self.queue_metrics_seconds > 0).then(|| Duration::from_secs(self.queue_metrics_seconds))
     }
 
     /// Kinds of other operators that a Process may depend on.

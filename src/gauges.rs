@@ -120,6 +120,7 @@ mod tests {
     fn draining(since: i64, deadline: Option<i64>, open: i64) -> Draining {
         let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
         Draining {
+            build_id: "v1".into(),
             since: at(since),
             deadline: deadline.map(at),
             open,

@@ -9,6 +9,8 @@ mod gauges;
 mod health;
 mod metrics;
 mod operator;
+mod queues;
+mod sdk_meter;
 mod telemetry;
 mod temporal;
 mod watcher;

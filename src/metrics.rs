@@ -1,4 +1,5 @@
-//! Metrics of the operator, on `/metrics`. No object names, uids or error texts as labels.
+//! Metrics of the operator, on `/metrics`, and beside them those of worker queues and of the Temporal SDK.
+//! No object names, uids or error texts as labels.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -16,6 +17,11 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::gauges::Gauges;
+use crate::queues::Readings;
+use crate::sdk_meter::SdkMeter;
+
+/// Of the operator's own metrics.
+const PREFIX: &str = "process_operator";
 
 /// Label `result`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,6 +42,13 @@ pub(crate) struct KindLabel {
 pub(crate) struct CategoryLabel {
     /// Metric label of an error category.
     pub category: &'static str,
+}
+
+/// Label `temporal_namespace`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct NamespaceLabel {
+    /// Name of a Temporal namespace.
+    pub temporal_namespace: String,
 }
 
 /// Label `reason`.
@@ -83,6 +96,8 @@ pub(crate) struct Metrics {
     pub processes: Gauge,
     /// 1 while Temporal answers.
     pub temporal_up: Gauge,
+    /// The same for each Temporal namespace in use.
+    namespaces_up: Family<NamespaceLabel, Gauge>,
     /// 1 while the CRD is missing.
     pub crd_missing: Gauge,
     /// Sweeps by result.
@@ -99,6 +114,12 @@ pub(crate) struct Metrics {
     pub worker_restarts: Family<KindLabel, Counter>,
     /// Failed looks, steps and waits.
     pub errors: Family<CategoryLabel, Counter>,
+    /// Looks at task queues.
+    pub queue_looks: Family<ResultLabel, Counter>,
+    /// What they have read.
+    pub queues: Readings,
+    /// What the Temporal SDK records.
+    pub sdk: SdkMeter,
     /// Signals waiting for Temporal.
     pub signals_pending: Gauge<i64, AtomicI64>,
     /// Events recorded.
@@ -110,13 +131,13 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything under the prefix `process_operator`.
-    pub(crate) fn new(cache: &Cache) -> Arc<Self> {
-        let mut registry = Registry::with_prefix("process_operator");
-        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "Version of the operator", version);
+    /// Registers everything; the operator's own under the prefix `process_operator`.
+    pub(crate) fn new(cache: &Cache, queues: Readings) -> Arc<Self> {
         let mut metrics = Self {
-            registry,
+            registry: Registry::default(),
+            queue_looks: Family::default(),
+            queues,
+            sdk: SdkMeter::default(),
             signals: Family::default(),
             signal_seconds: Histogram::new([
                 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -124,6 +145,7 @@ impl Metrics {
             watch_events: Family::default(),
             processes: Gauge::default(),
             temporal_up: Gauge::default(),
+            namespaces_up: Family::default(),
             crd_missing: Gauge::default(),
             sweeps: Family::default(),
             sweep_seconds: Gauge::default(),
@@ -137,7 +159,9 @@ impl Metrics {
             rollout_seconds: Family::new_with_constructor(|| Histogram::new(ROLLOUT_SECONDS)),
             activity_seconds: Family::new_with_constructor(|| Histogram::new(ACTIVITY_SECONDS)),
         };
-        let registry = &mut metrics.registry;
+        let registry = metrics.registry.sub_registry_with_prefix(PREFIX);
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Version of the operator", version);
         registry.register(
             "signals",
             "Signals sent to lifecycle workflows, by result",
@@ -163,6 +187,11 @@ impl Metrics {
             "temporal_up",
             "1 while Temporal answers",
             metrics.temporal_up.clone(),
+        );
+        registry.register(
+            "temporal_namespace_up",
+            "1 while Temporal answers for a Temporal namespace in use",
+            metrics.namespaces_up.clone(),
         );
         registry.register(
             "crd_missing",
@@ -201,15 +230,22 @@ impl Metrics {
             "Failed looks, steps and waits of activities, by category",
             metrics.errors.clone(),
         );
+        registry.register(
+            "queue_looks",
+            "Looks at the task queues of a Process, by result",
+            metrics.queue_looks.clone(),
+        );
+        registry.register_collector(Box::new(Gauges::new(cache.clone())));
         metrics.register_work();
         let registry = &mut metrics.registry;
-        registry.register_collector(Box::new(Gauges::new(cache.clone())));
+        registry.register_collector(Box::new(metrics.queues.clone()));
+        registry.register_collector(Box::new(metrics.sdk.clone()));
         Arc::new(metrics)
     }
 
     /// What is done, by rollouts and activities.
     fn register_work(&mut self) {
-        let registry = &mut self.registry;
+        let registry = self.registry.sub_registry_with_prefix(PREFIX);
         registry.register(
             "definition_fetches",
             "Questions to registries of definitions, by result",
@@ -240,6 +276,21 @@ impl Metrics {
         self.activity_seconds
             .get_or_create(&ActivityLabel { activity, result })
             .observe(took.as_secs_f64());
+    }
+
+    /// A Temporal namespace was pinged.
+    pub(crate) fn namespace_up(&self, namespace: &str, up: bool) {
+        let temporal_namespace = namespace.to_owned();
+        self.namespaces_up
+            .get_or_create(&NamespaceLabel { temporal_namespace })
+            .set(up.into());
+    }
+
+    /// A Temporal namespace is not used any more.
+    pub(crate) fn forget_namespace(&self, namespace: &str) {
+        let temporal_namespace = namespace.to_owned();
+        self.namespaces_up
+            .remove(&NamespaceLabel { temporal_namespace });
     }
 
     /// The page, in the `OpenMetrics` text format.

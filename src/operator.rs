@@ -9,6 +9,8 @@ use process_operator_activities::cache::Cache;
 use process_operator_activities::registry::Registries;
 use process_operator_activities::{Context, WorkerDefaults};
 use temporalio_client::ConnectionOptions;
+use temporalio_common::telemetry::metrics::CoreMeter;
+use temporalio_common::telemetry::{TelemetryOptions, telemetry_init};
 use temporalio_sdk::Runtime;
 use temporalio_sdk::runtime::RuntimeOptions;
 use tokio::sync::watch;
@@ -16,16 +18,18 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::health::{Part, Readiness};
 use crate::metrics::Metrics;
+use crate::queues::Readings;
+use crate::sdk_meter::SdkMeter;
 use crate::watcher::{self, Watcher};
 use crate::workers::Workers;
-use crate::{health, temporal};
+use crate::{health, queues, temporal};
 
 /// Runs the operator until SIGTERM or SIGINT. Neither Temporal nor the CRD has to be there at the
 /// start: what is missing is waited for and shown on `/readyz`.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let readiness = Readiness::new();
     let cache = Cache::default();
-    let metrics = Metrics::new(&cache);
+    let metrics = Metrics::new(&cache, Readings::new(config.queue_metrics_names));
     let (stopping, stop) = watch::channel(false);
     tokio::spawn(async move {
         signalled().await;
@@ -42,7 +46,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         },
     ));
     let registries = Arc::new(Registries::new(config.registries())?);
-    let options = temporal::options(&config)?;
+    let mut options = temporal::options(&config)?;
+    options.metrics_meter =
+        telemetry_init(telemetry(metrics.sdk.for_client()))?.get_temporal_metric_meter();
     let (connected, connection) = watch::channel(None);
     let watcher = Watcher::start(watcher::Setup {
         config: config.clone(),
@@ -65,7 +71,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     // Until there are workers nothing is under way: told to stop, it need not wait for anything.
     if let Some(workers) = until(&stop, starting).await {
         let workers = workers?;
+        let (context, metrics) = (workers.context.clone(), workers.metrics.clone());
         tokio::select! {
+            () = queues(&config, context, metrics) => {}
             () = workers.run(stop.clone()) => {}
             () = late(&stop, config.shutdown()) => tracing::warn!("work is still running; leaving it to others"),
         }
@@ -74,6 +82,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     server.await??;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Looks at task queues for ever, if that is asked for.
+async fn queues(config: &Config, context: Arc<Context>, metrics: Arc<Metrics>) {
+    match config.queue_looks() {
+        Some(every) => queues::run(context, metrics, every).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for what the workers need, and puts them together.
@@ -95,7 +111,7 @@ async fn start(
     temporal::register_search_attributes(&connection, &config.temporal_namespace, &registered)
         .await;
     let workers = Workers {
-        runtime: Runtime::from_current_tokio(runtime_options(config)?)
+        runtime: Runtime::from_current_tokio(runtime_options(&metrics)?)
             .map_err(|error| anyhow::anyhow!("{error}"))?,
         connection: connection.clone(),
         context: Arc::new(Context::new(
@@ -196,23 +212,16 @@ async fn cluster_uid(client: &kube::Client, readiness: &Readiness) -> String {
     }
 }
 
-fn runtime_options(config: &Config) -> anyhow::Result<RuntimeOptions> {
-    let builder = RuntimeOptions::builder();
-    let Some(listen) = config.sdk_metrics_listen else {
-        return builder.build().map_err(|error| anyhow::anyhow!("{error}"));
-    };
-    let exporter = temporalio_common::telemetry::PrometheusExporterOptions::builder()
-        .socket_addr(listen)
-        .counters_total_suffix(true)
-        .unit_suffix(true)
-        .use_seconds_for_durations(true)
-        .build();
-    let server = temporalio_common::telemetry::start_prometheus_metric_exporter(exporter)?;
-    let telemetry = temporalio_common::telemetry::TelemetryOptions::builder()
-        .metrics(server.meter as Arc<dyn temporalio_common::telemetry::metrics::CoreMeter>)
-        .build();
-    builder
-        .telemetry_options(telemetry)
+/// The SDK records into the operator's own page. Its logs go where all logs go.
+fn telemetry(meter: SdkMeter) -> TelemetryOptions {
+    TelemetryOptions::builder()
+        .metrics(Arc::new(meter) as Arc<dyn CoreMeter>)
+        .build()
+}
+
+fn runtime_options(metrics: &Metrics) -> anyhow::Result<RuntimeOptions> {
+    RuntimeOptions::builder()
+        .telemetry_options(telemetry(metrics.sdk.clone()))
         .build()
         .map_err(|error| anyhow::anyhow!("{error}"))
 }

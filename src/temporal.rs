@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
+use process_operator_activities::error::Fault;
+use process_operator_crds::{ErrorCategory, Reason};
 use process_operator_workflows::contract::{SA_BUILD_ID, SA_NAME, SA_NAMESPACE, SA_PHASE};
 use temporalio_client::envconfig::LoadClientConfigProfileOptions;
 use temporalio_client::grpc::{OperatorService, WorkflowService};
-use temporalio_client::tonic::IntoRequest;
+use temporalio_client::tonic::{IntoRequest, Status};
 use temporalio_client::{ClientOptions, Connection, ConnectionOptions};
 use temporalio_common::protos::temporal::api::enums::v1::IndexedValueType;
 use temporalio_common::protos::temporal::api::operatorservice::v1::{
     AddSearchAttributesRequest, ListSearchAttributesRequest,
 };
-use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    DescribeNamespaceRequest, GetSystemInfoRequest,
-};
+use temporalio_common::protos::temporal::api::workflowservice::v1::DescribeNamespaceRequest;
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -96,16 +96,55 @@ async fn namespace(connection: &Connection, namespace: &str) -> Result<(), Strin
     }
 }
 
-/// One cheap call that shows whether the server answers.
-pub(crate) async fn probe(connection: &Connection) -> Result<(), String> {
+/// Why a ping failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Silence {
+    /// `NamespaceNotFound`, `Forbidden` or `TemporalUnavailable`.
+    pub reason: Reason,
+    /// In the server's words, if it said some.
+    pub why: String,
+}
+
+impl Silence {
+    /// The server does not answer.
+    pub(crate) fn away(why: impl Into<String>) -> Self {
+        Self {
+            reason: Reason::TemporalUnavailable,
+            why: why.into(),
+        }
+    }
+}
+
+/// One cheap call that shows whether the server answers for a namespace: one record is read.
+pub(crate) async fn ping(connection: &Connection, namespace: &str) -> Result<(), Silence> {
+    let mut request = DescribeNamespaceRequest {
+        namespace: namespace.to_owned(),
+        ..Default::default()
+    }
+    .into_request();
+    // Proxies before a server may find the namespace by it; the client does the same.
+    if let Ok(name) = namespace.parse() {
+        request.metadata_mut().insert("temporal-namespace", name);
+    }
     // Past the client's own retries, which would hide an outage for ten seconds.
     let mut service = connection.workflow_service();
-    let answer = service.get_system_info(GetSystemInfoRequest::default().into_request());
-    match tokio::time::timeout(PROBE, answer).await {
+    match tokio::time::timeout(PROBE, service.describe_namespace(request)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(status)) => Err(status.message().to_owned()),
-        Err(_) => Err(format!("no answer in {} s", PROBE.as_secs())),
+        Ok(Err(status)) => Err(silence(status)),
+        Err(_) => Err(Silence::away(format!("no answer in {} s", PROBE.as_secs()))),
     }
+}
+
+/// A server that knows no such namespace or refuses it is there, but does not serve it. One that is too busy
+/// for this, each time for so long, does not either.
+fn silence(status: Status) -> Silence {
+    let why = status.message().to_owned();
+    let reason = match Fault::from(status).category {
+        ErrorCategory::NamespaceNotFound => Reason::NamespaceNotFound,
+        ErrorCategory::Forbidden => Reason::Forbidden,
+        _ => Reason::TemporalUnavailable,
+    };
+    Silence { reason, why }
 }
 
 /// Registers the search attributes that make lists in the Temporal UI useful. They are optional: a
@@ -148,5 +187,25 @@ pub(crate) async fn register_search_attributes(
             registered.send_replace(complete);
         }
         Err(status) => tracing::warn!("search attributes cannot be listed: {}", status.message()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use temporalio_client::tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_from_a_server_that_is_away() {
+        for (code, reason) in [
+            (Code::PermissionDenied, Reason::Forbidden),
+            (Code::Unavailable, Reason::TemporalUnavailable),
+            (Code::ResourceExhausted, Reason::TemporalUnavailable),
+            // Without the details that a missing namespace comes with.
+            (Code::NotFound, Reason::TemporalUnavailable),
+        ] {
+            assert_eq!(silence(Status::new(code, "why")).reason, reason, "{code:?}");
+        }
     }
 }

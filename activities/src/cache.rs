@@ -3,7 +3,7 @@
 //! Activities use it to wait for a change and to know about neighbours; decisions about an object
 //! itself always rest on a fresh read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -72,12 +72,25 @@ pub struct Job {
 /// A version that drains, as published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draining {
+    /// Its build id.
+    pub build_id: String,
     /// When it lost its traffic.
     pub since: Timestamp,
     /// When its policy is applied, if ever.
     pub deadline: Option<Timestamp>,
     /// Running workflows that hold it, as counted last.
     pub open: i64,
+}
+
+/// Temporal cannot be worked with, as published.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unreachable {
+    /// Reason of the condition.
+    pub reason: String,
+    /// Its message.
+    pub message: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// A Process as last seen.
@@ -107,6 +120,8 @@ pub struct Neighbour {
     pub versioning: Versioning,
     /// `status.currentVersion.buildId` as published.
     pub current: Option<String>,
+    /// `status.targetVersion.buildId` as published.
+    pub target: Option<String>,
     /// Name of the ConfigMap with its definition, if it names one.
     pub definition: Option<String>,
     /// Where its definition is fetched from, if it names a registry.
@@ -129,10 +144,11 @@ pub struct Neighbour {
     pub forced: bool,
     /// Reason of the condition `Stalled`, when it is True.
     pub stalled: Option<String>,
-    /// The condition `TemporalReachable` is False; a lifecycle that is at work just then says so too.
-    pub unreachable: bool,
-    /// Both conditions say that Temporal is away.
-    pub outage_shown: bool,
+    /// The condition `TemporalReachable`, if it is False; a lifecycle that is at work just then says so
+    /// too.
+    pub unreachable: Option<Unreachable>,
+    /// `Degraded` is True.
+    pub degraded: bool,
     /// Fingerprint of the annotation `ameide.io/request`; empty without one.
     pub request: String,
     /// Who has written its status.
@@ -379,6 +395,14 @@ impl Cache {
     /// All Processes.
     pub fn processes(&self) -> Vec<Neighbour> {
         self.lock().processes.values().cloned().collect()
+    }
+
+    /// Temporal namespaces that Processes name.
+    pub fn temporal_namespaces(&self) -> BTreeSet<String> {
+        let inner = self.lock();
+        let all = inner.processes.values();
+        let named = all.map(|process| &process.temporal_namespace);
+        named.filter(|name| !name.is_empty()).cloned().collect()
     }
 
     /// How many Processes there are.

@@ -7,7 +7,7 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use process_operator_crds::Process;
 use process_operator_crds::conditions::truncate;
-use process_operator_workflows::contract::EventType;
+use process_operator_workflows::contract::{EventType, ProcessKey};
 
 use crate::build::hash;
 use crate::context::Context;
@@ -16,8 +16,61 @@ use crate::error::{Fault, Result};
 /// Limit of `note` set by the API server.
 const NOTE: usize = 1024;
 
-/// Records an Event. Its name derives from `id`: recorded again after a crash, the API server
-/// refuses the second one.
+/// What is told in an Event about a Process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The name of the Event derives from it: recorded again, the API server refuses the second one.
+    pub id: String,
+    /// What it is about.
+    pub key: ProcessKey,
+    /// Normal or Warning.
+    pub kind: EventType,
+    /// For programs.
+    pub reason: String,
+    /// What was being done.
+    pub action: String,
+    /// For people. Cut to what the API server takes.
+    pub text: String,
+}
+
+/// Creates an Event. `false` when it was there already.
+pub async fn create(kube: &kube::Client, instance: &str, note: &Note) -> kube::Result<bool> {
+    let key = &note.key;
+    let event = Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{}", key.name, hash::short(note.id.as_bytes()))),
+            namespace: Some(key.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(jiff::Timestamp::now())),
+        reporting_controller: Some("ameide.io/process-operator".into()),
+        reporting_instance: Some(instance.to_owned()),
+        action: Some(note.action.clone()),
+        reason: Some(note.reason.clone()),
+        note: Some(truncate(&note.text, NOTE).to_owned()),
+        type_: Some(match note.kind {
+            EventType::Normal => "Normal".into(),
+            EventType::Warning => "Warning".into(),
+        }),
+        regarding: Some(ObjectReference {
+            api_version: Some("ameide.io/v1".into()),
+            kind: Some("Process".into()),
+            name: Some(key.name.clone()),
+            namespace: Some(key.namespace.clone()),
+            uid: Some(key.uid.clone()),
+            ..ObjectReference::default()
+        }),
+        ..Event::default()
+    };
+    let api: Api<Event> = Api::namespaced(kube.clone(), &key.namespace);
+    match api.create(&PostParams::default(), &event).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Records an Event. Its name derives from `id`: recorded again after a crash, it is the same one.
 pub(crate) async fn record(
     context: &Context,
     process: &Process,
@@ -25,46 +78,26 @@ pub(crate) async fn record(
     kind: EventType,
     reason: &str,
     action: &str,
-    note: &str,
+    text: &str,
 ) -> Result<()> {
-    let namespace = process.namespace().unwrap_or_default();
-    let event = Event {
-        metadata: ObjectMeta {
-            name: Some(format!(
-                "{}.{}",
-                process.name_any(),
-                hash::short(id.as_bytes())
-            )),
-            namespace: Some(namespace.clone()),
-            ..ObjectMeta::default()
+    let note = Note {
+        id: id.to_owned(),
+        key: ProcessKey {
+            namespace: process.namespace().unwrap_or_default(),
+            name: process.name_any(),
+            uid: process.uid().unwrap_or_default(),
         },
-        event_time: Some(MicroTime(jiff::Timestamp::now())),
-        reporting_controller: Some("ameide.io/process-operator".into()),
-        reporting_instance: Some(context.instance.clone()),
-        action: Some(action.to_owned()),
-        reason: Some(reason.to_owned()),
-        note: Some(truncate(note, NOTE).to_owned()),
-        type_: Some(match kind {
-            EventType::Normal => "Normal".into(),
-            EventType::Warning => "Warning".into(),
-        }),
-        regarding: Some(ObjectReference {
-            api_version: Some("ameide.io/v1".into()),
-            kind: Some("Process".into()),
-            name: process.metadata.name.clone(),
-            namespace: Some(namespace.clone()),
-            uid: process.metadata.uid.clone(),
-            ..ObjectReference::default()
-        }),
-        ..Event::default()
+        kind,
+        reason: reason.to_owned(),
+        action: action.to_owned(),
+        text: text.to_owned(),
     };
-    let api: Api<Event> = Api::namespaced(context.kube.clone(), &namespace);
-    match api.create(&PostParams::default(), &event).await {
-        Ok(_) => {
+    match create(&context.kube, &context.instance, &note).await {
+        Ok(true) => {
             count(context, process, reason);
             Ok(())
         }
-        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(()),
+        Ok(false) => Ok(()),
         // An Event is for information; in a namespace on its way out it cannot be written.
         Err(kube::Error::Api(answer)) if matches!(answer.code, 403 | 404 | 422) => {
             tracing::warn!(reason, "Event not recorded: {}", answer.message);

@@ -50,7 +50,7 @@ pub enum ConditionType {
     /// `imagePullPolicy: Always` pulls anew at every start. The build id then does not tell which code
     /// runs.
     MutableTag,
-    /// True when Temporal answers the operator.
+    /// True when Temporal answers the operator, for the Temporal namespace of the Process too.
     TemporalReachable,
     /// True while a new version is being rolled out.
     Progressing,

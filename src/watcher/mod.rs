@@ -8,7 +8,9 @@
 //! * [`signaler`]: how a signal reaches its lifecycle, also when Temporal is away.
 //! * [`sweep`]: what Kubernetes cannot tell.
 //! * [`abandoned`]: what a Process leaves that went without the operator.
-//! * [`outage`]: what is said while Temporal is away, when no workflow can say it.
+//! * [`outage`]: what is said while Temporal is away, when no workflow can say it; [`sights`] and
+//!   [`lease`]: what is known of that here, and by other replicas.
+//! * [`transitions`]: Events about it.
 
 mod abandoned;
 mod again;
@@ -16,12 +18,16 @@ mod cron_jobs;
 mod definitions;
 mod dependencies;
 mod deployments;
+mod lease;
+mod neighbour;
 mod outage;
 mod presence;
 mod registries;
 mod routing;
+mod sights;
 mod signaler;
 mod sweep;
+mod transitions;
 mod turn;
 mod watch;
 mod workloads;

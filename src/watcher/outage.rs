@@ -1,16 +1,15 @@
-//! What is said while Temporal is away.
+//! What is said while Temporal is away, as a whole or one Temporal namespace of it.
 //!
-//! No workflow can write a status then, so the watcher does: `TemporalReachable=False` and
-//! `Degraded=True`, under a field manager of its own. One Lease holds the last success of *any*
-//! replica, and False is written only when that has lapsed, so replicas with different sight do not
-//! flap. Workers are never touched. When Temporal answers again the lifecycles are told, and put
-//! their conditions right themselves.
+//! Each Temporal namespace in use is pinged. While the operator's own is away no workflow can write a
+//! status, so the watcher does: `TemporalReachable=False` and `Degraded=True`, under a field manager of
+//! its own; while another is, it does so for the Processes in it, whose lifecycles may sleep for weeks.
+//! A Lease holds the last success of *any* replica, and False is written only when that has lapsed, so
+//! replicas with different sight do not flap. Workers are never touched. When Temporal answers again the
+//! lifecycles are told, and put their conditions right themselves.
 
-use std::time::Duration;
+use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use process_operator_activities::cache::Neighbour;
@@ -20,142 +19,82 @@ use process_operator_crds::{ConditionType, Process, Reason, names};
 use process_operator_workflows::contract::{ChangeKind, Changed};
 use serde_json::json;
 
+use super::sights::{AWAY, Outage, Pace, Sights};
 use super::{Shared, answered};
 use crate::health::Part;
 use crate::metrics::Metrics;
-use crate::temporal;
 
-/// Time between two probes.
-const PROBE: Duration = Duration::from_secs(5);
-
-/// Probes for ever.
+/// Pings for ever.
 pub(crate) async fn run(shared: Shared) {
-    let lease = lease_name(&shared.config.temporal_namespace);
-    let started = Timestamp::now();
-    let mut last = started;
-    let mut renewed: Option<Timestamp> = None;
-    let mut out = false;
-    let mut ticks = tokio::time::interval(PROBE.min(shared.config.outage() / 3));
+    let pace = Pace::new(shared.config.ping(), shared.config.outage());
+    let own = shared.config.temporal_namespace.clone();
+    let mut sights = Sights::new(&own, pace);
+    let mut told = HashMap::new();
+    let mut ticks = tokio::time::interval(pace.tick);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let half = SignedDuration::try_from(shared.config.outage() / 2)
-        .unwrap_or(SignedDuration::from_secs(15));
     loop {
         ticks.tick().await;
-        let connected = shared.connection.borrow().clone();
-        let answer = match &connected {
-            Some(link) => temporal::probe(&link.connection).await,
-            None => Err("never connected".to_owned()),
-        };
-        let now = Timestamp::now();
-        match answer {
-            Ok(()) => {
+        let link = shared.connection.borrow().clone();
+        sights.look(&shared, link.as_ref()).await;
+        match sights.silence(&own) {
+            None => {
                 shared.metrics.temporal_up.set(1);
                 shared.readiness.up(Part::Temporal);
-                last = now;
-                if renewed.is_none_or(|renewed| now.duration_since(renewed) >= half) {
-                    renew(&shared, &lease, now, half).await;
-                    renewed = Some(now);
-                }
-                if std::mem::take(&mut out) {
-                    tracing::info!("Temporal answers again");
-                }
-                recovered(&shared);
             }
-            Err(why) => {
+            Some(silence) => {
                 shared.metrics.temporal_up.set(0);
-                shared.readiness.down(Part::Temporal, why.clone());
-                let silent = Duration::try_from(now.duration_since(last)).unwrap_or_default();
-                if silent < shared.config.outage() || seen_by_others(&shared, &lease, now).await {
-                    continue;
-                }
-                if !std::mem::replace(&mut out, true) {
-                    tracing::warn!(
-                        "Temporal has not answered for {} s: {why}",
-                        silent.as_secs()
-                    );
-                }
-                force(&shared).await;
-                for process in shared
-                    .cache
-                    .processes()
-                    .iter()
-                    .filter(|process| !process.outage_shown)
-                {
-                    if let Err(error) = show(&shared, process, &why).await {
-                        tracing::warn!(process = process.name, "outage not shown: {error}");
-                        // The API server is away too: the others wait for the next probe.
-                        if !matches!(error, kube::Error::Api(_)) {
-                            break;
-                        }
-                    }
-                }
+                shared.readiness.down(Part::Temporal, silence.why.clone());
             }
+        }
+        sights.tell(&shared).await;
+        sights.judge(&shared).await;
+        if sights.outage(&own).is_some() {
+            force(&shared).await;
+        }
+        let processes = shared.cache.processes();
+        show_all(&shared, &sights, &processes).await;
+        recovered(&shared, &sights, &processes, &mut told);
+    }
+}
+
+/// Writes what is not shown yet.
+async fn show_all(shared: &Shared, sights: &Sights, processes: &[Neighbour]) {
+    for process in processes {
+        let Some(outage) = sights.outage(&process.temporal_namespace) else {
+            continue;
+        };
+        // A lifecycle that can write tells itself what keeps a deletion from going on.
+        let told_by_lifecycle = process.deleting && !outage.whole;
+        let shown = process.unreachable.as_ref().is_some_and(|shown| {
+            // What a lifecycle found just before nobody could write any more says less.
+            process.degraded && (!outage.whole || shown.message.starts_with(AWAY))
+        });
+        if told_by_lifecycle || shown {
+            continue;
+        }
+        if let Err(error) = show(shared, process, &outage).await {
+            tracing::warn!(process = process.name, "outage not shown: {error}");
+            // The API server is away too: the others wait for the next round.
+            if !matches!(error, kube::Error::Api(_)) {
+                break;
+            }
+            continue;
+        }
+        if !outage.whole && outage.reason != Reason::TemporalUnavailable {
+            // More follows from this than two conditions.
+            Metrics::count_kind(&shared.metrics.sweep_findings, "Temporal namespace is lost");
+            shared.signaler.send(
+                &process.key(),
+                "outage",
+                &process.resource_version,
+                Changed::new(ChangeKind::Sweep, outage.why),
+            );
         }
     }
 }
 
-/// One Lease for each Temporal namespace that operators work in.
-fn lease_name(temporal_namespace: &str) -> String {
-    let clean: String = temporal_namespace
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
-        .take(40)
-        .collect();
-    format!("process-operator-temporal-{}", clean.trim_matches('-'))
-}
-
-fn leases(shared: &Shared) -> Api<Lease> {
-    Api::namespaced(shared.client.clone(), &shared.config.namespace)
-}
-
-/// Renews the Lease unless another replica has just done so.
-async fn renew(shared: &Shared, name: &str, now: Timestamp, fresh: SignedDuration) {
-    let api = leases(shared);
-    if let Ok(Some(lease)) = answered(api.get_opt(name)).await
-        && renewed_at(&lease).is_some_and(|at| now.duration_since(at) < fresh)
-    {
-        return;
-    }
-    let lease = Lease {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
-        spec: Some(LeaseSpec {
-            holder_identity: Some(shared.config.instance.clone()),
-            lease_duration_seconds: i32::try_from(shared.config.outage_seconds).ok(),
-            renew_time: Some(MicroTime(now)),
-            ..LeaseSpec::default()
-        }),
-    };
-    let params = PatchParams::apply(names::manager::WATCHER).force();
-    if let Err(error) = answered(api.patch(name, &params, &Patch::Apply(&lease))).await {
-        tracing::warn!("Lease {name} not renewed: {error}");
-    }
-}
-
-fn renewed_at(lease: &Lease) -> Option<Timestamp> {
-    lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0)
-}
-
-/// Another replica has had an answer lately. An API server that does not answer proves nothing.
-async fn seen_by_others(shared: &Shared, name: &str, now: Timestamp) -> bool {
-    let outage = SignedDuration::try_from(shared.config.outage()).unwrap_or(SignedDuration::MAX);
-    match answered(leases(shared).get_opt(name)).await {
-        Ok(Some(lease)) => renewed_at(&lease).is_some_and(|at| now.duration_since(at) < outage),
-        Ok(None) => false,
-        Err(_) => true,
-    }
-}
-
 /// Writes the two conditions, with the transition times that the live object calls for.
-async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<()> {
+async fn show(shared: &Shared, process: &Neighbour, outage: &Outage) -> kube::Result<()> {
     let api: Api<Process> = Api::namespaced(shared.client.clone(), &process.namespace);
     let Some(live) = answered(api.get_opt(&process.name)).await? else {
         return Ok(());
@@ -170,16 +109,10 @@ async fn show(shared: &Shared, process: &Neighbour, why: &str) -> kube::Result<(
     } else {
         "workers are left as they are"
     };
-    let message = format!("Temporal cannot be reached: {why}; {then}");
+    let message = format!("{}; {then}", outage.why);
     let generation = live.metadata.generation.unwrap_or(0);
     let condition = |kind, status: bool| {
-        NewCondition::new(
-            kind,
-            status,
-            Reason::TemporalUnavailable,
-            message.clone(),
-            generation,
-        )
+        NewCondition::new(kind, status, outage.reason, message.clone(), generation)
     };
     let wanted = [
         condition(ConditionType::TemporalReachable, false),
@@ -260,15 +193,27 @@ async fn let_go(shared: &Shared, process: &Neighbour) -> kube::Result<()> {
     Ok(())
 }
 
-/// Tells the lifecycles of all Processes that still show an outage. Asked for at each probe, so that
-/// one whose status was written late is told too; the cache shows when it has been put right.
-fn recovered(shared: &Shared) {
-    for process in shared
-        .cache
-        .processes()
-        .into_iter()
-        .filter(|process| process.unreachable)
-    {
+/// What has been told to lifecycles, by uid: the version of the Process as it was then.
+type Told = HashMap<String, String>;
+
+/// Tells the lifecycles of all Processes that show an outage which is over. Asked for at each round, so
+/// that one whose status was written late is told too; the cache shows when it has been put right. What
+/// a lifecycle itself still finds wrong after that, such as a right that is missing, the sweep watches.
+fn recovered(shared: &Shared, sights: &Sights, processes: &[Neighbour], told: &mut Told) {
+    if sights.away() {
+        return;
+    }
+    let shows = |process: &&Neighbour| {
+        let namespace = &process.temporal_namespace;
+        process.unreachable.is_some() && sights.silence(namespace).is_none()
+    };
+    let over: Vec<&Neighbour> = processes.iter().filter(shows).collect();
+    told.retain(|uid, _| over.iter().any(|process| process.uid == *uid));
+    for process in over {
+        let version = process.resource_version.clone();
+        if told.insert(process.uid.clone(), version.clone()) == Some(version) {
+            continue;
+        }
         Metrics::count_kind(&shared.metrics.sweep_findings, "outage over");
         shared.signaler.send(
             &process.key(),

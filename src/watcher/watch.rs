@@ -10,19 +10,15 @@ use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
-use kube::{Api, Resource as _, ResourceExt};
-use process_operator_activities::authorship::Authorship;
-use process_operator_activities::cache::{Draining, Neighbour};
-use process_operator_activities::definition;
-use process_operator_activities::registry::Source;
-use process_operator_crds::status::DrainingVersion;
-use process_operator_crds::{ConditionType, Process, Reason, conditions, names};
+use kube::{Api, ResourceExt};
+use process_operator_activities::cache::Neighbour;
+use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{ChangeKind, Changed};
-use process_operator_workflows::plan::fingerprint;
 use serde::de::DeserializeOwned;
 
 use super::again::watched;
-use super::{Shared, answered, definitions, presence, registries};
+use super::neighbour::neighbour;
+use super::{Shared, answered, definitions, presence, registries, transitions};
 use crate::health::Part;
 use crate::metrics::Metrics;
 
@@ -184,99 +180,6 @@ fn failed(shared: &Shared, kind: &str, error: &watcher::Error) {
     tracing::warn!(kind, "watch interrupted: {error}");
 }
 
-fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> Option<Neighbour> {
-    let process = object.0.as_ref().ok();
-    let status = process.and_then(|process| process.status.as_ref());
-    // The reason of a condition, if it is so.
-    let says = |kind: ConditionType, so: &str| {
-        let found = conditions::find(&status?.conditions, kind)?;
-        (found.status == so).then(|| found.reason.clone())
-    };
-    let kinds = shared.config.kinds();
-    let depends = process.map(|process| kinds.named(process));
-    let depends = depends.into_iter().flatten();
-    let stalled = says(ConditionType::Stalled, "True");
-    let unreachable = says(ConditionType::TemporalReachable, "False").is_some();
-    Some(Neighbour {
-        namespace: object.namespace()?,
-        name: object.name_any(),
-        uid: object.uid()?,
-        created: object
-            .creation_timestamp()
-            .map(|time| time.0)
-            .unwrap_or_default(),
-        generation: object.meta().generation.unwrap_or(0),
-        deleting: object.meta().deletion_timestamp.is_some(),
-        finalizer: object
-            .finalizers()
-            .iter()
-            .any(|name| name == names::finalizer::PROCESS),
-        forced: names::annotation::lets_go(object.annotations()),
-        temporal_namespace: process
-            .map(|process| process.spec.temporal.namespace.clone())
-            .unwrap_or_default(),
-        task_queue: process
-            .map(|process| process.spec.temporal.task_queue.clone())
-            .unwrap_or_default(),
-        versioning: process
-            .map(|process| process.spec.rollout.versioning)
-            .unwrap_or_default(),
-        depends: depends
-            .map(|(kind, name)| (kind.kind.clone(), name.to_owned()))
-            .collect(),
-        depends_ready: if says(ConditionType::DependenciesReady, "True").is_some() {
-            Some(true)
-        } else {
-            says(ConditionType::DependenciesReady, "False").map(|_| false)
-        },
-        conditions: status
-            .into_iter()
-            .flat_map(|status| &status.conditions)
-            .map(|condition| (condition.type_.clone(), condition.status.clone()))
-            .collect(),
-        draining: status
-            .into_iter()
-            .flat_map(|status| &status.draining)
-            .filter_map(draining)
-            .collect(),
-        definition: process.and_then(|process| definition::named(process, &process.name_any())),
-        source: process.and_then(Source::of),
-        resolved: status
-            .and_then(|status| {
-                conditions::find(&status.conditions, ConditionType::DefinitionResolved)
-            })
-            .map(|found| found.reason.clone())
-            .unwrap_or_default(),
-        checksum: status
-            .and_then(|status| status.definition.as_ref())
-            .map(|definition| definition.checksum.clone())
-            .unwrap_or_default(),
-        current: status
-            .and_then(|status| status.current_version.as_ref())
-            .map(|version| version.build_id.clone()),
-        stalled,
-        request: object
-            .annotations()
-            .get(names::annotation::REQUEST)
-            .map(|text| fingerprint(text))
-            .unwrap_or_default(),
-        authorship: Authorship::of(object.meta(), status),
-        unreachable,
-        outage_shown: unreachable
-            && says(ConditionType::Degraded, "True")
-                .is_some_and(|reason| reason == Reason::TemporalUnavailable.as_str()),
-        resource_version: object.resource_version().unwrap_or_default(),
-    })
-}
-
-fn draining(version: &DrainingVersion) -> Option<Draining> {
-    Some(Draining {
-        since: version.since.as_ref()?.0,
-        deadline: version.deadline.as_ref().map(|time| time.0),
-        open: version.open_workflows.map_or(0, i64::from),
-    })
-}
-
 fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: bool) {
     Metrics::count_kind(&shared.metrics.watch_events, "Process");
     let Some(now) = neighbour(shared, object) else {
@@ -299,6 +202,9 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
     if at_start {
         // What was missed while nobody watched is found by the sweep, which asks once for all.
         return;
+    }
+    if let Some(before) = &before {
+        transitions::reachable(shared, before, &now);
     }
     let changed = before.as_ref().is_none_or(|before| {
         before.generation != now.generation

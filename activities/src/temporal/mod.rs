@@ -4,6 +4,7 @@ pub(crate) mod executions;
 pub(crate) mod lifecycle;
 pub(crate) mod open;
 pub(crate) mod policy;
+pub mod queues;
 pub mod routing;
 pub(crate) mod schedules;
 pub mod versions;

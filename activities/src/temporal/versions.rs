@@ -252,6 +252,27 @@ async fn task_queue(
     queue: &str,
     side: TaskQueueType,
 ) -> Result<DescribeTaskQueueResponse> {
+    describe_queue(context, namespace, queue, side, false).await
+}
+
+/// Reads one side of a task queue with its backlog, when nothing more urgent is to be read.
+pub(super) async fn queue_with_stats(
+    context: &Context,
+    namespace: &str,
+    queue: &str,
+    side: TaskQueueType,
+) -> Result<DescribeTaskQueueResponse> {
+    context.poll_turn(namespace).await;
+    describe_queue(context, namespace, queue, side, true).await
+}
+
+async fn describe_queue(
+    context: &Context,
+    namespace: &str,
+    queue: &str,
+    side: TaskQueueType,
+    report_stats: bool,
+) -> Result<DescribeTaskQueueResponse> {
     let request = DescribeTaskQueueRequest {
         namespace: namespace.to_owned(),
         task_queue: Some(TaskQueue {
@@ -259,6 +280,7 @@ async fn task_queue(
             ..Default::default()
         }),
         task_queue_type: side.into(),
+        report_stats,
         ..Default::default()
     };
     let mut connection = context.connection.clone();

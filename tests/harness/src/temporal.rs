@@ -151,9 +151,21 @@ impl Temporal {
         id: &str,
         version: (&str, &str),
     ) -> Result<()> {
+        self.start_untaken(namespace, queue, id, Some(version))
+            .await
+    }
+
+    /// Starts a workflow that stays open, and does not wait until a worker takes it.
+    pub async fn start_untaken(
+        &self,
+        namespace: &str,
+        queue: &str,
+        id: &str,
+        version: Option<(&str, &str)>,
+    ) -> Result<()> {
         let client = self.client(namespace)?;
         let options = WorkflowStartOptions::new(queue, id)
-            .maybe_versioning_override(Some(pinned_to(version)))
+            .maybe_versioning_override(version.map(pinned_to))
             .build();
         let input = WaitForSignalInput {
             ignore_cancel: false,

@@ -33,6 +33,11 @@ async fn a_missing_temporal_namespace_is_said_and_its_creation_heals() -> Result
             "{kind}: {message}"
         );
     }
+    let (reachable, reason, _) = condition(&process, "TemporalReachable");
+    ensure!(
+        reachable == "False" && reason == "NamespaceNotFound",
+        "{reachable} {reason}"
+    );
     ensure!(
         env.deployments("l2o").await?.is_empty(),
         "nothing is deployed"

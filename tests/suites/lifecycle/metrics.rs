@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use process_operator_harness::{Prometheus, condition, manifest, until};
+use process_operator_harness::{
+    Env, Invariants, Operator, OperatorOptions, Prometheus, condition, manifest, until,
+};
 use serde_json::Value;
 
 use crate::support::{SOON, Scene};
 
 /// The value of one line.
-fn value(page: &str, line: &str) -> Result<f64> {
+pub(crate) fn value(page: &str, line: &str) -> Result<f64> {
     let found = page
         .lines()
         .find_map(|it| it.strip_prefix(line)?.strip_prefix(' '));
@@ -66,12 +68,27 @@ async fn rollouts_drains_and_conditions_can_be_read_without_names_of_objects() -
         );
         ensure!(value(&page, &line)? > 0.5, "{line}");
     }
-    for name in ["l2o", env.namespace.as_str()] {
-        ensure!(!page.contains(name), "{name} is in {page}");
+    nothing_is_named(env, &page)?;
+    for name in [
+        "temporal_request_total{",
+        "temporal_worker_start_total{",
+        "temporal_num_pollers{",
+        "temporal_workflow_task_execution_latency_seconds_count{",
+    ] {
+        ensure!(page.contains(name), "the SDK's {name} is not in {page}");
     }
     env.temporal.finish_waiting(&env.apps, "long").await?;
     env.wait_settled("l2o", "v2").await?;
     scene.finish().await
+}
+
+/// Only Temporal namespaces are named; those of this test contain the name of the Kubernetes namespace.
+pub(crate) fn nothing_is_named(env: &Env, page: &str) -> Result<()> {
+    let page = page.replace(&env.apps, "").replace(&env.control, "");
+    for name in ["l2o", env.namespace.as_str()] {
+        ensure!(!page.contains(name), "{name} is in {page}");
+    }
+    Ok(())
 }
 
 fn shipped(name: &str) -> Result<String> {
@@ -91,12 +108,24 @@ fn expressions(dashboard: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_real_prometheus_an_alert_fires_and_the_dashboard_shows_something() -> Result<()> {
-    let (scene, _) = Scene::settled("prometheus").await?;
+    let env = Env::new("prometheus").await?;
+    let options = OperatorOptions {
+        args: vec!["--queue-metrics-seconds".into(), "1".into()],
+        ..OperatorOptions::default()
+    };
+    let scene = Scene {
+        operator: Operator::start(&env, options).await?,
+        invariants: Invariants::start(&env)?,
+        env,
+    };
     let env = &scene.env;
+    env.apply(&manifest(env, "l2o", "v1")).await?;
+    env.wait_settled("l2o", "v1").await?;
     // As shipped, but for the patience.
     let rules: String = shipped("alerts.yaml")?
         .split_inclusive('\n')
         .filter(|line| !line.trim_start().starts_with("for:"))
+        .map(|line| line.replace("_age_seconds) > 60", "_age_seconds) > 2"))
         .collect();
     let prometheus = Prometheus::start(env, scene.operator.address(), &rules).await?;
     until("it is scraped", SOON, async || {
@@ -120,7 +149,18 @@ async fn on_a_real_prometheus_an_alert_fires_and_the_dashboard_shows_something()
     let mut lost = manifest(env, "lost", "v1");
     lost["spec"]["temporal"]["namespace"] = "nowhere".into();
     env.apply(&lost).await?;
-    let wanted = ["ProcessStalled", "ProcessNotReady"];
+    let mut idle = manifest(env, "idle", "v1");
+    idle["spec"]["replicas"] = 0.into();
+    env.apply(&idle).await?;
+    env.temporal
+        .start_untaken(&env.apps, "idle-tq", "unserved", None)
+        .await?;
+    let wanted = [
+        "ProcessStalled",
+        "ProcessNotReady",
+        "ProcessTemporalNamespaceLost",
+        "ProcessBacklogWithoutPoller",
+    ];
     until("the alerts fire", SOON, async || {
         let firing = prometheus.firing(env).await?;
         let all = wanted
@@ -138,15 +178,22 @@ async fn on_a_real_prometheus_an_alert_fires_and_the_dashboard_shows_something()
         prometheus.query(env, expression).await?;
         // What it is made of is there, even where nothing has happened yet.
         let names = expression.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
-        for name in names.filter(|name| name.starts_with("process_operator_")) {
+        let ours = |name: &&str| {
+            let prefixes = ["process_operator_", "process_worker_", "temporal_request_"];
+            prefixes.iter().any(|prefix| name.starts_with(prefix))
+        };
+        for name in names.filter(ours) {
             let found = prometheus.query(env, name).await?;
             let quiet = ["process_operator_errors_total"].contains(&name);
             ensure!(quiet || found[0]["value"].is_array(), "{name}: {found}");
         }
     }
 
-    env.delete("lost").await?;
-    env.wait_gone("lost").await?;
+    env.temporal.terminate(&env.apps, "unserved").await?;
+    for name in ["lost", "idle"] {
+        env.delete(name).await?;
+        env.wait_gone(name).await?;
+    }
     quiet().await?;
     let left = env.wait_settled("l2o", "v1").await?;
     ensure!(condition(&left, "Ready").0 == "True", "untouched");

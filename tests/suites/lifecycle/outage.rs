@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
+use process_operator_crds::Process;
+use process_operator_faultproxy::{
+    Action, GrpcCode, GrpcError, RpcMatch, RuleHandle, TemporalProxy, TemporalProxyConfig,
+};
 use process_operator_harness::{
-    Env, Invariants, Operator, OperatorOptions, condition, is_settled, manifest, until,
+    Env, Invariants, Operator, OperatorOptions, condition, is_settled, lifecycle_id, manifest,
+    until,
 };
 use process_operator_tests::testbed::{PrivateTemporal, Testbed};
 
@@ -100,6 +105,113 @@ async fn a_roll_outlasts_an_outage_of_temporal_and_pods_are_left_alone() -> Resu
     let answer = env.temporal.quick(&env.apps, "l2o-tq", "after").await?;
     ensure!(answer.build_id.starts_with("v2-"), "{answer:?}");
     invariants.hold(&env, &[&operator], QUIET).await?;
+    env.remove().await
+}
+
+/// What is asked about a Temporal namespace is answered with this instead.
+fn cut_off(proxy: &TemporalProxy, namespace: &str, code: GrpcCode) -> RuleHandle {
+    let asks = ["Describe", "List", "Count"];
+    let matcher = RpcMatch::any()
+        .when(move |rpc| asks.iter().any(|ask| rpc.method.starts_with(ask)))
+        .mentioning(namespace);
+    proxy.rule(matcher, Action::Answer(GrpcError::new(code, "not for you")))
+}
+
+fn reachable(process: &Process) -> (String, String) {
+    let (status, reason, _) = condition(process, "TemporalReachable");
+    (status, reason)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_temporal_namespace_fails_and_only_its_processes_say_so() -> Result<()> {
+    let env = Env::new("onens").await?;
+    let second = format!("{}-second", env.namespace);
+    env.temporal.create_namespace(&second).await?;
+    let proxy = TemporalProxy::start(TemporalProxyConfig::new(&env.temporal_address)).await?;
+    let mut replicas = Vec::new();
+    for instance in ["operator-0", "operator-1"] {
+        let options = OperatorOptions {
+            temporal_address: Some(proxy.addr().to_string()),
+            instance: Some(instance.into()),
+            args: vec!["--temporal-ping-seconds".into(), "3".into()],
+            ..OperatorOptions::default()
+        };
+        replicas.push(Operator::start(&env, options).await?);
+    }
+    let invariants = Invariants::start(&env)?;
+    env.apply(&manifest(&env, "l2o", "v1")).await?;
+    let mut other = manifest(&env, "other", "v1");
+    other["spec"]["temporal"]["namespace"] = second.clone().into();
+    env.apply(&other).await?;
+    let settled = env.wait_settled("l2o", "v1").await?;
+    let before = env.wait_settled("other", "v1").await?;
+    let pods = restarts(&env).await?;
+    let up = |namespace: &str| {
+        format!("process_operator_temporal_namespace_up{{temporal_namespace=\"{namespace}\"}}")
+    };
+
+    for (code, reason) in [
+        (GrpcCode::Unavailable, "TemporalUnavailable"),
+        (GrpcCode::PermissionDenied, "Forbidden"),
+    ] {
+        let began = std::time::Instant::now();
+        let rule = cut_off(&proxy, &env.apps, code);
+        let shown = env
+            .wait_process("l2o", "the outage shows", SOON, |process| {
+                condition(process, "TemporalReachable").0 == "False"
+                    && condition(process, "Degraded").0 == "True"
+            })
+            .await?;
+        let took = began.elapsed();
+        // Two intervals, and what a look and a write take on a machine with much to do.
+        ensure!(took < Duration::from_secs(6 + 4), "{took:?}");
+        ensure!(
+            reachable(&shown) == ("False".into(), reason.into()),
+            "{shown:?}"
+        );
+        let (ready, _, _) = condition(&shown, "Ready");
+        ensure!(ready == "True", "the workers are as they were");
+        // A lifecycle may have been faster than the ping of this replica.
+        until("the metric says which", SOON, async || {
+            let (_, page) = replicas[0].get("/metrics").await?;
+            for (namespace, value) in [(&env.apps, 0), (&second, 1), (&env.control, 1)] {
+                let line = format!("{} {value}", up(namespace));
+                ensure!(page.contains(&line), "{line} is not in {page}");
+            }
+            Ok(())
+        })
+        .await?;
+        ensure!(replicas[0].get("/readyz").await?.0 == 200, "ready");
+        // A lifecycle that looks meanwhile says the same.
+        env.temporal
+            .signal(&env.control, &lifecycle_id(&settled), "changed", vec![])
+            .await?;
+        rule.remove();
+        env.wait_settled("l2o", "v1").await?;
+    }
+
+    let after = env.wait_settled("other", "v1").await?;
+    let since = |process: &Process| {
+        let conditions = &process.status.as_ref().map(|status| &status.conditions);
+        let found =
+            conditions.and_then(|all| all.iter().find(|it| it.type_ == "TemporalReachable"));
+        found.map(|found| (found.status.clone(), found.last_transition_time.0))
+    };
+    ensure!(since(&before) == since(&after), "{before:?} {after:?}");
+    ensure!(restarts(&env).await? == pods, "pods are left alone");
+    until("one Event for each transition", SOON, async || {
+        for (process, wanted) in [(&settled, 2), (&before, 0)] {
+            let events = env.events(process).await?;
+            for reason in ["TemporalUnreachable", "TemporalReachable"] {
+                let count = events.iter().filter(|(it, _)| it == reason).count();
+                ensure!(count == wanted, "{reason}: {count}: {events:?}");
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    let both: Vec<&Operator> = replicas.iter().collect();
+    invariants.hold(&env, &both, QUIET).await?;
     env.remove().await
 }
 

@@ -168,17 +168,29 @@ pub(super) fn mutable_tag(process: &ProcessView) -> NewCondition {
     )
 }
 
-pub(super) fn temporal(seen: &Observation) -> NewCondition {
-    let away = seen.routing.state == RoutingState::Unknown;
-    let reason = if away {
-        Reason::TemporalUnavailable
-    } else {
-        Reason::TemporalReachable
+/// Why the operator cannot work in the Temporal namespace of the Process, if it cannot. The watcher, which
+/// pings each namespace, says the same with the same reasons.
+pub(super) fn away(seen: &Observation) -> Option<(Reason, String)> {
+    if seen.invalid.is_some() {
+        // Which namespace it is cannot be read, and none was asked.
+        return None;
+    }
+    let reason = match seen.routing.state {
+        RoutingState::Known => return None,
+        RoutingState::NamespaceNotFound => Reason::NamespaceNotFound,
+        RoutingState::Forbidden => Reason::Forbidden,
+        RoutingState::Unknown => Reason::TemporalUnavailable,
     };
-    condition(
-        ConditionType::TemporalReachable,
-        !away,
-        reason,
-        seen.routing.message.clone(),
-    )
+    Some((reason, seen.routing.message.clone()))
+}
+
+pub(super) fn temporal(seen: &Observation) -> NewCondition {
+    let (reachable, reason, message) = match away(seen) {
+        Some((reason, message)) => (false, reason, message),
+        None => {
+            let message = seen.routing.message.clone();
+            (true, Reason::TemporalReachable, message)
+        }
+    };
+    condition(ConditionType::TemporalReachable, reachable, reason, message)
 }

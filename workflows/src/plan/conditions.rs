@@ -4,8 +4,8 @@ use process_operator_crds::conditions::NewCondition;
 use process_operator_crds::{ConditionType, ErrorCategory, Reason};
 
 use super::aspects::{
-    definition, dependencies, drained, lacking, mutable_tag, temporal, under_way, unrefreshed,
-    waits_for_workers,
+    away, definition, dependencies, drained, lacking, mutable_tag, temporal, under_way,
+    unrefreshed, waits_for_workers,
 };
 use super::status::oldest_first;
 use super::verbs::given_up;
@@ -124,6 +124,8 @@ struct Facts<'a> {
     settled: bool,
     /// What of the dependencies is not ready, or why the definition may be out of date.
     lacking: Option<(Reason, String)>,
+    /// Why the Temporal namespace cannot be worked in.
+    away: Option<(Reason, String)>,
 }
 
 impl<'a> Facts<'a> {
@@ -183,6 +185,7 @@ impl<'a> Facts<'a> {
             lacking: lacking(process)
                 .map(|lacking| (Reason::DependencyNotReady, lacking))
                 .or_else(|| unrefreshed(process)),
+            away: away(seen),
         }
     }
 
@@ -279,7 +282,8 @@ impl<'a> Facts<'a> {
         let hold = self
             .hold()
             .map(|hold| (hold.category.reason(), hold.message.clone()));
-        match self.fault.as_ref().or(hold.as_ref()) {
+        let wrong = self.fault.as_ref().or(hold.as_ref());
+        match wrong.or(self.away.as_ref()) {
             Some((reason, message)) => {
                 condition(ConditionType::Degraded, true, *reason, message.clone())
             }

@@ -513,6 +513,10 @@ fn an_unanswered_server_retires_nothing_and_starts_nothing() {
         condition(&plan, ConditionType::TemporalReachable),
         (false, Reason::TemporalUnavailable)
     );
+    assert_eq!(
+        condition(&plan, ConditionType::Degraded),
+        (true, Reason::TemporalUnavailable)
+    );
     assert!(
         condition(&plan, ConditionType::Ready).0,
         "as the running version is"

@@ -1,0 +1,47 @@
+//! Events about conditions that the watcher has a part in: one for each transition, whoever wrote it and
+//! however many replicas see it.
+
+use process_operator_activities::Meter as _;
+use process_operator_activities::cache::Neighbour;
+use process_operator_activities::events::{self, Note};
+use process_operator_workflows::contract::EventType;
+
+use super::{Shared, answered};
+
+/// `TemporalReachable` has become False, or is so no more.
+pub(super) fn reachable(shared: &Shared, before: &Neighbour, now: &Neighbour) {
+    let (was, is) = (&before.unreachable, &now.unreachable);
+    let (since, kind, reason, text) = match (was, is) {
+        (None, Some(is)) => (
+            is.since,
+            EventType::Warning,
+            "TemporalUnreachable",
+            is.message.clone(),
+        ),
+        (Some(was), None) => (
+            was.since,
+            EventType::Normal,
+            "TemporalReachable",
+            "Temporal answers again".to_owned(),
+        ),
+        _ => return,
+    };
+    let note = Note {
+        // Every replica makes the same name of it, and the API server takes the first.
+        id: format!("{}/{reason}/{since}", now.uid),
+        key: now.key(),
+        kind,
+        reason: reason.to_owned(),
+        action: "Observe".to_owned(),
+        text,
+    };
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let recorded = events::create(&shared.client, &shared.config.instance, &note);
+        match answered(recorded).await {
+            Ok(true) => shared.metrics.event(&note.reason),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(reason = note.reason, "Event not recorded: {error}"),
+        }
+    });
+}
