@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use super::again::watched;
 use super::neighbour::neighbour;
-use super::{Shared, answered, definitions, presence, registries, transitions};
+use super::{Shared, definitions, presence, registries, transitions};
 use crate::health::Part;
 use crate::metrics::Metrics;
 
