@@ -386,4 +386,21 @@ mod tests {
             assert!(span(wrong).is_err(), "{wrong}");
         }
     }
+
+    #[test]
+    fn the_manifest_for_krew_names_the_program_that_is_built() {
+        let text = include_str!("../../deploy/krew/process.yaml");
+        let manifest: serde_json::Value = serde_yaml_ng::from_str(text).expect("YAML");
+        let name = format!(
+            "kubectl-{}",
+            manifest["metadata"]["name"].as_str().expect("a name")
+        );
+        assert_eq!(name, env!("CARGO_BIN_NAME"));
+        let platforms = manifest["spec"]["platforms"].as_array().expect("platforms");
+        assert!(
+            platforms.iter().all(|platform| platform["bin"] == *name),
+            "{platforms:?}"
+        );
+        assert_eq!(platforms.len(), 2);
+    }
 }

@@ -13,9 +13,11 @@ mod phase;
 mod pods;
 mod reference;
 mod render;
-//mod scrub;
-//mod temporal;
-//mod verify;
+#[cfg(test)]
+mod samples;
+mod scrub;
+mod temporal;
+mod verify;
 
 use std::ffi::OsStr;
 use std::path::Path;

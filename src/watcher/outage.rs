@@ -30,7 +30,7 @@ const PROBE: Duration = Duration::from_secs(5);
 
 /// Probes for ever.
 pub(crate) async fn run(shared: Shared) {
-    let lease = lease_name(&shared.config.temporal_namespace);
+    let lease = names::lease_name(&shared.config.temporal_namespace);
     let started = Timestamp::now();
     let mut last = started;
     let mut renewed: Option<Timestamp> = None;
@@ -92,22 +92,6 @@ pub(crate) async fn run(shared: Shared) {
             }
         }
     }
-}
-
-/// One Lease for each Temporal namespace that operators work in.
-fn lease_name(temporal_namespace: &str) -> String {
-    let clean: String = temporal_namespace
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
-        .take(40)
-        .collect();
-    format!("process-operator-temporal-{}", clean.trim_matches('-'))
 }
 
 fn leases(shared: &Shared) -> Api<Lease> {

@@ -41,6 +41,8 @@ fn print(out: &Out, objects: &Objects, format: Option<Format>) -> Result<()> {
 
 /// Shows it until it is gone or nobody looks any more.
 async fn watch(cluster: &Cluster, args: &GetArgs) -> Result<()> {
+    // A watch would wait for a cluster that cannot be reached.
+    cluster.process(&args.name).await?;
     let mut out = Out::stdout();
     let mut watch = Watch::start(cluster, &args.name);
     let mut shown = String::new();

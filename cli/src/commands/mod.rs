@@ -1,12 +1,12 @@
 //! One file for each command.
 
 mod drain;
-//mod gather;
+mod gather;
 mod get;
 mod history;
 mod list;
 mod logs;
-mod objects;
+pub(crate) mod objects;
 mod open;
 mod status;
 mod verbs;
@@ -18,7 +18,7 @@ use process_operator_workflows::contract::Verb;
 
 use crate::args::{Cli, Command, Target};
 use crate::cluster::Cluster;
-use crate::{out, reference};
+use crate::{out, reference, verify};
 use verbs::Wanted;
 
 /// Does what is asked for.
@@ -68,8 +68,8 @@ pub(crate) async fn run(target: &Target, command: Command) -> Result<()> {
         Command::Drain(args) => drain::run(&cluster, &args).await,
         Command::Open(args) => open::run(&cluster, &args).await,
         Command::Logs(args) => logs::run(&cluster, &args).await,
-        //Command::Gather(args) => gather::run(&cluster, &args).await,
-        //Command::Verify(args) => verify::run(&cluster, &args).await,
-        _ => Ok(()),
+        Command::Gather(args) => gather::run(&cluster, &args).await,
+        Command::Verify(args) => verify::run(&cluster, &args).await,
+        Command::Completion { .. } | Command::Reference => Ok(()),
     }
 }

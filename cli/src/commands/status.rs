@@ -29,8 +29,9 @@ struct Told<'a> {
 }
 
 pub(crate) async fn run(cluster: &Cluster, args: &StatusArgs) -> Result<()> {
+    // A watch would wait for a cluster that cannot be reached.
+    let process = cluster.process(&args.name).await?;
     if !args.watch {
-        let process = cluster.process(&args.name).await?;
         let phase = phase(&process);
         tell(args, &process, &phase)?;
         return end(&phase);

@@ -1,5 +1,7 @@
 //! Lines of text with colours that can be left out.
 
+use std::fmt::Write as _;
+
 use anstyle::{AnsiColor, Style};
 
 /// What a piece of text means.
@@ -106,7 +108,7 @@ impl Line {
             };
             let style = tone.style();
             if colour && !style.is_plain() {
-                out.push_str(&format!("{style}{text}{style:#}"));
+                let _ = write!(out, "{style}{text}{style:#}");
             } else {
                 out.push_str(text);
             }
