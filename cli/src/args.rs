@@ -1,5 +1,10 @@
 //! Arguments. Their comments are the help, and the reference in docs/reference/cli.md.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "people read these comments in a terminal, where backticks are noise"
+)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

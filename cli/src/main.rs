@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return ended(&error.into()),
     };
-    let result = runtime.block_on(commands::run(&target, command));
+    let result = runtime.block_on(Box::pin(commands::run(&target, command)));
     // A log that is followed, or a read of the terminal, may hang for ever.
     runtime.shutdown_background();
     match result {

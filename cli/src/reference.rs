@@ -50,11 +50,8 @@ fn section(page: &mut String, command: &Command) {
     }
     let _ = writeln!(page, "## {}\n", command.get_name());
     let about = command.get_long_about().or_else(|| command.get_about());
-    let _ = writeln!(
-        page,
-        "{}\n",
-        about.map(ToString::to_string).unwrap_or_default()
-    );
+    let about = about.map(ToString::to_string).unwrap_or_default();
+    let _ = writeln!(page, "{}.\n", about.trim_end_matches('.'));
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ").trim();
     let _ = writeln!(page, "```text\n{usage}\n```\n");
@@ -100,6 +97,10 @@ fn row(arg: &Arg) -> String {
         .unwrap_or_default()
         .replace('\n', " ")
         .replace('|', "\\|");
+    // The help of a command line has no full stop.
+    if !meaning.ends_with('.') {
+        meaning.push('.');
+    }
     let values = arg.get_possible_values();
     let shown: Vec<String> = values
         .iter()

@@ -65,8 +65,8 @@ pub(crate) fn settled() -> Objects {
                 condition("Stalled", "False", "AsExpected", ""),
             ],
             "history": [
-                { "time": "2026-11-26T12:00:00Z", "what": "RolloutCompleted", "buildId": V1,
-                  "reason": "it takes all new workflows", "actor": "operator" },
+                { "time": "2026-11-26T12:00:00Z", "what": "VersionCurrent", "buildId": V1,
+                  "reason": "new executions go to it", "actor": "process-operator" },
             ],
         },
     });

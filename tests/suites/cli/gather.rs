@@ -55,9 +55,9 @@ async fn what_a_report_needs_is_in_the_archive_and_no_secret() -> Result<()> {
         ("pods/l2o-", "secretKeyRef"),
         ("controllerrevisions/l2o-", "(redacted)"),
         ("replicasets/l2o-", "kind: ReplicaSet"),
-        ("events.yaml", "RolloutCompleted"),
+        ("events.yaml", "VersionCurrent"),
         ("logs/l2o-", "l2o-tq"),
-        ("histories/process_", "WorkflowExecutionStarted"),
+        ("histories/process_", "WORKFLOW_EXECUTION_STARTED"),
         ("histories/rollout_", "ProcessRollout"),
     ] {
         let fits = found

@@ -1,7 +1,8 @@
 //! The tree of a real canary and a real drain, and what hangs on it: list, history, open, logs.
 
 use anyhow::{Context as _, Result, ensure};
-use process_operator_harness::{Cli, Scene, lifecycle_id, manifest};
+use process_operator_crds::Process;
+use process_operator_harness::{Cli, Env, Scene, condition, lifecycle_id, manifest};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -27,7 +28,7 @@ async fn a_canary_and_a_drain_are_drawn_as_they_happen() -> Result<()> {
         "   └─ deployment/l2o-",
         "      └─ pod/l2o-",
         "✔ Running",
-        "RolloutCompleted",
+        "VersionCurrent",
     ])?;
     ensure!(!said.out.contains('\u{1b}'), "colours on a pipe");
 
@@ -68,6 +69,7 @@ async fn a_canary_and_a_drain_are_drawn_as_they_happen() -> Result<()> {
                 .first()
                 .is_some_and(|drain| drain.open_workflows == Some(1))
                 && current(process) == v2
+                && condition(process, "Reconciling").0 == "False"
         })
     })
     .await?;
@@ -81,33 +83,7 @@ async fn a_canary_and_a_drain_are_drawn_as_they_happen() -> Result<()> {
     let said = cli.run(&["drain", "l2o"]).await?.ended(0)?;
     said.shows(&[&v1, "1 open workflow"])?;
 
-    let said = cli
-        .run(&["logs", "l2o", "--version", "v1", "--tail", "5"])
-        .await?
-        .ended(0)?;
-    ensure!(
-        !said.out.is_empty() && said.out.lines().count() <= 5,
-        "{}",
-        said.out
-    );
-    ensure!(!said.out.contains(&v2), "only of v1: {}", said.out);
-    let said = cli
-        .run(&["logs", "l2o", "--version", "v7"])
-        .await?
-        .ended(2)?;
-    said.complains(&["no version v7 has pods", &v1, &v2])?;
-    let said = cli.run(&["history", "l2o"]).await?.ended(0)?;
-    said.shows(&["WHAT", "PromoteRequested", "DrainStarted"])?;
-    let said = cli
-        .run(&["open", "l2o", "--ui", "http://ui.example/"])
-        .await?
-        .ended(0)?;
-    let id = lifecycle_id(&process).replace('/', "%2F");
-    said.shows(&[&format!(
-        "http://ui.example/namespaces/{}/workflows/{id}/",
-        env.control
-    )])?;
-
+    beside_the_tree(env, &cli, &process, (&v1, &v2)).await?;
     env.temporal.finish_waiting(&env.apps, "long").await?;
     env.wait_settled("l2o", "v2").await?;
     cli.run(&["get", "l2o"])
@@ -128,6 +104,42 @@ async fn a_canary_and_a_drain_are_drawn_as_they_happen() -> Result<()> {
     .await?;
     watch.kill().await?;
     scene.finish().await
+}
+
+/// Logs, history and the Temporal UI, while v1 drains.
+async fn beside_the_tree(
+    env: &Env,
+    cli: &Cli,
+    process: &Process,
+    (v1, v2): (&str, &str),
+) -> Result<()> {
+    let said = cli
+        .run(&["logs", "l2o", "--version", "v1", "--tail", "5"])
+        .await?
+        .ended(0)?;
+    ensure!(
+        !said.out.is_empty() && said.out.lines().count() <= 5,
+        "{}",
+        said.out
+    );
+    ensure!(!said.out.contains(v2), "only of v1: {}", said.out);
+    let said = cli
+        .run(&["logs", "l2o", "--version", "v7"])
+        .await?
+        .ended(2)?;
+    said.complains(&["no version v7 has pods", v1, v2])?;
+    let said = cli.run(&["history", "l2o"]).await?.ended(0)?;
+    said.shows(&["WHAT", "PromoteRequested", "DrainStarted"])?;
+    let said = cli
+        .run(&["open", "l2o", "--ui", "http://ui.example/"])
+        .await?
+        .ended(0)?;
+    let id = lifecycle_id(process).replace('/', "%2F");
+    said.shows(&[&format!(
+        "http://ui.example/namespaces/{}/workflows/{id}/",
+        env.control
+    )])?;
+    Ok(())
 }
 
 /// Lines with these parts come in this order.

@@ -94,6 +94,12 @@ async fn each_verb_is_done_or_refused_and_the_exit_code_tells() -> Result<()> {
         .shows(&["one after the other"])?;
     env.wait_settled("l2o", "v2").await?;
 
+    back_and_an_end_by_force(env, &cli).await?;
+    scene.finish().await
+}
+
+/// `undo` with a workflow that holds v2, the end of that workflow, and `retry`.
+async fn back_and_an_end_by_force(env: &Env, cli: &Cli) -> Result<()> {
     env.temporal
         .start_waiting(&env.apps, "l2o-tq", "long")
         .await?;
@@ -117,7 +123,7 @@ async fn each_verb_is_done_or_refused_and_the_exit_code_tells() -> Result<()> {
     said.shows(&["forceCancelDrain l2o: the workflows pinned to it are terminated"])?;
     cli.run(&["retry", "l2o"]).await?.ended(0)?;
     env.wait_settled("l2o", "v2").await?;
-    scene.finish().await
+    Ok(())
 }
 
 /// Who has asked for what is remembered.

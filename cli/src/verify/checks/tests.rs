@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::samples::{self, V1, change, now, set};
+use crate::temporal::{Pollers, Routing};
 
 fn well() -> Installation {
     let at = now() - SignedDuration::from_secs(10);
