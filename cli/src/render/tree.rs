@@ -268,17 +268,26 @@ fn pod_row(pod: &PodView, branch: &str, now: Timestamp) -> Vec<Line> {
 }
 
 fn conditions(tree: &Tree) -> Vec<Line> {
-    let rows = tree.conditions.iter().map(|condition| {
-        vec![
+    let mut rows: Vec<Vec<Line>> = Vec::new();
+    for (at, condition) in tree.conditions.iter().enumerate() {
+        // What is wrong is the message of several of them.
+        let mut earlier = tree.conditions.iter().take(at);
+        let said = earlier.any(|earlier| earlier.message == condition.message);
+        let message = match condition.message.as_str() {
+            "" => Line::default(),
+            _ if said => Line::toned("(as above)", Tone::Dim),
+            message => Line::plain(message),
+        };
+        rows.push(vec![
             Line::toned(
                 format!("  {}={}", condition.kind, condition.status),
                 Tone::Bad,
             ),
             Line::plain(&condition.reason),
-            Line::plain(&condition.message),
-        ]
-    });
-    titled("Conditions", table(rows.collect()))
+            message,
+        ]);
+    }
+    titled("Conditions", table(rows))
 }
 
 fn actions(tree: &Tree, now: Timestamp, most: usize) -> Vec<Line> {

@@ -8,13 +8,20 @@ use crate::temporal::{Pollers, Routing};
 use crate::verify::fixes;
 
 /// The version that should poll: the one that serves, or the first one.
-fn expected(tree: &Tree) -> Option<&str> {
+fn expected(tree: &Tree) -> Result<&str, Outcome> {
     let serving = tree
         .versions
         .iter()
         .find(|version| version.state == VersionState::Current);
     let version = serving.or_else(|| tree.versions.first());
-    version.map(|version| version.build_id.as_str())
+    let version = version.ok_or_else(|| skip("there is no version yet"))?;
+    match &version.deployment {
+        // What follows from that is not another fault.
+        Some(deployment) if deployment.ready == 0 => {
+            Err(skip(format!("no pod of {} is ready", version.build_id)))
+        }
+        _ => Ok(&version.build_id),
+    }
 }
 
 pub(super) fn polling(found: &Result<Pollers, String>, tree: &Tree) -> Outcome {
@@ -24,8 +31,9 @@ pub(super) fn polling(found: &Result<Pollers, String>, tree: &Tree) -> Outcome {
     };
     let queue = &tree.task_queue;
     let deployment = format!("{}/{}", tree.namespace, tree.name);
-    let Some(build_id) = expected(tree) else {
-        return skip("there is no version yet");
+    let build_id = match expected(tree) {
+        Ok(build_id) => build_id,
+        Err(skipped) => return skipped,
     };
     let polls = pollers
         .versioned
@@ -54,8 +62,10 @@ pub(super) fn routing(found: &Result<Option<Routing>, String>, tree: &Tree) -> O
     let deployment = format!("{}/{}", tree.namespace, tree.name);
     let routing = match found {
         Ok(Some(routing)) => routing,
-        Ok(None) if expected(tree).is_none() => return skip("there is no version yet"),
         Ok(None) => {
+            if let Err(skipped) = expected(tree) {
+                return skipped;
+            }
             return fail(
                 format!("Temporal has no record of Worker Deployment {deployment}"),
                 fixes::of(Reason::WorkerNotVersioned.as_str(), &tree.name),
