@@ -94,12 +94,7 @@ async fn a_canary_and_a_drain_are_drawn_as_they_happen() -> Result<()> {
     let lines = BufReader::new(watch.stdout.take().context("a pipe")?).lines();
     in_order(
         lines,
-        &[
-            "✔ Settled",
-            "weight 25 %",
-            "drains, 1 open workflow",
-            "✔ Settled",
-        ],
+        &["weight 25 %", "drains, 1 open workflow", "✔ Settled"],
     )
     .await?;
     watch.kill().await?;
