@@ -23,22 +23,6 @@ const OLD: SignedDuration = SignedDuration::from_hours(1);
 /// When Temporal namespaces last answered.
 pub(super) type Answers = BTreeMap<String, Timestamp>;
 
-/// One Lease for each Temporal namespace that operators work in.
-pub(super) fn name(temporal_namespace: &str) -> String {
-    let clean: String = temporal_namespace
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
-        .take(40)
-        .collect();
-    format!("process-operator-temporal-{}", clean.trim_matches('-'))
-}
-
 fn key(temporal_namespace: &str) -> String {
     format!("{PREFIX}{}", hash::short(temporal_namespace.as_bytes()))
 }
@@ -59,7 +43,7 @@ fn read(shared: &Shared, lease: &Lease, temporal_namespace: &str) -> Option<Time
 /// Tells what has answered here, unless other replicas have just told all of it.
 pub(super) async fn tell(shared: &Shared, answers: &Answers, fresh: SignedDuration) {
     let own = &shared.config.temporal_namespace;
-    let name = name(own);
+    let name = names::lease_name(own);
     let Ok(present) = answered(api(shared).get_opt(&name)).await else {
         return;
     };
@@ -115,7 +99,7 @@ pub(super) async fn seen_by_others(
     namespaces: &[String],
     lately: SignedDuration,
 ) -> Vec<String> {
-    let name = name(&shared.config.temporal_namespace);
+    let name = names::lease_name(&shared.config.temporal_namespace);
     let now = Timestamp::now();
     match answered(api(shared).get_opt(&name)).await {
         Ok(Some(lease)) => {

@@ -25,9 +25,16 @@ fn what_it_names_exists() {
             assert!(code.contains(&format!("fn {test}(")), "{name}");
             tests += 1;
         } else if name.contains('/')
-            && ["src/", "activities/", "workflows/", "crds/", "deploy/"]
-                .iter()
-                .any(|place| name.starts_with(place))
+            && [
+                "src/",
+                "activities/",
+                "cli/",
+                "workflows/",
+                "crds/",
+                "deploy/",
+            ]
+            .iter()
+            .any(|place| name.starts_with(place))
         {
             assert!(root().join(name).exists(), "{name}");
             files += 1;

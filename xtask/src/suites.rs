@@ -1,8 +1,9 @@
 //! Tests, demo and benchmark: what they need first, and then they.
 
-use std::process::Command;
+use std::fs;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use process_operator_tests::testbed;
 use serde_json::Value;
 
@@ -14,11 +15,16 @@ use crate::{Existing, TestArgs};
 const TESTS: &str = "process-operator-tests";
 /// Tells a suite which operator to start.
 const OPERATOR: &str = "PROCESS_OPERATOR_BINARY";
+/// Tells a suite which command to call.
+const CLI: &str = "KUBECTL_PROCESS_BINARY";
 /// How many tests of one binary run at once.
 const THREADS: &str = "RUST_TEST_THREADS";
 
-/// Generates the files that are made from the Rust types. Builds only the crate
-/// of the types: the others may not compile before the files are there.
+/// The reference of the command, from its arguments.
+const CLI_REFERENCE: &str = "docs/reference/cli.md";
+
+/// Generates the files that are made from code. Those of the types come first, and with nothing but
+/// the crate of the types: the others may not compile before they are there.
 pub(crate) fn generate(check: bool) -> Result<()> {
     let mut command = cargo();
     command.args([
@@ -32,7 +38,41 @@ pub(crate) fn generate(check: bool) -> Result<()> {
     if check {
         command.args(["--", "--check"]);
     }
-    run(&mut command)
+    run(&mut command)?;
+    let package = [
+        "--package",
+        "process-operator-cli",
+        "--bin",
+        "kubectl-process",
+    ];
+    let mut command = cargo();
+    command
+        .args(["run", "--quiet"])
+        .args(package)
+        .args(["--", "reference"]);
+    cli_reference(&mut command, check)
+}
+
+/// Writes the reference that `command` prints, or compares it.
+fn cli_reference(command: &mut Command, check: bool) -> Result<()> {
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.context("The reference of kubectl process cannot be generated.")?;
+    if !output.status.success() {
+        bail!("The reference of kubectl process cannot be generated.");
+    }
+    let wanted = String::from_utf8(output.stdout)?;
+    let path = root().join(CLI_REFERENCE);
+    if fs::read_to_string(&path).is_ok_and(|found| found == wanted) {
+        return Ok(());
+    }
+    if check {
+        bail!(
+            "{CLI_REFERENCE} is not what the arguments say: run `cargo xtask generate` and commit the result."
+        );
+    }
+    fs::write(&path, wanted)?;
+    println!("wrote {CLI_REFERENCE}");
+    Ok(())
 }
 
 /// The tests that need no service: all but the suites.
@@ -80,7 +120,9 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     phases.run("generated files", || {
         run(Command::new(binary("generate", Profile::Dev))
             .arg("--check")
-            .current_dir(root()))
+            .current_dir(root()))?;
+        let mut command = Command::new(binary("kubectl-process", Profile::Dev));
+        cli_reference(command.arg("reference"), true)
     })?;
     with_testbed(
         &mut phases,
@@ -105,6 +147,7 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
                     command.env(THREADS, "4");
                 }
                 command.env(OPERATOR, binary("process-operator", Profile::Dev));
+                command.env(CLI, binary("kubectl-process", Profile::Dev));
                 run(&mut command)
             })
         },

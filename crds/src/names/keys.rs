@@ -249,3 +249,20 @@ pub fn sentinel_name(process: &str) -> String {
 pub fn routing_name(process: &str) -> String {
     format!("{process}-routing")
 }
+
+/// Name of the Lease that says when Temporal last answered an operator whose workflows live in this
+/// Temporal namespace. It is in the operator's own Kubernetes namespace.
+pub fn lease_name(temporal_namespace: &str) -> String {
+    let clean: String = temporal_namespace
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .take(40)
+        .collect();
+    format!("process-operator-temporal-{}", clean.trim_matches('-'))
+}

@@ -17,6 +17,7 @@
 //! | lifecycle workflow | `process/<namespace>/<process>/<uid>` |
 //! | rollout workflow | `rollout/<namespace>/<process>/<uid>/<build id>/<attempt>` |
 //! | drain workflow | `drain/<namespace>/<process>/<uid>/<build id>/<n>` |
+//! | Lease of operators | `process-operator-temporal-<Temporal namespace, cleaned>` |
 //! | manager identity in Temporal | `process-operator/<cluster uid>/<process uid>` |
 
 mod ids;
@@ -26,7 +27,8 @@ mod version;
 pub use ids::{IdError, ManagerIdentity, ProcessKey, WorkflowId};
 pub use keys::{
     annotation, canary_name, cron_job_name, definition_name, env, fetched_name, finalizer, label,
-    manager, port, queue, routing_name, selector, sentinel_name, track, track_selector, volume,
+    lease_name, manager, port, queue, routing_name, selector, sentinel_name, track, track_selector,
+    volume,
 };
 pub use version::{
     BuildId, Version, VersionHash, child_name, tag_may_move, task_queue, version_hash,

@@ -2,6 +2,7 @@
 //! Temporal namespaces of their own, an operator that looks after nothing else, waits for conditions
 //! with a deadline, and the invariants that hold after every scenario.
 
+mod cli;
 mod crowd;
 mod deployments;
 mod ending;
@@ -17,6 +18,7 @@ mod traffic;
 mod verbs;
 mod wait;
 
+pub use cli::{Cli, Said, said};
 pub use ending::PodGuard;
 pub use env::Env;
 pub use invariants::Invariants;

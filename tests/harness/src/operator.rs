@@ -43,20 +43,25 @@ pub struct Operator {
     pub log: PathBuf,
 }
 
-/// The binary that the test run was built with.
+/// The operator that the test run was built with.
 pub(crate) fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("PROCESS_OPERATOR_BINARY") {
+    program("PROCESS_OPERATOR_BINARY", "process-operator")
+}
+
+/// A program that the test run was built with: the one that a variable names, or the one beside the tests.
+pub(crate) fn program(variable: &str, name: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
     // Tests run from target/<triple>/<profile>/deps, examples from …/examples.
     let mut path = std::env::current_exe().unwrap_or_default();
     while path.pop() {
-        let candidate = path.join("process-operator");
+        let candidate = path.join(name);
         if candidate.is_file() {
             return candidate;
         }
     }
-    root().join("target/debug/process-operator")
+    root().join("target/debug").join(name)
 }
 
 impl Operator {
