@@ -7,6 +7,7 @@ use process_operator_tests::testbed;
 use serde_json::Value;
 
 use crate::cargo::{Profile, binary, cargo, root, run};
+use crate::charts;
 use crate::image::image;
 use crate::phases::Phases;
 use crate::{Existing, TestArgs};
@@ -17,7 +18,7 @@ const OPERATOR: &str = "PROCESS_OPERATOR_BINARY";
 /// How many tests of one binary run at once.
 const THREADS: &str = "RUST_TEST_THREADS";
 
-/// Generates the files that are made from the Rust types. Builds only the crate
+/// Generates the files that are made from the Rust types, and those of the charts. Builds only the crate
 /// of the types: the others may not compile before the files are there.
 pub(crate) fn generate(check: bool) -> Result<()> {
     let mut command = cargo();
@@ -32,7 +33,8 @@ pub(crate) fn generate(check: bool) -> Result<()> {
     if check {
         command.args(["--", "--check"]);
     }
-    run(&mut command)
+    run(&mut command)?;
+    charts::generate(check)
 }
 
 /// The tests that need no service: all but the suites.
@@ -80,7 +82,8 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     phases.run("generated files", || {
         run(Command::new(binary("generate", Profile::Dev))
             .arg("--check")
-            .current_dir(root()))
+            .current_dir(root()))?;
+        charts::generate(true)
     })?;
     with_testbed(
         &mut phases,
