@@ -11,6 +11,8 @@ use process_operator_activities::registry::{self, Host};
 use process_operator_crds::spec::DrainOnTimeout;
 use process_operator_workflows::contract::DrainPolicy;
 
+use crate::probe::Probe;
+
 /// Runs Temporal workers on Kubernetes safely, driven by durable Temporal workflows.
 #[derive(Debug, Parser)]
 #[command(version, about, args_override_self = true)]
@@ -26,6 +28,8 @@ pub(crate) enum Command {
     /// Run the operator until it is told to stop.
     #[command(args_override_self = true)]
     Run(Config),
+    /// Ask an operator's HTTP server until it answers with 200.
+    Probe(Probe),
 }
 
 /// Arguments of `run`. Address, TLS and API key of the Temporal server come from Temporal's own

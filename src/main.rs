@@ -9,6 +9,7 @@ mod gauges;
 mod health;
 mod metrics;
 mod operator;
+mod probe;
 mod queues;
 mod sdk_meter;
 mod telemetry;
@@ -23,7 +24,10 @@ use crate::config::{Cli, Command};
 
 fn main() -> anyhow::Result<()> {
     let Cli { command } = Cli::parse();
-    let Command::Run(config) = command;
+    let config = match command {
+        Command::Run(config) => config,
+        Command::Probe(probe) => return probe::run(&probe),
+    };
     telemetry::install(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

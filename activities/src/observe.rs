@@ -277,7 +277,14 @@ fn view(
                 .as_ref()
                 .map_or_else(|| drains.clone(), |drain| drains.with(drain)),
         ),
-        request: request.map(|text| Annotation::read(text)),
+        request: request.map(|text| {
+            let mut asked = Annotation::read(text);
+            // Who was authenticated, where the API server is told to stamp that.
+            if let Some(actor) = process.annotations().get(names::annotation::REQUEST_ACTOR) {
+                asked.args.actor.clone_from(actor);
+            }
+            asked
+        }),
         request_mark: request.map(|text| fingerprint(text)).unwrap_or_default(),
     })
 }

@@ -1,13 +1,13 @@
-//! Images of the example worker.
+//! Images of the operator and of the example worker.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
-use process_operator_tests::testbed::{self, Testbed};
+use anyhow::{Context as _, Result};
+use process_operator_tests::testbed::{self, Contents, Testbed};
 
-use crate::cargo::{Profile, binary, build, run};
+use crate::cargo::{Profile, binary, build, cargo, root, run};
 
 const WORKER: &str = "process-example-worker";
 /// The same program under several tags, so that a test can change the image.
@@ -16,33 +16,103 @@ const TAGS: [&str; 3] = [
     "localhost/process-example-worker:v2",
     "localhost/process-example-worker:v3",
 ];
+const OPERATOR: &str = "process-operator";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Where programs look for what they trust.
+const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Builds the images and imports them into the testbed, if that is up. Each
-/// step is left out when its result is there.
+/// step is left out when its result is there. The archive of the operator's.
 pub(crate) fn image(profile: Profile) -> Result<PathBuf> {
     build(profile)?;
-    let archive = testbed::archive(&stripped(&binary(WORKER, profile))?, &TAGS)?;
+    import(&testbed::archive(&stripped(WORKER, profile)?, &TAGS)?)?;
+    operator(profile)
+}
+
+fn import(archive: &Path) -> Result<()> {
     match Testbed::current() {
         Ok(testbed) => {
-            if testbed.image_import(&archive)? {
-                eprintln!("Images {} are in the cluster.", TAGS.join(", "));
+            if testbed.image_import(archive)? {
+                eprintln!("The images of {} are in the cluster.", archive.display());
             }
         }
         Err(_) => eprintln!("The testbed is not up: the images are imported with the next call."),
     }
+    Ok(())
+}
+
+/// The same, with the operator's archive where somebody looks for it.
+pub(crate) fn output(profile: Profile, operator_only: bool, dir: &Path) -> Result<PathBuf> {
+    let archive = if operator_only {
+        run(cargo()
+            .args(["build", "--package", OPERATOR])
+            .args(profile.flag()))?;
+        operator(profile)?
+    } else {
+        image(profile)?
+    };
+    let dir = root().join(dir);
+    fs::create_dir_all(&dir)?;
+    let path = dir.join(format!(
+        "{OPERATOR}-{VERSION}-{}.tar",
+        std::env::consts::ARCH
+    ));
+    fs::copy(&archive, &path).with_context(|| format!("{} cannot be written.", path.display()))?;
+    let tenths = fs::metadata(&path)?.len() / 100_000;
+    for (name, digest) in testbed::digests(&path)? {
+        eprintln!("{name} {digest} {}.{} MB", tenths / 10, tenths % 10);
+    }
+    Ok(path)
+}
+
+/// The operator's image. For tests there is a second tag, so that one release can follow on another.
+fn operator(profile: Profile) -> Result<PathBuf> {
+    let released = format!("localhost/{OPERATOR}:{VERSION}");
+    let next = format!("{released}-next");
+    let names: &[&str] = match profile {
+        Profile::Release => &[&released],
+        Profile::Dev => &[&released, &next],
+    };
+    let roots = roots();
+    let archive = testbed::archive_of(&Contents {
+        binary: &stripped(OPERATOR, profile)?,
+        names,
+        labels: &[
+            (
+                "org.opencontainers.image.description",
+                "A Kubernetes operator that runs Temporal workers, driven by durable Temporal workflows",
+            ),
+            ("org.opencontainers.image.licenses", "Apache-2.0"),
+            ("org.opencontainers.image.title", OPERATOR),
+            ("org.opencontainers.image.version", VERSION),
+        ],
+        files: &[(ROOTS, roots.as_bytes())],
+    })?;
+    import(&archive)?;
     Ok(archive)
 }
 
+/// Mozilla's certificates, by which servers such as Temporal Cloud are known.
+fn roots() -> String {
+    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+    let roots: Vec<_> = roots
+        .map(|root| pem::Pem::new("CERTIFICATE", root.as_ref()))
+        .collect();
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_many_config(&roots, config)
+}
+
 /// A copy without debug information, which is most of the size.
-fn stripped(built: &Path) -> Result<PathBuf> {
+fn stripped(name: &str, profile: Profile) -> Result<PathBuf> {
+    let built = binary(name, profile);
     let dir = testbed::cache_dir()?.join("stripped");
     fs::create_dir_all(&dir)?;
-    let copy = dir.join(WORKER);
+    let copy = dir.join(name);
     let made = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
-    let is_newer = made(&copy).is_ok_and(|copy| made(built).is_ok_and(|built| copy > built));
+    let is_newer = made(&copy).is_ok_and(|copy| made(&built).is_ok_and(|built| copy > built));
     // The two profiles share the copy: the size tells which one it was made of.
-    let source = fs::metadata(built)?.len().to_string();
-    let note = dir.join("source-size");
+    let source = fs::metadata(&built)?.len().to_string();
+    let note = dir.join(format!("{name}-source-size"));
     if is_newer && fs::read_to_string(&note).is_ok_and(|size| size == source) {
         return Ok(copy);
     }
@@ -50,7 +120,23 @@ fn stripped(built: &Path) -> Result<PathBuf> {
         .arg("--strip-debug")
         .arg("-o")
         .arg(&copy)
-        .arg(built))?;
+        .arg(&built))?;
     fs::write(note, source)?;
     Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_roots_are_certificates() {
+        let text = roots();
+        assert!(
+            pem::parse_many(&text).unwrap().len() > 100,
+            "{}",
+            text.len()
+        );
+        assert!(!text.contains('\r'));
+    }
 }

@@ -1,10 +1,12 @@
 //! `cargo xtask`: the testbed, the demo, the tests, images, generated files.
 
 mod cargo;
+mod charts;
 mod image;
 mod phases;
 mod suites;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -31,11 +33,17 @@ enum Task {
     Down,
     /// Builds the testbed's components into the cache and starts nothing.
     Prepare,
-    /// Builds the images of the example worker and imports them into the testbed.
+    /// Builds the images of the operator and of the example worker, and imports them into the testbed.
     Image {
         /// Optimised.
         #[arg(long)]
         release: bool,
+        /// Leaves the example worker out.
+        #[arg(long)]
+        operator_only: bool,
+        /// Directory for the archive of the operator's image (OCI layout).
+        #[arg(long, default_value = "target/images")]
+        output: PathBuf,
     },
     /// Writes the generated files.
     Generate {
@@ -157,13 +165,20 @@ fn execute(task: Task) -> Result<()> {
             Ok(())
         }
         Task::Prepare => testbed::prepare(),
-        Task::Image { release } => {
+        Task::Image {
+            release,
+            operator_only,
+            output,
+        } => {
             let profile = if release {
                 Profile::Release
             } else {
                 Profile::Dev
             };
-            println!("{}", image::image(profile)?.display());
+            println!(
+                "{}",
+                image::output(profile, operator_only, &output)?.display()
+            );
             Ok(())
         }
         Task::Generate { check } => suites::generate(check),

@@ -8,6 +8,7 @@ use process_operator_tests::testbed;
 use serde_json::Value;
 
 use crate::cargo::{Profile, binary, cargo, root, run};
+use crate::charts;
 use crate::image::image;
 use crate::phases::Phases;
 use crate::{Existing, TestArgs};
@@ -23,7 +24,7 @@ const THREADS: &str = "RUST_TEST_THREADS";
 /// The reference of the command, from its arguments.
 const CLI_REFERENCE: &str = "docs/reference/cli.md";
 
-/// Generates the files that are made from code. Those of the types come first, and with nothing but
+/// Generates the files that are made from code, and those of the charts. Those of the types come first, and with nothing but
 /// the crate of the types: the others may not compile before they are there.
 pub(crate) fn generate(check: bool) -> Result<()> {
     let mut command = cargo();
@@ -50,7 +51,8 @@ pub(crate) fn generate(check: bool) -> Result<()> {
         .args(["run", "--quiet"])
         .args(package)
         .args(["--", "reference"]);
-    cli_reference(&mut command, check)
+    cli_reference(&mut command, check)?;
+    charts::generate(check)
 }
 
 /// Writes the reference that `command` prints, or compares it.
@@ -122,7 +124,8 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
             .arg("--check")
             .current_dir(root()))?;
         let mut command = Command::new(binary("kubectl-process", Profile::Dev));
-        cli_reference(command.arg("reference"), true)
+        cli_reference(command.arg("reference"), true)?;
+        charts::generate(true)
     })?;
     with_testbed(
         &mut phases,

@@ -48,6 +48,9 @@ pub mod annotation {
     pub const OPERATOR_VERSION: &str = "ameide.io/process-operator-version";
     /// On a Process: a request to the operator, as JSON.
     pub const REQUEST: &str = "ameide.io/request";
+    /// On a Process: who wrote that request, stamped by the admission policies of the chart. It takes
+    /// the place of the actor in the request.
+    pub const REQUEST_ACTOR: &str = "ameide.io/request-actor";
     /// On a Process that is being deleted, with value `true`: let it go at once, also while
     /// Temporal is away. Nothing is waited for, nothing is ended, no record is cleaned before.
     pub const FORCE_FINALIZE: &str = "ameide.io/force-finalize";

@@ -26,7 +26,7 @@ struct Family {
     tools: &'static [(&'static str, &'static str)],
 }
 
-const FAMILIES: [Family; 8] = [
+const FAMILIES: [Family; 9] = [
     Family {
         name: "etcd",
         version: None,
@@ -84,6 +84,14 @@ const FAMILIES: [Family; 8] = [
         )],
     },
     Family {
+        name: "helm",
+        version: Some((
+            "helm.sh/helm/v4/internal/version.version",
+            "helm.sh/helm/v4",
+        )),
+        tools: &[("helm", "helm.sh/helm/v4/cmd/helm")],
+    },
+    Family {
         name: "pause",
         version: None,
         tools: &[("pause", ".")],
@@ -108,18 +116,19 @@ impl Binaries {
     }
 }
 
-/// The program that says what tools which wait for objects make of one, built if need be.
-pub(super) fn kstatus() -> Result<PathBuf> {
-    let built = build_some(|family| family.name == "kstatus")?;
-    Ok(built.path("kstatus")?.to_owned())
-}
-
 /// Builds what is not in the cache yet and says so line by line.
 pub(super) fn build() -> Result<Binaries> {
-    build_some(|_| true)
+    build_families(&FAMILIES.iter().collect::<Vec<_>>())
 }
 
-fn build_some(wanted: impl Fn(&Family) -> bool) -> Result<Binaries> {
+/// One program that the running testbed does without, built when it is not in the cache.
+pub(super) fn tool(name: &str) -> Result<PathBuf> {
+    let has = |family: &&Family| family.tools.iter().any(|(tool, _)| *tool == name);
+    let families: Vec<_> = FAMILIES.iter().filter(has).collect();
+    Ok(build_families(&families)?.path(name)?.to_path_buf())
+}
+
+fn build_families(families: &[&Family]) -> Result<Binaries> {
     let go = go_version()?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testbed/go");
     let cache = cache_dir()?.join("bin");
@@ -134,13 +143,13 @@ fn build_some(wanted: impl Fn(&Family) -> bool) -> Result<Binaries> {
 
     let mut all = Vec::new();
     let mut missing = Vec::new();
-    for family in FAMILIES.iter().filter(|family| wanted(family)) {
+    for family in families {
         let source = root.join(family.name);
         let target = cache.join(format!("{}-{}", family.name, key(&source, &go)?));
         for (tool, package) in family.tools {
             let path = target.join(tool);
             if !path.is_file() {
-                missing.push((family, *tool, *package, path.clone()));
+                missing.push((*family, *tool, *package, path.clone()));
             }
             all.push((*tool, path));
         }

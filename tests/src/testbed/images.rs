@@ -1,4 +1,5 @@
-//! Image archives (OCI layout) of one static binary each, without a builder.
+//! Image archives (OCI layout) of one static binary each, without a builder. The same content gives the
+//! same bytes: no time and no owner is written, and the order is fixed.
 
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
@@ -16,27 +17,81 @@ use super::process::run;
 /// The user of every image; a number, so that `runAsNonRoot` can be checked.
 const USER: u32 = 65532;
 
+/// What an image is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Contents<'a> {
+    /// The static program, which is also the entry point.
+    pub binary: &'a Path,
+    /// Full names with tag (`localhost/x:v1`): an image for each, all of the same files.
+    pub names: &'a [&'a str],
+    /// Labels beside the name, sorted by key.
+    pub labels: &'a [(&'a str, &'a str)],
+    /// Further files: absolute path and content.
+    pub files: &'a [(&'a str, &'a [u8])],
+}
+
 /// Makes an archive with an image for each of `names` (`localhost/x:v1`), all
 /// of the same binary. A label makes their digests differ. Does nothing when
 /// the archive is there: it is named by the binary's digest.
 pub fn archive(binary: &Path, names: &[&str]) -> Result<PathBuf> {
-    let digest = file_digest(binary)?;
+    archive_of(&Contents {
+        binary,
+        names,
+        labels: &[],
+        files: &[],
+    })
+}
+
+/// The same with labels and files.
+pub fn archive_of(contents: &Contents<'_>) -> Result<PathBuf> {
+    let digest = file_digest(contents.binary)?;
     let dir = images_dir()?;
     fs::create_dir_all(&dir)?;
-    let stem = binary.file_stem().unwrap_or_default().to_string_lossy();
+    let stem = contents.binary.file_stem().unwrap_or_default();
+    let stem = stem.to_string_lossy();
     let short = digest.get(..16).context("A digest is too short.")?;
-    let label = hex(&Sha256::digest(names.join("\n")));
+    let mut rest = Sha256::new();
+    rest.update(contents.names.join("\n"));
+    for (key, value) in contents.labels {
+        rest.update(format!("\n{key}={value}"));
+    }
+    for (path, content) in contents.files {
+        rest.update(format!("\n{path}\n"));
+        rest.update(content);
+    }
+    let rest = hex(&rest.finalize());
     let path = dir.join(format!(
         "{stem}-{short}-{}.tar",
-        label.get(..8).unwrap_or("0")
+        rest.get(..8).unwrap_or("0")
     ));
     if !path.is_file() {
         let unfinished = path.with_extension(format!("{}.unfinished", std::process::id()));
-        write(&unfinished, binary, names)?;
+        write(&unfinished, contents)?;
         fs::rename(&unfinished, &path)?;
         remove_older(&dir, &stem, &path);
     }
     Ok(path)
+}
+
+/// Name and digest of each image in an archive.
+pub fn digests(archive: &Path) -> Result<Vec<(String, String)>> {
+    let mut archive = tar::Archive::new(File::open(archive)?);
+    for entry in archive.entries()? {
+        let entry = entry?;
+        if entry.path()?.as_os_str() != "index.json" {
+            continue;
+        }
+        let index: Value = serde_json::from_reader(entry)?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let manifests = index["manifests"].as_array().into_iter().flatten();
+        return Ok(manifests
+            .map(|manifest| {
+                let name = &manifest["annotations"]["io.containerd.image.name"];
+                (text(name), text(&manifest["digest"]))
+            })
+            .collect());
+    }
+    anyhow::bail!("The archive has no index.json.")
 }
 
 pub(super) fn pause_archive(binary: &Path) -> Result<PathBuf> {
@@ -85,9 +140,9 @@ fn remove_older(dir: &Path, stem: &str, newest: &Path) {
     }
 }
 
-fn write(path: &Path, binary: &Path, names: &[&str]) -> Result<()> {
+fn write(path: &Path, contents: &Contents<'_>) -> Result<()> {
     let layer_path = path.with_extension("layer");
-    write_layer(&layer_path, binary)?;
+    write_layer(&layer_path, contents)?;
     let layer_digest = file_digest(&layer_path)?;
     let layer_size = fs::metadata(&layer_path)?.len();
 
@@ -104,9 +159,14 @@ fn write(path: &Path, binary: &Path, names: &[&str]) -> Result<()> {
         layer_size,
         &mut layer,
     )?;
-    let program = binary.file_name().unwrap_or_default().to_string_lossy();
+    let program = contents.binary.file_name().unwrap_or_default();
+    let program = program.to_string_lossy();
     let mut manifests = Vec::new();
-    for name in names {
+    for name in contents.names {
+        let mut labels = json!({ "org.opencontainers.image.ref.name": name });
+        for (key, value) in contents.labels {
+            labels[*key] = json!(value);
+        }
         let config = to_bytes(&json!({
             "architecture": architecture(),
             "os": "linux",
@@ -114,7 +174,7 @@ fn write(path: &Path, binary: &Path, names: &[&str]) -> Result<()> {
                 "Entrypoint": [format!("/{program}")],
                 "User": USER.to_string(),
                 "WorkingDir": "/",
-                "Labels": { "org.opencontainers.image.ref.name": name },
+                "Labels": labels,
             },
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
         }))?;
@@ -156,25 +216,41 @@ fn write(path: &Path, binary: &Path, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The binary and a directory for temporary files.
-fn write_layer(path: &Path, binary: &Path) -> Result<()> {
+/// The binary, a directory for temporary files, and further files.
+fn write_layer(path: &Path, contents: &Contents<'_>) -> Result<()> {
     let mut out = tar::Builder::new(File::create(path)?);
-    let mut tmp = tar::Header::new_gnu();
-    tmp.set_entry_type(tar::EntryType::Directory);
-    tmp.set_mode(0o1777);
-    tmp.set_size(0);
-    out.append_data(&mut tmp, "tmp/", std::io::empty())?;
-    let mut source = File::open(binary)?;
+    append_dir(&mut out, "tmp/", 0o1777)?;
+    let mut made = Vec::new();
+    for (file, content) in contents.files {
+        let file = file.trim_start_matches('/');
+        for (at, _) in file.match_indices('/') {
+            let dir = &file[..=at];
+            if !made.contains(&dir) {
+                append_dir(&mut out, dir, 0o755)?;
+                made.push(dir);
+            }
+        }
+        append(&mut out, file, content)?;
+    }
+    let mut source = File::open(contents.binary)?;
     let mut header = tar::Header::new_gnu();
     header.set_mode(0o755);
     header.set_size(source.metadata()?.len());
     out.append_data(
         &mut header,
-        binary.file_name().unwrap_or_default(),
+        contents.binary.file_name().unwrap_or_default(),
         &mut source,
     )?;
     out.into_inner()?.flush()?;
     Ok(())
+}
+
+fn append_dir(out: &mut tar::Builder<File>, name: &str, mode: u32) -> Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_mode(mode);
+    header.set_size(0);
+    Ok(out.append_data(&mut header, name, std::io::empty())?)
 }
 
 fn blob(out: &mut tar::Builder<File>, media_type: &str, bytes: &[u8]) -> Result<Value> {
@@ -219,5 +295,47 @@ fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "aarch64" => "arm64",
         _ => "amd64",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_twice_gives_the_same_bytes_and_every_part_counts() {
+        let dir = std::env::temp_dir().join(format!("images-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let binary = dir.join("program");
+        fs::write(&binary, "not a program").unwrap();
+        let contents = Contents {
+            binary: &binary,
+            names: &["localhost/x:v1", "localhost/x:v2"],
+            labels: &[("org.opencontainers.image.version", "1")],
+            files: &[("/etc/ssl/a", b"a"), ("/etc/ssl/b", b"b")],
+        };
+        let pack = |name: &str, contents: &Contents<'_>| {
+            let path = dir.join(name);
+            write(&path, contents).unwrap();
+            (fs::read(&path).unwrap(), digests(&path).unwrap())
+        };
+        let first = pack("first.tar", &contents);
+        // As a second build would: the same content with another time.
+        fs::remove_file(&binary).unwrap();
+        fs::write(&binary, "not a program").unwrap();
+        assert_eq!(first, pack("second.tar", &contents));
+        assert_eq!(first.1[0].0, "localhost/x:v1");
+        assert_ne!(first.1[0].1, first.1[1].1, "a tag tells images apart");
+        let labels = Contents {
+            labels: &[("org.opencontainers.image.version", "2")],
+            ..contents
+        };
+        assert_ne!(first.1, pack("labels.tar", &labels).1);
+        let files = Contents {
+            files: &[("/etc/ssl/a", b"c")],
+            ..contents
+        };
+        assert_ne!(first.1, pack("files.tar", &files).1);
+        fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -38,7 +38,7 @@ use nix::sys::signal::Signal;
 
 pub use down::down;
 pub use external::{External, use_existing};
-pub use images::archive;
+pub use images::{Contents, archive, archive_of, digests};
 pub use paths::cache_dir;
 pub use private::PrivateTemporal;
 pub use refusal::Refusal;
@@ -83,7 +83,18 @@ impl Testbed {
     /// The program that reads objects as JSON and says what Helm, Flux and other users of kstatus make of
     /// them, a line each. Built if need be.
     pub fn kstatus(&self) -> Result<Command> {
-        Ok(Command::new(go::kstatus()?))
+        Ok(Command::new(go::tool("kstatus")?))
+    }
+
+    /// `helm` as admin, with no files of the user's. `home` is where it keeps its own.
+    pub fn helm(&self, home: &Path) -> Result<Command> {
+        let mut command = Command::new(go::tool("helm")?);
+        command
+            .env("KUBECONFIG", &self.state.kubeconfig)
+            .env("HELM_CACHE_HOME", home.join("cache"))
+            .env("HELM_CONFIG_HOME", home.join("config"))
+            .env("HELM_DATA_HOME", home.join("data"));
+        Ok(command)
     }
 
     /// Makes a namespace in which `PodSecurity` enforces `restricted`.

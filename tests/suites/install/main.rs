@@ -1,0 +1,16 @@
+//! The charts: what they render, and the operator that they install, as pods. Every release has
+//! namespaces of its own and looks after one namespace only, so all run side by side.
+
+#![allow(
+    clippy::large_futures,
+    reason = "each test is one task of its own, on the heap"
+)]
+
+mod admission;
+mod argocd;
+mod readme;
+mod release;
+mod render;
+mod rights;
+mod support;
+mod values;
