@@ -181,7 +181,7 @@ async fn a_rotated_secret_is_taken_over_by_a_restart() -> Result<()> {
 
 /// The right to read ConfigMaps is taken away, and given back.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_definition_that_may_not_be_read_any_more_harms_nothing() -> Result<()> {
+async fn a_definition_that_may_not_be_read_any_more_is_told_and_tried_again() -> Result<()> {
     let world = World::new("f39p").await?;
     let env = &world.env;
     config_map(env, "l2o-v3", &json!({ "l2o.bpmn": "<first/>" })).await?;
@@ -198,9 +198,23 @@ async fn a_definition_that_may_not_be_read_any_more_harms_nothing() -> Result<()
         .name("l2o-v3");
     let rule = world.kube.rule(reads, Action::Answer(refusal));
     env.set_tag(NAME, "v2").await?;
-    rule.wait_done(3, SOON).await?;
-    let found = env.api::<Process>().get(NAME).await?;
-    ensure!(condition(&found, "Ready").0 == "True", "v1 serves");
+    let told = env
+        .wait_process(NAME, "the refusal is told", SOON, |process| {
+            let (status, reason, message) = condition(process, "DefinitionResolved");
+            status == "False" && reason == "Forbidden" && message.contains(words)
+        })
+        .await?;
+    for (kind, status) in [
+        ("Ready", "True"),
+        ("Degraded", "True"),
+        ("Reconciling", "True"),
+        ("Stalled", "False"),
+    ] {
+        let (found, why, message) = condition(&told, kind);
+        ensure!(found == status, "{kind} is {found}, {why} {message}");
+    }
+    let before = rule.hits();
+    rule.wait_done(before + 2, SOON).await?;
     let answer = env
         .temporal
         .quick(&env.apps, "l2o-tq", "meanwhile")

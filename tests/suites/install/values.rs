@@ -129,7 +129,9 @@ fn every_flag_of_the_operator_is_a_value_with_the_same_default() -> Result<()> {
             .as_ref()
             .is_some_and(|name| with_all.contains(&format!("- name: {name}\n")));
         ensure!(
-            by_variable || with_all.contains(&format!("- {flag}=")),
+            by_variable
+                || with_all.contains(&format!("- {flag}="))
+                || with_all.contains(&format!("- {flag}\n")),
             "{flag} is no value of the chart"
         );
         if let Some(default) = default.filter(|_| !by_variable) {

@@ -185,12 +185,10 @@ pub(super) fn away(seen: &Observation) -> Option<(Reason, String)> {
 }
 
 pub(super) fn temporal(seen: &Observation) -> NewCondition {
-    let (reachable, reason, message) = match away(seen) {
-        Some((reason, message)) => (false, reason, message),
-        None => {
-            let message = seen.routing.message.clone();
-            (true, Reason::TemporalReachable, message)
-        }
-    };
-    condition(ConditionType::TemporalReachable, reachable, reason, message)
+    let kind = ConditionType::TemporalReachable;
+    if let Some((reason, message)) = away(seen) {
+        return condition(kind, false, reason, message);
+    }
+    let message = seen.routing.message.clone();
+    condition(kind, true, Reason::TemporalReachable, message)
 }

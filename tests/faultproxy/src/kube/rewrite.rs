@@ -76,7 +76,9 @@ impl Rewriter {
 /// `Status` and the like are no objects that are stored.
 fn apply(changes: &[Change], object: &mut Value) {
     if object["metadata"]["name"].is_string() {
-        changes.iter().for_each(|change| change(object));
+        for change in changes {
+            change(object);
+        }
     }
 }
 
