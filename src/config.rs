@@ -24,6 +24,7 @@ pub(crate) struct Cli {
 
 /// Commands of the binary.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, for a moment")]
 pub(crate) enum Command {
     /// Run the operator until it is told to stop.
     #[command(args_override_self = true)]

@@ -132,6 +132,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers everything; the operator's own under the prefix `process_operator`.
+    #[allow(clippy::too_many_lines, reason = "one line or two for each metric")]
     pub(crate) fn new(cache: &Cache, queues: Readings) -> Arc<Self> {
         let mut metrics = Self {
             registry: Registry::default(),

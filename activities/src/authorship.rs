@@ -30,7 +30,12 @@ pub struct Authorship {
 impl Authorship {
     /// Reads it from an object.
     pub fn of(meta: &ObjectMeta, status: Option<&ProcessStatus>) -> Self {
-        let entries = || meta.managed_fields.iter().flatten().filter(about_status);
+        let entries = || {
+            meta.managed_fields
+                .iter()
+                .flatten()
+                .filter(|entry| about_status(entry))
+        };
         let says = status.map(own_mark).unwrap_or_default();
         let others: Vec<String> = entries()
             .filter(|entry| !ours(entry) && holds_ours(entry))
@@ -80,7 +85,7 @@ pub(crate) fn own_mark(status: &ProcessStatus) -> String {
     hash::short(&serde_json::to_vec(&own).unwrap_or_default())
 }
 
-fn about_status(entry: &&ManagedFieldsEntry) -> bool {
+fn about_status(entry: &ManagedFieldsEntry) -> bool {
     entry.subresource.as_deref() == Some("status")
 }
 

@@ -358,12 +358,11 @@ pub(crate) struct VerifyArgs {
 /// A span of time such as `90s`, `5m` or `1h30m`; a bare number is seconds.
 fn span(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no span of time; write for example 90s, 5m or 1h30m");
-    let seconds = match text.parse::<u64>() {
-        Ok(seconds) => seconds,
-        Err(_) => {
-            let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-            u64::try_from(span.as_secs()).map_err(|_| wrong())?
-        }
+    let seconds = if let Ok(seconds) = text.parse::<u64>() {
+        seconds
+    } else {
+        let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+        u64::try_from(span.as_secs()).map_err(|_| wrong())?
     };
     if seconds == 0 {
         return Err("it must be longer than nothing".into());

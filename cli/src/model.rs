@@ -280,18 +280,15 @@ fn versions(objects: &Objects, status: &ProcessStatus) -> Vec<VersionView> {
         let known = found
             .iter_mut()
             .find(|version| version.build_id == drain.build_id);
-        match known {
+        if let Some(version) = known {
             // Given up, and still running what was started on it.
-            Some(version) => {
-                version.drain = Some(drain_view(drain));
-                version.state = VersionState::Draining;
-            }
-            None => {
-                let since = drain.since.as_ref().map(|at| at.0);
-                let mut version = view(objects, &drain.build_id, VersionState::Draining, since);
-                version.drain = Some(drain_view(drain));
-                found.push(version);
-            }
+            version.drain = Some(drain_view(drain));
+            version.state = VersionState::Draining;
+        } else {
+            let since = drain.since.as_ref().map(|at| at.0);
+            let mut version = view(objects, &drain.build_id, VersionState::Draining, since);
+            version.drain = Some(drain_view(drain));
+            found.push(version);
         }
     }
     for deployment in &objects.deployments {

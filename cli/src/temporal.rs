@@ -83,7 +83,7 @@ impl Temporal {
             None => Url::parse(&format!("{scheme}://{address}"))
                 .map_err(|error| format!("--temporal-address {address}: {error}"))?,
         };
-        options.identity = IDENTITY.to_owned();
+        IDENTITY.clone_into(&mut options.identity);
         options.connect_timeout = Some(CALL);
         options.retry_options.max_elapsed_time = Some(Duration::from_secs(3));
         let connecting = tokio::time::timeout(CALL, Connection::connect(options));

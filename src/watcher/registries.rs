@@ -278,12 +278,11 @@ async fn look(shared: &Shared, mark: &str, processes: &[Neighbour]) -> kube::Res
             let known = shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
             known.get(&about(process)).cloned()
         };
-        let entry = match known.filter(|entry| entry.mark == mark) {
-            Some(entry) => entry,
-            None => {
-                let found = answered(api(shared, process).get_opt(&about(process).1)).await?;
-                remember(shared, process, mark, found.as_ref())
-            }
+        let entry = if let Some(entry) = known.filter(|entry| entry.mark == mark) {
+            entry
+        } else {
+            let found = answered(api(shared, process).get_opt(&about(process).1)).await?;
+            remember(shared, process, mark, found.as_ref())
         };
         entries.push(entry);
     }

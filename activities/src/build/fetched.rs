@@ -238,16 +238,22 @@ pub fn change(found: &ConfigMap, wanted: &ConfigMap) -> Option<Value> {
             .flatten()
             .map(|(key, _)| key.as_str()),
     );
-    let labels = differing(&found.metadata.labels, &wanted.metadata.labels, |key| {
-        own.contains(&key)
-    });
+    let labels = differing(
+        found.metadata.labels.as_ref(),
+        wanted.metadata.labels.as_ref(),
+        |key| own.contains(&key),
+    );
     let annotations = differing(
-        &found.metadata.annotations,
-        &wanted.metadata.annotations,
+        found.metadata.annotations.as_ref(),
+        wanted.metadata.annotations.as_ref(),
         |key| OF_CONTENT.contains(&key) || key == annotation::DEFINITION_FAILURE,
     );
-    let data = differing(&found.data, &wanted.data, |_| true);
-    let binary = differing(&found.binary_data, &wanted.binary_data, |_| true);
+    let data = differing(found.data.as_ref(), wanted.data.as_ref(), |_| true);
+    let binary = differing(
+        found.binary_data.as_ref(),
+        wanted.binary_data.as_ref(),
+        |_| true,
+    );
     let owners = found
         .metadata
         .owner_references
@@ -288,14 +294,14 @@ pub fn change(found: &ConfigMap, wanted: &ConfigMap) -> Option<Value> {
 }
 
 fn differing<T: Serialize + PartialEq>(
-    found: &Option<BTreeMap<String, T>>,
-    wanted: &Option<BTreeMap<String, T>>,
+    found: Option<&BTreeMap<String, T>>,
+    wanted: Option<&BTreeMap<String, T>>,
     own: impl Fn(&str) -> bool,
 ) -> Map<String, Value> {
     let empty = BTreeMap::new();
     let (found, wanted) = (
-        found.as_ref().unwrap_or(&empty),
-        wanted.as_ref().unwrap_or(&empty),
+        found.unwrap_or(&empty),
+        wanted.unwrap_or(&empty),
     );
     let set = wanted
         .iter()

@@ -122,22 +122,23 @@ pub(crate) async fn run(cluster: &Cluster, args: &VerbArgs, wanted: Wanted) -> R
         .patch(&args.name, &PatchParams::default(), &Patch::Merge(&patch))
         .await;
     asked.map_err(|error| cluster.about_process(&args.name, &error))?;
-    match tokio::time::timeout(args.timeout, answer(cluster, &args.name, &request.id)).await {
-        Ok(answer) => told(args, &answer?),
-        Err(_) => {
-            let withdrawn = withdraw(&api, &args.name, &text).await;
-            Err(not_yet(format!(
-                "no answer within {} s; the request {}. Is an operator running? `kubectl process verify {}` \
-                 tells",
-                args.timeout.as_secs(),
-                if withdrawn {
-                    "was withdrawn"
-                } else {
-                    "may still be carried out"
-                },
-                args.name
-            )))
-        }
+    if let Ok(answer) =
+        tokio::time::timeout(args.timeout, answer(cluster, &args.name, &request.id)).await
+    {
+        told(args, &answer?)
+    } else {
+        let withdrawn = withdraw(&api, &args.name, &text).await;
+        Err(not_yet(format!(
+            "no answer within {} s; the request {}. Is an operator running? `kubectl process verify {}` \
+             tells",
+            args.timeout.as_secs(),
+            if withdrawn {
+                "was withdrawn"
+            } else {
+                "may still be carried out"
+            },
+            args.name
+        )))
     }
 }
 
@@ -247,15 +248,15 @@ async fn withdraw(api: &Api<Process>, name: &str, text: &str) -> bool {
         "/metadata/annotations/{}",
         names::annotation::REQUEST.replace('/', "~1")
     );
-    let patch = json!([
+    let steps = json!([
         { "op": "test", "path": path, "value": text },
         { "op": "remove", "path": path },
     ]);
-    let Ok(patch) = serde_json::from_value(patch) else {
+    let Ok(steps) = serde_json::from_value(steps) else {
         return false;
     };
-    let patch = Patch::<Process>::Json(patch);
-    api.patch(name, &PatchParams::default(), &patch)
+    let back = Patch::<Process>::Json(steps);
+    api.patch(name, &PatchParams::default(), &back)
         .await
         .is_ok()
 }

@@ -50,6 +50,7 @@ fn hopeless(error: &watcher::Error) -> Option<&kube::Error> {
 }
 
 /// A change of one of the kinds.
+#[allow(clippy::large_enum_variant, reason = "each is taken in at once")]
 enum Change {
     Process(Box<Option<Process>>),
     Deployment(Event<Deployment>),

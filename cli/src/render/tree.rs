@@ -1,5 +1,7 @@
 //! The tree of one Process.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 
 use super::table::table;
@@ -208,13 +210,15 @@ fn version_row(tree: &Tree, version: &VersionView, branch: &str, now: Timestamp)
 fn drained(drain: &DrainView, now: Timestamp) -> String {
     let mut told = open(drain);
     if let Some(oldest) = drain.oldest {
-        told.push_str(&format!(", the oldest {} old", age(Some(oldest), now)));
+        let _ = write!(told, ", the oldest {} old", age(Some(oldest), now));
     }
     match (drain.deadline, &drain.on_timeout) {
         (Some(at), Some(policy)) => {
-            told.push_str(&format!("; {policy} {} ({})", ahead(at, now), clock(at)));
+            let _ = write!(told, "; {policy} {} ({})", ahead(at, now), clock(at));
         }
-        (Some(at), None) => told.push_str(&format!("; until {}", clock(at))),
+        (Some(at), None) => {
+            let _ = write!(told, "; until {}", clock(at));
+        }
         (None, _) => told.push_str("; waited for, without a deadline"),
     }
     told

@@ -34,6 +34,7 @@ pub(super) struct Check {
     /// The Process, or the installation.
     pub(super) about: String,
     /// What was looked at.
+    #[allow(clippy::struct_field_names, reason = "its name in the output")]
     pub(super) check: &'static str,
     /// How it went.
     pub(super) level: Level,

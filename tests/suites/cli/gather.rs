@@ -63,7 +63,7 @@ async fn what_a_report_needs_is_in_the_archive_and_no_secret() -> Result<()> {
         let fits = found
             .iter()
             .any(|(name, text)| name.starts_with(begin) && text.contains(has));
-        ensure!(fits, "{begin} with {has}: {:#?}", found);
+        ensure!(fits, "{begin} with {has}: {found:#?}");
     }
     ensure!(
         !found.contains_key("missing.txt"),

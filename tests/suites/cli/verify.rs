@@ -68,7 +68,7 @@ fn broken_installations(env: &Env) -> Vec<Broken> {
     vec![
         (
             broken(env, "nons", |spec| {
-                spec["temporal"]["namespace"] = json!(later)
+                spec["temporal"]["namespace"] = json!(later);
             }),
             "NamespaceNotFound",
             vec![("namespace", "temporal operator namespace create")],
@@ -105,7 +105,7 @@ fn broken_installations(env: &Env) -> Vec<Broken> {
         ),
         (
             broken(env, "noimage", |spec| {
-                spec["image"] = json!("localhost/no-such-image:v1")
+                spec["image"] = json!("localhost/no-such-image:v1");
             }),
             "ProgressDeadlineExceeded",
             vec![

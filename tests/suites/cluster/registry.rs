@@ -81,7 +81,7 @@ impl Registry {
     fn publish(&self, version: i64, text: &str) {
         let mut inner = self.lock();
         inner.version = version;
-        inner.text = text.to_owned();
+        text.clone_into(&mut inner.text);
     }
 
     fn requests(&self) -> usize {
@@ -300,6 +300,7 @@ fn current(process: &Process) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::too_many_lines, reason = "one story")]
 async fn what_a_registry_serves_is_waited_for_followed_and_kept_through_its_outage() -> Result<()> {
     let world = World::new("registry").await?;
     let (env, registry) = (&world.env, &world.registry);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
+use kube::api::ListParams;
 use process_operator_crds::Process;
 use process_operator_harness::{Env, Scene, manifest, until};
 
@@ -67,7 +68,7 @@ async fn open_drains_do_not_delay_a_new_process() -> Result<()> {
         .try_collect::<Vec<()>>()
         .await?;
     until("all of them drain", LONG, async || {
-        let all = env.api::<Process>().list(&Default::default()).await?;
+        let all = env.api::<Process>().list(&ListParams::default()).await?;
         let held: usize = all.iter().map(held).sum();
         ensure!(held == PROCESSES * each(), "{held}");
         let open = "WorkflowType = 'ProcessDrain' AND ExecutionStatus = 'Running'";

@@ -4,7 +4,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use process_operator_crds::Process;
 use process_operator_faultproxy::audit::{AuditFilter, AuditMark};
@@ -156,7 +155,7 @@ async fn a_rotated_secret_is_taken_over_by_a_restart() -> Result<()> {
     ensure!(now == ("before".into(), build_id.clone()), "{now:?}");
     let uid = async || {
         let pods = env.pods(NAME).await?;
-        anyhow::Ok(pods.first().and_then(|pod| pod.uid()))
+        anyhow::Ok(pods.first().and_then(kube::ResourceExt::uid))
     };
     let first = uid().await?;
 

@@ -110,7 +110,7 @@ impl Release {
         self.helm(verb, &all)
     }
 
-    /// Name of its Deployment, Service and ServiceAccount.
+    /// Name of its Deployment, Service and `ServiceAccount`.
     pub(crate) fn fullname(&self) -> String {
         if self.name.contains("process-operator") {
             return self.name.clone();

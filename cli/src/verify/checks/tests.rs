@@ -107,7 +107,7 @@ fn no_operator_or_one_that_has_died() {
     expect(&verify(&other, &objects, &told()), &["operator"]);
     // A change that nobody has seen.
     change(&mut objects, |process| {
-        process["metadata"]["generation"] = 4.into()
+        process["metadata"]["generation"] = 4.into();
     });
     expect(&verify(&dead, &objects, &told()), &["operator", "seen"]);
 }
