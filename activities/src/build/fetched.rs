@@ -299,10 +299,7 @@ fn differing<T: Serialize + PartialEq>(
     own: impl Fn(&str) -> bool,
 ) -> Map<String, Value> {
     let empty = BTreeMap::new();
-    let (found, wanted) = (
-        found.unwrap_or(&empty),
-        wanted.unwrap_or(&empty),
-    );
+    let (found, wanted) = (found.unwrap_or(&empty), wanted.unwrap_or(&empty));
     let set = wanted
         .iter()
         .filter(|(key, value)| found.get(*key) != Some(value))
