@@ -1,8 +1,8 @@
 //! Registries of definitions: what may be asked, how it is asked, and what became of it.
 //!
-//! * [`hosts`]: which hosts the operator may talk to.
-//! * [`fetch`]: one request.
-//! * [`answer`]: how a definition is read out of an answer.
+//! * `hosts`: which hosts the operator may talk to.
+//! * `fetch`: one request.
+//! * `answer`: how a definition is read out of an answer.
 //!
 //! When is asked, and where what was fetched is kept, is the watcher's.
 
