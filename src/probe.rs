@@ -57,10 +57,11 @@ fn ask(url: &Uri) -> anyhow::Result<String> {
     stream.set_write_timeout(Some(TRY))?;
     let path = url.path_and_query().map_or("/", |path| path.as_str());
     // HTTP/1.0: the end of the connection is the end of the answer.
-    write!(
-        stream,
+    // In one piece.
+    let request = format!(
         "GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nUser-Agent: process-operator-probe\r\n\r\n"
-    )?;
+    );
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(LONGEST).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);
