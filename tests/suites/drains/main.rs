@@ -9,7 +9,6 @@
 mod after;
 mod deadline;
 mod force;
-mod many;
 mod modes;
 mod policies;
 mod recorded;
