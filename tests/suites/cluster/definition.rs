@@ -34,7 +34,7 @@ async fn redefine(env: &Env, version: &str, text: &str) -> Result<()> {
 }
 
 /// What a worker of the Current version has read.
-async fn read(env: &Env, id: &str) -> Result<String> {
+pub(crate) async fn read(env: &Env, id: &str) -> Result<String> {
     let answer = env.temporal.quick(&env.apps, "l2o-tq", id).await?;
     let mut files = answer.definition;
     let text = files.remove("l2o.bpmn").context("the definition")?;
@@ -42,11 +42,13 @@ async fn read(env: &Env, id: &str) -> Result<String> {
     Ok(text)
 }
 
-fn version(process: &Process) -> Option<i64> {
+/// What status says of the definition.
+pub(crate) fn version(process: &Process) -> Option<i64> {
     process.status.as_ref()?.definition.as_ref()?.version
 }
 
-fn current(process: &Process) -> Option<String> {
+/// Build id of the Current version.
+pub(crate) fn current(process: &Process) -> Option<String> {
     let status = process.status.as_ref()?;
     Some(status.current_version.as_ref()?.build_id.clone())
 }

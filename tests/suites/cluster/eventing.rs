@@ -9,6 +9,8 @@ use process_operator_faultproxy::audit::AuditFilter;
 use process_operator_harness::{Env, Scene, condition, is_current, manifest, version};
 use serde_json::{Value, json};
 
+use crate::definition::current;
+
 /// Never to be seen anywhere but in the pod.
 const PASSWORD: &str = "correct-horse-battery";
 
@@ -111,11 +113,6 @@ async fn topics_reach_the_worker_and_a_change_is_a_new_version() -> Result<()> {
     );
     env.wait_settled("l2o", "v1").await?;
     scene.finish().await
-}
-
-fn current(process: &process_operator_crds::Process) -> Option<String> {
-    let status = process.status.as_ref()?;
-    Some(status.current_version.as_ref()?.build_id.clone())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,8 @@ use process_operator_harness::{
 };
 use serde_json::{Value, json};
 
+use crate::definition::{current, read, version};
+
 const SOON: Duration = Duration::from_secs(90);
 const TOKEN: &str = "s3cret-of-the-registry";
 
@@ -280,23 +282,6 @@ impl World {
         std::fs::remove_file(&self.token)?;
         self.env.remove().await
     }
-}
-
-async fn read(env: &Env, id: &str) -> Result<String> {
-    let answer = env.temporal.quick(&env.apps, "l2o-tq", id).await?;
-    let mut files = answer.definition;
-    let text = files.remove("l2o.bpmn").context("the definition")?;
-    ensure!(files.is_empty(), "{files:?}");
-    Ok(text)
-}
-
-fn version(process: &Process) -> Option<i64> {
-    process.status.as_ref()?.definition.as_ref()?.version
-}
-
-fn current(process: &Process) -> Option<String> {
-    let status = process.status.as_ref()?;
-    Some(status.current_version.as_ref()?.build_id.clone())
 }
 
 #[tokio::test(flavor = "multi_thread")]
