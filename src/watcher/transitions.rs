@@ -8,7 +8,8 @@ use process_operator_workflows::contract::EventType;
 
 use super::{Shared, answered};
 
-/// `TemporalReachable` has become False, or is so no more.
+/// `TemporalReachable` has become False, or is so no more. Times of transitions are whole seconds, so what
+/// comes again within one is told once.
 pub(super) fn reachable(shared: &Shared, before: &Neighbour, now: &Neighbour) {
     let (was, is) = (&before.unreachable, &now.unreachable);
     let (since, kind, reason, text) = match (was, is) {

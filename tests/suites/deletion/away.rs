@@ -89,10 +89,15 @@ async fn a_restart_of_temporal_does_not_end_a_wait() -> Result<()> {
     operator.ready().await?;
     // The reachability may be told before the wait itself is renewed.
     let deadline = condition(&waiting, "Ready").2;
-    env.wait_process("l2o", "it waits on, to the same deadline", SOON, |process| {
-        condition(process, "TemporalReachable").0 == "True"
-            && condition(process, "Ready").2 == deadline
-    })
+    env.wait_process(
+        "l2o",
+        "it waits on, to the same deadline",
+        SOON,
+        |process| {
+            condition(process, "TemporalReachable").0 == "True"
+                && condition(process, "Ready").2 == deadline
+        },
+    )
     .await?;
     let now = env.pods("l2o").await?;
     ensure!(
