@@ -60,14 +60,9 @@ fn mdbook() -> Result<PathBuf> {
         eprintln!("Building mdBook {VERSION}");
         // Not by `cargo()`: it is a program of this machine's and not of the workspace's target.
         run(Command::new("cargo")
-            .args([
-                "install",
-                "mdbook",
-                "--locked",
-                "--quiet",
-                "--version",
-                VERSION,
-            ])
+            // Optimised it takes longer to build, and these are few pages.
+            .args(["install", "mdbook", "--locked", "--quiet", "--debug"])
+            .args(["--version", VERSION])
             .args(["--no-default-features", "--features", "search", "--root"])
             .arg(&tools))?;
     }
