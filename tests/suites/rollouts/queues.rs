@@ -70,6 +70,9 @@ async fn workers_without_a_version_are_taken_over_by_the_steps() -> Result<()> {
         Ok(())
     })
     .await?;
+    env.temporal
+        .start_waiting(&env.apps, "l2o-tq", "open")
+        .await?;
     let mut first = manifest(env, "l2o", "v1");
     first["spec"]["rollout"] = canary(&json!([{ "weight": 30, "pause": {} }]));
     let process = env.apply(&first).await?;
@@ -92,6 +95,10 @@ async fn workers_without_a_version_are_taken_over_by_the_steps() -> Result<()> {
         .await?;
     let answer = env.temporal.quick(&env.apps, "l2o-tq", "after").await?;
     ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
+    // What was open goes on with the version.
+    let finished = env.temporal.finish_waiting(&env.apps, "open").await?;
+    ensure!(finished.started_on.is_empty(), "{finished:?}");
+    ensure!(finished.completed_on == answer.build_id, "{finished:?}");
     scene.finish().await
 }
 
