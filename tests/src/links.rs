@@ -63,6 +63,20 @@ fn each_leads_to_a_file() {
 }
 
 #[test]
+fn each_page_is_in_the_book() {
+    let docs = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"));
+    let summary = fs::read_to_string(docs.join("SUMMARY.md")).expect("the summary");
+    let listed: Vec<_> = links(&summary);
+    let mut pages = Vec::new();
+    documents(docs, true, &mut pages);
+    for page in pages {
+        let name = page.strip_prefix(docs).expect("below docs");
+        let name = name.to_str().expect("a name");
+        assert!(name == "SUMMARY.md" || listed.contains(&name), "{name}");
+    }
+}
+
+#[test]
 fn code_has_no_links() {
     let text = "[a](b.md#c) `[d](e)` [f](g)\n```\n[h](i)\n```\n[j](k)";
     assert_eq!(links(text), ["b.md#c", "g", "k"]);
