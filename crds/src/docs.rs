@@ -161,7 +161,7 @@ fn element(schema: &Value) -> &Value {
 
 /// The rules on the object `schema`, one line each.
 fn rules(page: &mut String, schema: &Value) {
-    let messages: Vec<&str> = messages(schema).collect();
+    let messages: Vec<String> = messages(schema).collect();
     if !messages.is_empty() {
         page.push('\n');
         for message in messages {
@@ -177,12 +177,13 @@ fn rules_of_field(page: &mut String, name: &str, field: &Value) {
     }
 }
 
-fn messages(schema: &Value) -> impl Iterator<Item = &str> {
+/// As Markdown: what is in angle brackets is not HTML.
+fn messages(schema: &Value) -> impl Iterator<Item = String> {
     schema["x-kubernetes-validations"]
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|rule| rule["message"].as_str())
+        .filter_map(|rule| Some(rule["message"].as_str()?.replace('<', "\\<")))
 }
 
 fn kubernetes_type(path: &str) -> Option<&'static str> {

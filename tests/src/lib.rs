@@ -3,4 +3,6 @@
 pub mod testbed;
 
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod specification;

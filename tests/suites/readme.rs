@@ -1,4 +1,4 @@
-//! What README says is so: its commands are run, or at least exist.
+//! What README and the quick start say is so: their commands are run, or at least exist.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -8,10 +8,13 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use process_operator_harness::{Env, Operator, OperatorOptions};
 
+const README: &str = "README.md";
+const QUICK_START: &str = "docs/quickstart.md";
+
 /// One fenced block of shell commands.
 struct Block {
-    /// Marked with `run`.
-    run: bool,
+    /// What stands after `sh`: `run`, `install`, or nothing.
+    mark: String,
     text: String,
 }
 
@@ -19,31 +22,33 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn blocks() -> Result<Vec<Block>> {
-    let text = fs::read_to_string(root().join("README.md"))?;
+fn blocks(document: &str) -> Result<Vec<Block>> {
+    let text = fs::read_to_string(root().join(document))?;
     let mut blocks = Vec::new();
-    let mut open: Option<Block> = None;
+    // Blocks of other languages have no mark.
+    let mut open: Option<Option<Block>> = None;
     for line in text.lines() {
         match (&mut open, line.strip_prefix("```")) {
             (None, Some(info)) => {
-                open = Some(Block {
-                    run: info == "sh run",
-                    // Those of `sh install` are run by the suite `install`.
-                    text: if info.starts_with("sh") && info != "sh install" {
-                        String::new()
-                    } else {
-                        "#".into()
-                    },
-                });
+                let mark = info.strip_prefix("sh");
+                open = Some(mark.map(|mark| Block {
+                    mark: mark.trim().to_owned(),
+                    text: String::new(),
+                }));
             }
-            (Some(_), Some("")) => blocks.extend(open.take()),
-            (Some(block), _) => block.text.extend([line, "\n"]),
-            (None, None) => {}
+            (Some(_), Some("")) => blocks.extend(open.take().flatten()),
+            (Some(Some(block)), _) => block.text.extend([line, "\n"]),
+            _ => {}
         }
     }
-    // Blocks of other languages begin with the mark set above.
-    blocks.retain(|block| !block.text.starts_with('#'));
     Ok(blocks)
+}
+
+/// The blocks with this mark.
+fn marked(document: &str, mark: &str) -> Result<Vec<String>> {
+    let blocks = blocks(document)?.into_iter();
+    let blocks = blocks.filter(|block| block.mark == mark);
+    Ok(blocks.map(|block| block.text).collect())
 }
 
 /// A program of this build, beside the directory of the tests.
@@ -75,34 +80,56 @@ fn flags_exist(line: &str, program: &Path, subcommand: &str) -> Result<()> {
 }
 
 #[test]
-fn commands_of_the_readme_exist() -> Result<()> {
-    for block in blocks()?.iter().filter(|block| !block.run) {
-        for line in block.text.lines() {
-            let is_setting = |word: &&str| !word.starts_with('-') && word.contains('=');
-            let words: Vec<&str> = line.split_whitespace().skip_while(is_setting).collect();
-            match words.as_slice() {
-                ["cargo", "xtask", subcommand, ..] => {
-                    flags_exist(line, &program("xtask")?, subcommand)?;
+fn commands_of_readme_and_quick_start_exist() -> Result<()> {
+    for document in [README, QUICK_START] {
+        for block in marked(document, "")? {
+            for line in block.lines() {
+                let is_setting = |word: &&str| !word.starts_with('-') && word.contains('=');
+                let words: Vec<&str> = line.split_whitespace().skip_while(is_setting).collect();
+                match words.as_slice() {
+                    ["cargo", "xtask", subcommand, ..] => {
+                        flags_exist(line, &program("xtask")?, subcommand)?;
+                    }
+                    ["process-operator", subcommand, ..] => {
+                        flags_exist(line, &program("process-operator")?, subcommand)?;
+                    }
+                    _ => anyhow::bail!("{document}: nobody knows how to check `{line}`"),
                 }
-                ["process-operator", subcommand, ..] => {
-                    flags_exist(line, &program("process-operator")?, subcommand)?;
-                }
-                _ => anyhow::bail!("README: nobody knows how to check `{line}`"),
             }
         }
     }
     Ok(())
 }
 
+/// The suite `install` runs those of README.
+#[test]
+fn the_quick_start_installs_as_readme_does() -> Result<()> {
+    let commands = marked(QUICK_START, "install")?;
+    ensure!(!commands.is_empty() && commands == marked(README, "install")?);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_the_readme_work() -> Result<()> {
-    let env = Env::new("readme").await?;
+    commands_work("readme", README).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_the_quick_start_work() -> Result<()> {
+    commands_work("quickstart", QUICK_START).await
+}
+
+async fn commands_work(name: &str, document: &str) -> Result<()> {
+    let env = Env::new(name).await?;
     let _operator = Operator::start(&env, OperatorOptions::default()).await?;
     let dir = checkout(&env)?;
     let kubeconfig = dir.join("kubeconfig");
-    for block in blocks()?.iter().filter(|block| block.run) {
+    let blocks = marked(document, "run")?;
+    ensure!(blocks.len() > 1, "{document} has commands");
+    for block in blocks {
+        let block = block.replace("localhost:7233", &env.temporal_address);
         let output = Command::new("bash")
-            .args(["-euxo", "pipefail", "-c", &block.text])
+            .args(["-euxo", "pipefail", "-c", &block])
             .current_dir(&dir)
             .env("KUBECONFIG", &kubeconfig)
             .env(
@@ -121,7 +148,7 @@ async fn commands_of_the_readme_work() -> Result<()> {
     env.remove().await
 }
 
-/// The files that the commands name, `kubectl`, and a kubeconfig in the test's namespace.
+/// The files that the commands name, `kubectl` with its plugin, and a kubeconfig in the test's namespace.
 fn checkout(env: &Env) -> Result<PathBuf> {
     let dir = std::env::temp_dir().join(&env.namespace);
     fs::create_dir_all(dir.join("examples"))?;
@@ -146,6 +173,7 @@ fn checkout(env: &Env) -> Result<PathBuf> {
         fs::write(dir.join(name), example.replace("namespace: default", &apps))?;
     }
     symlink(&env.testbed.state().kubectl, dir.join("kubectl"))?;
+    symlink(program("kubectl-process")?, dir.join("kubectl-process"))?;
     let kubeconfig = dir.join("kubeconfig");
     fs::copy(env.testbed.kubeconfig(), &kubeconfig)?;
     fs::set_permissions(&kubeconfig, fs::Permissions::from_mode(0o600))?;

@@ -1,13 +1,15 @@
-//! Images of the operator and of the example worker.
+//! Images of the operator and of the example workers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use process_operator_tests::testbed::{self, Contents, Testbed};
+use clap::ValueEnum;
+use process_operator_tests::testbed::{self, Base, Contents, Testbed};
 
 use crate::cargo::{Profile, binary, build, cargo, root, run};
+use crate::python;
 
 const WORKER: &str = "process-example-worker";
 /// The same program under several tags, so that a test can change the image.
@@ -21,7 +23,18 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Where programs look for what they trust.
 const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Builds the images and imports them into the testbed, if that is up. Each
+/// One that can be made alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Only {
+    /// The operator.
+    Operator,
+    /// The example worker in Go.
+    WorkerGo,
+    /// The example worker in Python.
+    WorkerPython,
+}
+
+/// Builds the images of what is written in Rust and imports them into the testbed, if that is up. Each
 /// step is left out when its result is there. The archive of the operator's.
 pub(crate) fn image(profile: Profile) -> Result<PathBuf> {
     build(profile)?;
@@ -41,22 +54,70 @@ fn import(archive: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The same, with the operator's archive where somebody looks for it.
-pub(crate) fn output(profile: Profile, operator_only: bool, dir: &Path) -> Result<PathBuf> {
-    let archive = if operator_only {
-        run(cargo()
-            .args(["build", "--package", OPERATOR])
-            .args(profile.flag()))?;
-        operator(profile)?
-    } else {
-        image(profile)?
+/// Those of the example workers in Go and Python.
+pub(crate) fn languages() -> Result<()> {
+    go()?;
+    python()?;
+    Ok(())
+}
+
+fn go() -> Result<PathBuf> {
+    let roots = roots();
+    let archive = testbed::archive_of(&Contents {
+        binary: &testbed::go_worker()?,
+        base: None,
+        names: &[
+            "localhost/process-example-worker-go:v1",
+            "localhost/process-example-worker-go:v2",
+        ],
+        labels: &[],
+        files: &[(ROOTS, roots.as_bytes())],
+    })?;
+    import(&archive)?;
+    Ok(archive)
+}
+
+fn python() -> Result<PathBuf> {
+    let source = root().join("examples/worker-python");
+    let workflows = fs::read(source.join("workflows.py"))?;
+    let roots = roots();
+    let archive = testbed::archive_of(&Contents {
+        binary: &source.join("worker.py"),
+        base: Some(Base {
+            layer: &python::base()?,
+            interpreter: &[python::INTERPRETER],
+        }),
+        names: &[
+            "localhost/process-example-worker-python:v1",
+            "localhost/process-example-worker-python:v2",
+        ],
+        labels: &[],
+        files: &[(ROOTS, roots.as_bytes()), ("/workflows.py", &workflows)],
+    })?;
+    import(&archive)?;
+    Ok(archive)
+}
+
+/// All of them, or only one, with the archive of the operator's or of that one where somebody looks for it.
+pub(crate) fn output(profile: Profile, only: Option<Only>, dir: &Path) -> Result<PathBuf> {
+    let (name, archive) = match only {
+        None => {
+            let archive = image(profile)?;
+            languages()?;
+            (OPERATOR, archive)
+        }
+        Some(Only::Operator) => {
+            run(cargo()
+                .args(["build", "--package", OPERATOR])
+                .args(profile.flag()))?;
+            (OPERATOR, operator(profile)?)
+        }
+        Some(Only::WorkerGo) => ("process-example-worker-go", go()?),
+        Some(Only::WorkerPython) => ("process-example-worker-python", python()?),
     };
     let dir = root().join(dir);
     fs::create_dir_all(&dir)?;
-    let path = dir.join(format!(
-        "{OPERATOR}-{VERSION}-{}.tar",
-        std::env::consts::ARCH
-    ));
+    let path = dir.join(format!("{name}-{VERSION}-{}.tar", std::env::consts::ARCH));
     fs::copy(&archive, &path).with_context(|| format!("{} cannot be written.", path.display()))?;
     let tenths = fs::metadata(&path)?.len() / 100_000;
     for (name, digest) in testbed::digests(&path)? {
@@ -76,6 +137,7 @@ fn operator(profile: Profile) -> Result<PathBuf> {
     let roots = roots();
     let archive = testbed::archive_of(&Contents {
         binary: &stripped(OPERATOR, profile)?,
+        base: None,
         names,
         labels: &[
             (

@@ -1,9 +1,11 @@
-//! `cargo xtask`: the testbed, the demo, the tests, images, generated files.
+//! `cargo xtask`: the testbed, the demo, the tests, images, generated files, the book.
 
+mod book;
 mod cargo;
 mod charts;
 mod image;
 mod phases;
+mod python;
 mod suites;
 
 use std::path::PathBuf;
@@ -31,17 +33,18 @@ enum Task {
     Status,
     /// Stops the testbed and removes everything it made.
     Down,
-    /// Builds the testbed's components into the cache and starts nothing.
+    /// Builds the testbed's components and the example workers that are not in Rust into the cache, and
+    /// starts nothing.
     Prepare,
-    /// Builds the images of the operator and of the example worker, and imports them into the testbed.
+    /// Builds the images of the operator and of the example workers, and imports them into the testbed.
     Image {
         /// Optimised.
         #[arg(long)]
         release: bool,
-        /// Leaves the example worker out.
-        #[arg(long)]
-        operator_only: bool,
-        /// Directory for the archive of the operator's image (OCI layout).
+        /// Only this one.
+        #[arg(long, value_enum)]
+        only: Option<image::Only>,
+        /// Directory for the archive of the operator's image, or of the only one (OCI layout).
         #[arg(long, default_value = "target/images")]
         output: PathBuf,
     },
@@ -51,6 +54,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Makes a book of the documentation, in target/book, and fails when one of its links leads nowhere.
+    Docs,
     /// Runs all tests, and the testbed for them when it is not up.
     Test(TestArgs),
     /// Shows the operator at work on the testbed.
@@ -164,10 +169,13 @@ fn execute(task: Task) -> Result<()> {
             );
             Ok(())
         }
-        Task::Prepare => testbed::prepare(),
+        Task::Prepare => {
+            testbed::prepare()?;
+            image::languages()
+        }
         Task::Image {
             release,
-            operator_only,
+            only,
             output,
         } => {
             let profile = if release {
@@ -175,13 +183,14 @@ fn execute(task: Task) -> Result<()> {
             } else {
                 Profile::Dev
             };
-            println!(
-                "{}",
-                image::output(profile, operator_only, &output)?.display()
-            );
+            println!("{}", image::output(profile, only, &output)?.display());
             Ok(())
         }
         Task::Generate { check } => suites::generate(check),
+        Task::Docs => {
+            println!("{}", book::make()?.display());
+            Ok(())
+        }
         Task::Test(args) if args.unit => suites::unit(&args.arguments),
         Task::Test(args) => suites::test(&args),
         Task::Demo { keep, existing } => suites::demo(keep, &existing),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cargo::{Profile, binary, cargo, root, run};
 use crate::charts;
-use crate::image::image;
+use crate::image::{image, languages};
 use crate::phases::Phases;
 use crate::{Existing, TestArgs};
 
@@ -133,6 +133,7 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
         args.keep,
         Profile::Dev,
         |phases| {
+            phases.run("images of workers in Go and Python", languages)?;
             phases.run("tests", || {
                 let mut command = cargo();
                 command.args(["test", "--workspace"]).args(&args.arguments);

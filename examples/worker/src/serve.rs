@@ -226,6 +226,7 @@ fn worker_options(config: &Config) -> anyhow::Result<WorkerOptions> {
         .build())
 }
 
+// ANCHOR: versioning
 /// None leaves the client library's default: unversioned, with a checksum of the program as build
 /// id, as any worker that was written without versioning in mind.
 fn deployment_options(config: &Config) -> Option<WorkerDeploymentOptions> {
@@ -248,6 +249,7 @@ fn deployment_options(config: &Config) -> Option<WorkerDeploymentOptions> {
     let named = !config.build_id.is_empty() && !config.faults.ignore_versioning;
     named.then(|| WorkerDeploymentOptions::from_build_id(config.build_id.clone()))
 }
+// ANCHOR_END: versioning
 
 /// Returns when Temporal sees this process among the task queue's pollers.
 ///

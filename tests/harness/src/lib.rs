@@ -17,6 +17,7 @@ mod temporal;
 mod traffic;
 mod verbs;
 mod wait;
+mod work;
 
 pub use cli::{Cli, Said, said};
 pub use ending::PodGuard;

@@ -118,19 +118,38 @@ impl Binaries {
 
 /// Builds what is not in the cache yet and says so line by line.
 pub(super) fn build() -> Result<Binaries> {
-    build_families(&FAMILIES.iter().collect::<Vec<_>>())
+    build_families(&pins(), &FAMILIES.iter().collect::<Vec<_>>())
 }
 
 /// One program that the running testbed does without, built when it is not in the cache.
 pub(super) fn tool(name: &str) -> Result<PathBuf> {
     let has = |family: &&Family| family.tools.iter().any(|(tool, _)| *tool == name);
     let families: Vec<_> = FAMILIES.iter().filter(has).collect();
-    Ok(build_families(&families)?.path(name)?.to_path_buf())
+    Ok(build_families(&pins(), &families)?
+        .path(name)?
+        .to_path_buf())
 }
 
-fn build_families(families: &[&Family]) -> Result<Binaries> {
+/// The example worker in Go, built when it is not in the cache.
+pub fn worker() -> Result<PathBuf> {
+    const NAME: &str = "process-example-worker-go";
+    let family = Family {
+        name: "worker-go",
+        version: None,
+        tools: &[(NAME, ".")],
+    };
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let built = build_families(&examples, &[&family])?;
+    Ok(built.path(NAME)?.to_path_buf())
+}
+
+/// The directory of the families.
+fn pins() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testbed/go")
+}
+
+fn build_families(root: &Path, families: &[&Family]) -> Result<Binaries> {
     let go = go_version()?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testbed/go");
     let cache = cache_dir()?.join("bin");
     fs::create_dir_all(&cache)
         .with_context(|| format!("The cache {} cannot be made.", cache.display()))?;
@@ -255,6 +274,16 @@ fn key(source: &Path, go: &str) -> Result<String> {
         hash.update(fs::read(source.join(file)).unwrap_or_default());
         hash.update([0]);
     }
+    // Further sources of a program.
+    let sources = fs::read_dir(source).into_iter().flatten().flatten();
+    let mut sources: Vec<_> = sources.map(|entry| entry.path()).collect();
+    sources.sort();
+    for path in sources {
+        if path.extension().is_some_and(|it| it == "go") && !path.ends_with("main.go") {
+            hash.update(fs::read(path)?);
+            hash.update([0]);
+        }
+    }
     hash.update(go);
     hash.update(std::env::consts::ARCH);
     hash.update(RECIPE);
@@ -268,7 +297,7 @@ fn key(source: &Path, go: &str) -> Result<String> {
 /// The version of the installed Go; too old a one is refused here instead of
 /// after a download.
 fn go_version() -> Result<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testbed/go");
+    let root = pins();
     let mut needed = String::new();
     for family in &FAMILIES {
         let pins = fs::read_to_string(root.join(family.name).join("go.mod"))?;

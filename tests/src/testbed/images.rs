@@ -1,4 +1,4 @@
-//! Image archives (OCI layout) of one static binary each, without a builder. The same content gives the
+//! Image archives (OCI layout) of one program each, without a builder. The same content gives the
 //! same bytes: no time and no owner is written, and the order is fixed.
 
 use std::fs::{self, File};
@@ -20,8 +20,10 @@ const USER: u32 = 65532;
 /// What an image is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Contents<'a> {
-    /// The static program, which is also the entry point.
+    /// The program, which is also the entry point. Without a base it is a static one.
     pub binary: &'a Path,
+    /// What the program runs on, if it is not static.
+    pub base: Option<Base<'a>>,
     /// Full names with tag (`localhost/x:v1`): an image for each, all of the same files.
     pub names: &'a [&'a str],
     /// Labels beside the name, sorted by key.
@@ -30,12 +32,22 @@ pub struct Contents<'a> {
     pub files: &'a [(&'a str, &'a [u8])],
 }
 
+/// The layer below the program's.
+#[derive(Debug, Clone, Copy)]
+pub struct Base<'a> {
+    /// Its files, as an archive of `tar`.
+    pub layer: &'a Path,
+    /// Words of the entry point before the program, such as the path of an interpreter.
+    pub interpreter: &'a [&'a str],
+}
+
 /// Makes an archive with an image for each of `names` (`localhost/x:v1`), all
 /// of the same binary. A label makes their digests differ. Does nothing when
 /// the archive is there: it is named by the binary's digest.
 pub fn archive(binary: &Path, names: &[&str]) -> Result<PathBuf> {
     archive_of(&Contents {
         binary,
+        base: None,
         names,
         labels: &[],
         files: &[],
@@ -47,8 +59,9 @@ pub fn archive_of(contents: &Contents<'_>) -> Result<PathBuf> {
     let digest = file_digest(contents.binary)?;
     let dir = images_dir()?;
     fs::create_dir_all(&dir)?;
-    let stem = contents.binary.file_stem().unwrap_or_default();
-    let stem = stem.to_string_lossy();
+    let stem = contents.names.first().context("An image has no name.")?;
+    let stem = stem.rsplit('/').next().unwrap_or(stem);
+    let stem = stem.split(':').next().unwrap_or(stem);
     let short = digest.get(..16).context("A digest is too short.")?;
     let mut rest = Sha256::new();
     rest.update(contents.names.join("\n"));
@@ -59,6 +72,10 @@ pub fn archive_of(contents: &Contents<'_>) -> Result<PathBuf> {
         rest.update(format!("\n{path}\n"));
         rest.update(content);
     }
+    if let Some(base) = contents.base {
+        rest.update(file_digest(base.layer)?);
+        rest.update(base.interpreter.join(" "));
+    }
     let rest = hex(&rest.finalize());
     let path = dir.join(format!(
         "{stem}-{short}-{}.tar",
@@ -68,7 +85,7 @@ pub fn archive_of(contents: &Contents<'_>) -> Result<PathBuf> {
         let unfinished = path.with_extension(format!("{}.unfinished", std::process::id()));
         write(&unfinished, contents)?;
         fs::rename(&unfinished, &path)?;
-        remove_older(&dir, &stem, &path);
+        remove_older(&dir, stem, &path);
     }
     Ok(path)
 }
@@ -143,8 +160,6 @@ fn remove_older(dir: &Path, stem: &str, newest: &Path) {
 fn write(path: &Path, contents: &Contents<'_>) -> Result<()> {
     let layer_path = path.with_extension("layer");
     write_layer(&layer_path, contents)?;
-    let layer_digest = file_digest(&layer_path)?;
-    let layer_size = fs::metadata(&layer_path)?.len();
 
     let mut out = tar::Builder::new(File::create(path)?);
     append(
@@ -152,15 +167,24 @@ fn write(path: &Path, contents: &Contents<'_>) -> Result<()> {
         "oci-layout",
         &to_bytes(&json!({ "imageLayoutVersion": "1.0.0" }))?,
     )?;
-    let mut layer = File::open(&layer_path)?;
-    append_reader(
-        &mut out,
-        &format!("blobs/sha256/{layer_digest}"),
-        layer_size,
-        &mut layer,
-    )?;
+    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
+    let base = contents.base.map(|base| base.layer);
+    for layer in base.into_iter().chain([layer_path.as_path()]) {
+        let digest = format!("sha256:{}", file_digest(layer)?);
+        let size = fs::metadata(layer)?.len();
+        let blob = format!("blobs/{}", digest.replace(':', "/"));
+        append_reader(&mut out, &blob, size, &mut File::open(layer)?)?;
+        layers.push(json!({
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": digest,
+            "size": size,
+        }));
+        diff_ids.push(digest);
+    }
     let program = contents.binary.file_name().unwrap_or_default();
-    let program = program.to_string_lossy();
+    let interpreter = contents.base.map_or(&[][..], |base| base.interpreter);
+    let mut entrypoint: Vec<String> = interpreter.iter().map(|word| (*word).to_owned()).collect();
+    entrypoint.push(format!("/{}", program.to_string_lossy()));
     let mut manifests = Vec::new();
     for name in contents.names {
         let mut labels = json!({ "org.opencontainers.image.ref.name": name });
@@ -171,12 +195,12 @@ fn write(path: &Path, contents: &Contents<'_>) -> Result<()> {
             "architecture": architecture(),
             "os": "linux",
             "config": {
-                "Entrypoint": [format!("/{program}")],
+                "Entrypoint": entrypoint,
                 "User": USER.to_string(),
                 "WorkingDir": "/",
                 "Labels": labels,
             },
-            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
         }))?;
         let config = blob(
             &mut out,
@@ -187,11 +211,7 @@ fn write(path: &Path, contents: &Contents<'_>) -> Result<()> {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": config,
-            "layers": [{
-                "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                "digest": format!("sha256:{layer_digest}"),
-                "size": layer_size,
-            }],
+            "layers": layers,
         }))?;
         let mut entry = blob(
             &mut out,
@@ -310,6 +330,7 @@ mod tests {
         fs::write(&binary, "not a program").unwrap();
         let contents = Contents {
             binary: &binary,
+            base: None,
             names: &["localhost/x:v1", "localhost/x:v2"],
             labels: &[("org.opencontainers.image.version", "1")],
             files: &[("/etc/ssl/a", b"a"), ("/etc/ssl/b", b"b")],
@@ -336,6 +357,16 @@ mod tests {
             ..contents
         };
         assert_ne!(first.1, pack("files.tar", &files).1);
+        let layer = dir.join("base.tar");
+        fs::write(&layer, "not an archive").unwrap();
+        let base = Contents {
+            base: Some(Base {
+                layer: &layer,
+                interpreter: &["/usr/bin/python3"],
+            }),
+            ..contents
+        };
+        assert_ne!(first.1, pack("with-base.tar", &base).1);
         fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -38,7 +38,8 @@ use nix::sys::signal::Signal;
 
 pub use down::down;
 pub use external::{External, use_existing};
-pub use images::{Contents, archive, archive_of, digests};
+pub use go::worker as go_worker;
+pub use images::{Base, Contents, archive, archive_of, digests};
 pub use paths::cache_dir;
 pub use private::PrivateTemporal;
 pub use refusal::Refusal;

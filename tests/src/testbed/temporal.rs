@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::check::Check;
 use super::config::render;
@@ -54,6 +54,19 @@ pub(super) fn launch(server: &Path, dir: &Path, log: &Path) -> Launch {
         ]
         .map(str::to_owned),
     )
+}
+
+/// Makes the namespace that clients use when they are told none.
+pub(super) fn make_default_namespace(ports: &Ports) -> Result<()> {
+    let url = format!(
+        "http://127.0.0.1:{}/api/v1/namespaces",
+        ports.get("temporal-http")
+    );
+    ureq::post(&url)
+        .header("Content-Type", "application/json")
+        .send(r#"{"namespace": "default", "workflowExecutionRetentionPeriod": "86400s"}"#)
+        .context("The Temporal namespace default cannot be made.")?;
+    Ok(())
 }
 
 /// The frontend, matching and history each answer, the last two through it.

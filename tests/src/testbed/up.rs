@@ -133,6 +133,7 @@ fn start(bin: &Binaries) -> Result<()> {
             "coredns",
         ],
     )?;
+    temporal::make_default_namespace(&ports)?;
     let node_ready = plan.kubectl(&[
         "wait",
         "--for=condition=Ready",

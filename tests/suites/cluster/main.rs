@@ -12,6 +12,7 @@ mod cron_jobs;
 mod definition;
 mod dependencies;
 mod eventing;
+mod languages;
 mod recorded;
 mod registry;
 mod rolling;

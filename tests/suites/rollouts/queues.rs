@@ -13,8 +13,18 @@ use serde_json::json;
 
 use crate::support::{SOON, at_step, canary, change, reason, routed, shares};
 
-/// Workers as somebody runs them who does not use versions yet.
-fn unversioned(env: &Env) -> Result<Deployment> {
+/// Workers that run already: of a version, or as somebody has them who does not use versions yet.
+fn before(env: &Env, version: Option<&str>) -> Result<Deployment> {
+    let mut variables = vec![
+        json!({ "name": "TEMPORAL_ADDRESS", "value": env.temporal_pod_address }),
+        json!({ "name": "TEMPORAL_NAMESPACE", "value": env.apps }),
+        json!({ "name": "TASK_QUEUE", "value": "l2o-tq" }),
+    ];
+    if let Some(build_id) = version {
+        let name = format!("{}/l2o", env.namespace);
+        variables.push(json!({ "name": "TEMPORAL_DEPLOYMENT_NAME", "value": name }));
+        variables.push(json!({ "name": "TEMPORAL_WORKER_BUILD_ID", "value": build_id }));
+    }
     let labels = json!({ "app": "before" });
     Ok(serde_json::from_value(json!({
         "metadata": { "name": "before", "namespace": env.namespace },
@@ -38,11 +48,7 @@ fn unversioned(env: &Env) -> Result<Deployment> {
                             "allowPrivilegeEscalation": false,
                             "capabilities": { "drop": ["ALL"] },
                         },
-                        "env": [
-                            { "name": "TEMPORAL_ADDRESS", "value": env.temporal_pod_address },
-                            { "name": "TEMPORAL_NAMESPACE", "value": env.apps },
-                            { "name": "TASK_QUEUE", "value": "l2o-tq" },
-                        ],
+                        "env": variables,
                     }],
                 },
             },
@@ -54,9 +60,9 @@ fn unversioned(env: &Env) -> Result<Deployment> {
 async fn workers_without_a_version_are_taken_over_by_the_steps() -> Result<()> {
     let scene = Scene::new("migrate").await?;
     let env = &scene.env;
-    let before = env.api::<Deployment>();
-    before
-        .create(&PostParams::default(), &unversioned(env)?)
+    let deployments = env.api::<Deployment>();
+    deployments
+        .create(&PostParams::default(), &before(env, None)?)
         .await?;
     let traffic = Traffic::start(env, "l2o-tq", Duration::from_millis(100));
     until("workflows are answered", SOON, async || {
@@ -64,6 +70,9 @@ async fn workers_without_a_version_are_taken_over_by_the_steps() -> Result<()> {
         Ok(())
     })
     .await?;
+    env.temporal
+        .start_waiting(&env.apps, "l2o-tq", "open")
+        .await?;
     let mut first = manifest(env, "l2o", "v1");
     first["spec"]["rollout"] = canary(&json!([{ "weight": 30, "pause": {} }]));
     let process = env.apply(&first).await?;
@@ -81,9 +90,79 @@ async fn workers_without_a_version_are_taken_over_by_the_steps() -> Result<()> {
     answers.all_answered()?;
     ensure!(answers.by_build.len() == 2, "{answers:?}");
     ensure!(answers.of("v1") > 0, "{answers:?}");
-    before.delete("before", &DeleteParams::default()).await?;
+    deployments
+        .delete("before", &DeleteParams::default())
+        .await?;
     let answer = env.temporal.quick(&env.apps, "l2o-tq", "after").await?;
     ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
+    // What was open goes on with the version.
+    let finished = env.temporal.finish_waiting(&env.apps, "open").await?;
+    ensure!(finished.started_on.is_empty(), "{finished:?}");
+    ensure!(finished.completed_on == answer.build_id, "{finished:?}");
+    scene.finish().await
+}
+
+/// As docs/migration.md says: the Worker Deployment keeps its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_of_another_controller_are_taken_over_by_the_steps() -> Result<()> {
+    let scene = Scene::new("adopt").await?;
+    let env = &scene.env;
+    let deployments = env.api::<Deployment>();
+    deployments
+        .create(&PostParams::default(), &before(env, Some("old-1"))?)
+        .await?;
+    let name = format!("{}/l2o", env.namespace);
+    until("the old version is Current", SOON, async || {
+        env.temporal
+            .set_current(&env.apps, &name, "old-1", "other")
+            .await
+    })
+    .await?;
+    env.temporal
+        .set_manager(&env.apps, &name, Some("other"))
+        .await?;
+    env.temporal
+        .start_waiting(&env.apps, "l2o-tq", "open")
+        .await?;
+
+    let mut first = manifest(env, "l2o", "v1");
+    first["spec"]["rollout"] = canary(&json!([{ "weight": 30, "pause": {} }]));
+    let process = env.apply(&first).await?;
+    let stalled = reason(env, "Stalled", "DeploymentOwnedElsewhere").await?;
+    let message = condition(&stalled, "Stalled").2;
+    ensure!(message.contains("other"), "{message}");
+    routed(env, "old", "", 0.0).await?;
+
+    // Handed over.
+    env.temporal.set_manager(&env.apps, &name, None).await?;
+    at_step(env, 1).await?;
+    routed(env, "old", "v1", 30.0).await?;
+    env.grant(&process, "promote").await?;
+    env.wait_process("l2o", "old-1 drains", SOON, |process| {
+        let status = process.status.iter();
+        let mut draining = status.flat_map(|status| &status.draining);
+        draining.any(|version| version.build_id == "old-1" && version.open_workflows == Some(1))
+    })
+    .await?;
+    let answer = env.temporal.quick(&env.apps, "l2o-tq", "after").await?;
+    ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
+    let finished = env.temporal.finish_waiting(&env.apps, "open").await?;
+    ensure!(finished.completed_on == "old-1", "{finished:?}");
+    deployments
+        .delete("before", &DeleteParams::default())
+        .await?;
+    env.wait_settled("l2o", "v1").await?;
+    until("the record of old-1 is gone", SOON, async || {
+        let info = env.temporal.worker_deployment(&env.apps, &name).await?;
+        let versions = info.map(|info| info.version_summaries).unwrap_or_default();
+        let versions: Vec<_> = versions
+            .into_iter()
+            .filter_map(|version| Some(version.deployment_version?.build_id))
+            .collect();
+        ensure!(versions.iter().all(|it| it != "old-1"), "{versions:?}");
+        Ok(())
+    })
+    .await?;
     scene.finish().await
 }
 
