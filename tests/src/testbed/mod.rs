@@ -40,6 +40,7 @@ pub use down::down;
 pub use external::{External, use_existing};
 pub use images::{Contents, archive, archive_of, digests};
 pub use paths::cache_dir;
+pub use preflight::{Browser, browser};
 pub use private::PrivateTemporal;
 pub use refusal::Refusal;
 pub use state::State;
