@@ -20,7 +20,7 @@ const NAMESPACE: &str = "shop";
 const CONTROL: &str = "process-operator-pictures";
 /// Larger ones make a page of documentation slow.
 const MOST_BYTES: u64 = 200_000;
-/// Scrolls to the events, below the input.
+/// Scrolls past the head of the page.
 const TO_EVENTS: &str =
     "document.querySelector('[data-testid=input-and-result]')?.scrollIntoView()";
 /// What all of them show, as far as they show anything below it.
@@ -139,7 +139,7 @@ async fn take(env: &Env, dir: &Path) -> Result<()> {
     album
         .take(
             "workflows.png",
-            &["ProcessLifecycle", "ProcessRollout", "ProcessDrain"],
+            &["process/shop/l2o/", "rollout/shop/l2o/", "drain/shop/l2o/"],
         )
         .await?;
     album
@@ -162,14 +162,6 @@ async fn take(env: &Env, dir: &Path) -> Result<()> {
             &["▶ 1 of 3", "25 % of new workflows go to v3-"],
         )
         .await?;
-    album.ui.workflow(CONTROL, &rollout, Tab::History).await?;
-    album.ui.browser.run(TO_EVENTS).await?;
-    album
-        .take(
-            "history.png",
-            &["hold 25 % until", "send 25 % of new workflows"],
-        )
-        .await?;
     album
         .ui
         .workflow(CONTROL, &drain, Tab::UserMetadata)
@@ -187,7 +179,15 @@ async fn take(env: &Env, dir: &Path) -> Result<()> {
     album.take_form("signal.png").await?;
     album.ui.send_signal().await?;
     // What the picture shows is also what happens.
-    env.wait_crowd("order", "Terminated", 12, SOON).await
+    env.wait_crowd("order", "Terminated", 12, SOON).await?;
+    env.temporal.wait_closed(CONTROL, &drain, SOON).await?;
+    album.ui.workflow(CONTROL, &drain, Tab::Timeline).await?;
+    let last = "remove record and Deployment of v1-";
+    album.ui.shows(&["COMPLETED", last]).await?;
+    album.ui.browser.run(TO_EVENTS).await?;
+    album
+        .take("timeline.png", &["Terminate what is pinned to v1-", last])
+        .await
 }
 
 /// v1 drains with twelve open workflows and a deadline, v2 serves, v3 takes a quarter.

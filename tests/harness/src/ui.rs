@@ -29,6 +29,8 @@ pub struct TemporalUi {
 /// A tab of a workflow's page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tab {
+    /// What took how long, with the summary of each.
+    Timeline,
     /// Summary, details, current details.
     UserMetadata,
     /// Its events.
@@ -40,6 +42,7 @@ pub enum Tab {
 impl Tab {
     fn test_id(self) -> &'static str {
         match self {
+            Self::Timeline => "timeline-tab",
             Self::UserMetadata => "user-metadata-tab",
             Self::History => "history-tab",
             Self::SearchAttributes => "search-attributes-tab",

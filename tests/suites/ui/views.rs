@@ -109,11 +109,7 @@ async fn each_query_of_the_documentation_finds_what_it_says() -> Result<()> {
     let ui = TemporalUi::start(&env.testbed, HEIGHT).await?;
     let query = views()?.remove("Rollouts that were given up");
     ui.list(&env.control, &query.context("the view")?).await?;
-    ui.shows(&[
-        "Failed",
-        "ProcessRollout",
-        &format!("rollout/{}/l2o/", env.namespace),
-    ])
-    .await?;
+    ui.shows(&["FAILED", &format!("rollout/{}/l2o/", env.namespace)])
+        .await?;
     scene.finish().await
 }
