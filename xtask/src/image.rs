@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use process_operator_tests::testbed::{self, Base, Contents, Testbed};
 
 use crate::cargo::{Profile, binary, build, cargo, root, run};
+use crate::phases::minutes;
 use crate::python;
 
 const WORKER: &str = "process-example-worker";
@@ -17,6 +19,14 @@ const TAGS: [&str; 3] = [
     "localhost/process-example-worker:v1",
     "localhost/process-example-worker:v2",
     "localhost/process-example-worker:v3",
+];
+const GO_TAGS: [&str; 2] = [
+    "localhost/process-example-worker-go:v1",
+    "localhost/process-example-worker-go:v2",
+];
+const PYTHON_TAGS: [&str; 2] = [
+    "localhost/process-example-worker-python:v1",
+    "localhost/process-example-worker-python:v2",
 ];
 const OPERATOR: &str = "process-operator";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -38,20 +48,47 @@ pub(crate) enum Only {
 /// step is left out when its result is there. The archive of the operator's.
 pub(crate) fn image(profile: Profile) -> Result<PathBuf> {
     build(profile)?;
-    import(&testbed::archive(&stripped(WORKER, profile)?, &TAGS)?)?;
+    let begun = Instant::now();
+    let archive = testbed::archive(&stripped(WORKER, profile)?, &TAGS)?;
+    eprintln!("{}", told(&TAGS, import(&archive)?, begun.elapsed(), 1));
     operator(profile)
 }
 
-fn import(archive: &Path) -> Result<()> {
-    match Testbed::current() {
-        Ok(testbed) => {
-            if testbed.image_import(archive)? {
-                eprintln!("The images of {} are in the cluster.", archive.display());
-            }
-        }
-        Err(_) => eprintln!("The testbed is not up: the images are imported with the next call."),
-    }
-    Ok(())
+/// Where the images of an archive are now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the cluster.
+    Cluster,
+    /// In the cache alone: no cluster is up.
+    Cache,
+    /// In the cache alone: nobody here knows the way into the cluster.
+    Elsewhere,
+}
+
+fn import(archive: &Path) -> Result<Place> {
+    let Ok(testbed) = Testbed::current() else {
+        return Ok(Place::Cache);
+    };
+    let imported = testbed.image_import(archive)?;
+    Ok(if imported {
+        Place::Cluster
+    } else {
+        Place::Elsewhere
+    })
+}
+
+/// One archive is done.
+fn told(names: &[&str], place: Place, elapsed: Duration, left: usize) -> String {
+    let place = match place {
+        Place::Cluster => "in the cluster",
+        Place::Cache => "made; the testbed is not up: they are imported with the next call",
+        Place::Elsewhere => "made; to be brought into the cluster by hand",
+    };
+    let left = match left {
+        0 => String::new(),
+        left => format!(", {left} more to come"),
+    };
+    format!("{}: {place} ({}{left})", names.join(", "), minutes(elapsed))
 }
 
 /// Those of the example workers in Go and Python.
@@ -63,23 +100,22 @@ pub(crate) fn languages() -> Result<()> {
 
 fn go() -> Result<PathBuf> {
     let roots = roots();
+    let begun = Instant::now();
     let archive = testbed::archive_of(&Contents {
         binary: &testbed::go_worker()?,
         base: None,
-        names: &[
-            "localhost/process-example-worker-go:v1",
-            "localhost/process-example-worker-go:v2",
-        ],
+        names: &GO_TAGS,
         labels: &[],
         files: &[(ROOTS, roots.as_bytes())],
     })?;
-    import(&archive)?;
+    eprintln!("{}", told(&GO_TAGS, import(&archive)?, begun.elapsed(), 1));
     Ok(archive)
 }
 
 fn python() -> Result<PathBuf> {
     let source = root().join("examples/worker-python");
     let workflows = fs::read(source.join("workflows.py"))?;
+    let begun = Instant::now();
     let roots = roots();
     let archive = testbed::archive_of(&Contents {
         binary: &source.join("worker.py"),
@@ -87,14 +123,12 @@ fn python() -> Result<PathBuf> {
             layer: &python::base()?,
             interpreter: &[python::INTERPRETER],
         }),
-        names: &[
-            "localhost/process-example-worker-python:v1",
-            "localhost/process-example-worker-python:v2",
-        ],
+        names: &PYTHON_TAGS,
         labels: &[],
         files: &[(ROOTS, roots.as_bytes()), ("/workflows.py", &workflows)],
     })?;
-    import(&archive)?;
+    let place = import(&archive)?;
+    eprintln!("{}", told(&PYTHON_TAGS, place, begun.elapsed(), 0));
     Ok(archive)
 }
 
@@ -134,6 +168,7 @@ fn operator(profile: Profile) -> Result<PathBuf> {
         Profile::Release => &[&released],
         Profile::Dev => &[&released, &next],
     };
+    let begun = Instant::now();
     let roots = roots();
     let archive = testbed::archive_of(&Contents {
         binary: &stripped(OPERATOR, profile)?,
@@ -150,7 +185,7 @@ fn operator(profile: Profile) -> Result<PathBuf> {
         ],
         files: &[(ROOTS, roots.as_bytes())],
     })?;
-    import(&archive)?;
+    eprintln!("{}", told(names, import(&archive)?, begun.elapsed(), 0));
     Ok(archive)
 }
 
@@ -190,6 +225,24 @@ fn stripped(name: &str, profile: Profile) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_done_and_what_is_left_is_told() {
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            told(
+                &["localhost/a:1", "localhost/a:2"],
+                Place::Cluster,
+                second,
+                1
+            ),
+            "localhost/a:1, localhost/a:2: in the cluster (1.0 s, 1 more to come)"
+        );
+        assert_eq!(
+            told(&["localhost/b:1"], Place::Cache, second, 0),
+            "localhost/b:1: made; the testbed is not up: they are imported with the next call (1.0 s)"
+        );
+    }
 
     #[test]
     fn the_roots_are_certificates() {

@@ -66,6 +66,15 @@ enum Task {
         #[command(flatten)]
         existing: Existing,
     },
+    /// Takes the pictures of the Temporal UI in the documentation, on the testbed.
+    Screenshots {
+        /// Leaves the testbed up.
+        #[arg(long)]
+        keep: bool,
+        /// Directory of the pictures.
+        #[arg(long, default_value = "docs/pictures")]
+        output: PathBuf,
+    },
     /// Measures the operator on the testbed, optimised.
     Bench {
         #[command(flatten)]
@@ -101,7 +110,7 @@ struct TestArgs {
 }
 
 /// An existing cluster and server in place of the testbed's own.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 struct Existing {
     /// Uses the cluster of this kubeconfig context.
     #[arg(long, requires = "temporal_address")]
@@ -115,6 +124,11 @@ struct Existing {
 }
 
 impl Existing {
+    /// Whether one was named.
+    fn is_given(&self) -> bool {
+        self.context.is_some()
+    }
+
     /// Brings up what was asked for; `true` when it was up already.
     fn ensure(&self) -> Result<bool> {
         if let (Some(context), Some(address)) = (&self.context, &self.temporal_address) {
@@ -194,6 +208,7 @@ fn execute(task: Task) -> Result<()> {
         Task::Test(args) if args.unit => suites::unit(&args.arguments),
         Task::Test(args) => suites::test(&args),
         Task::Demo { keep, existing } => suites::demo(keep, &existing),
+        Task::Screenshots { keep, output } => suites::screenshots(keep, &output),
         Task::Bench {
             existing,
             arguments,

@@ -1,10 +1,11 @@
 //! Tests, demo and benchmark: what they need first, and then they.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use process_operator_tests::testbed;
+use process_operator_tests::testbed::{self, Testbed};
 use serde_json::Value;
 
 use crate::cargo::{Profile, binary, cargo, root, run};
@@ -79,43 +80,129 @@ fn cli_reference(command: &mut Command, check: bool) -> Result<()> {
 
 /// The tests that need no service: all but the suites.
 pub(crate) fn unit(arguments: &[String]) -> Result<()> {
-    let mut phases = Phases::default();
-    let targets = other_test_targets()?;
-    phases.run("unit tests", || {
-        let mut command = cargo();
-        command.args(["test", "--workspace", "--lib", "--bins"]);
-        for target in &targets {
-            command.args(["--test", target]);
-        }
-        run(command.args(arguments))
-    })?;
-    phases.run("examples in the documentation", || {
-        run(cargo()
-            .args(["test", "--workspace", "--doc"])
-            .args(arguments))
-    })
+    let mut phases = Phases::of(2);
+    for part in [unit_tests(&Targets::read()?), examples_in_documentation()] {
+        part.phase(&mut phases, arguments, |_| ())?;
+    }
+    Ok(())
 }
 
-/// The integration tests of the crates other than the suites'.
-fn other_test_targets() -> Result<Vec<String>> {
-    let output = cargo()
-        .args(["metadata", "--no-deps", "--format-version=1"])
-        .output()
-        .context("cargo cannot be run.")?;
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata["packages"].as_array().into_iter().flatten();
-    let targets = packages
-        .filter(|package| package["name"] != TESTS)
-        .flat_map(|package| package["targets"].as_array().into_iter().flatten())
-        .filter(|target| target["kind"][0] == "test");
-    Ok(targets
-        .filter_map(|target| Some(target["name"].as_str()?.to_owned()))
-        .collect())
+/// One call of `cargo test`.
+#[derive(Debug, PartialEq, Eq)]
+struct TestRun {
+    /// What it is called in the list of phases.
+    name: String,
+    /// Which targets; none for all that the caller's arguments choose.
+    targets: Vec<String>,
+}
+
+impl TestRun {
+    fn new<'a>(name: &str, targets: impl IntoIterator<Item = &'a str>) -> Self {
+        Self {
+            name: name.to_owned(),
+            targets: targets.into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    fn phase(
+        &self,
+        phases: &mut Phases,
+        arguments: &[String],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<()> {
+        phases.run(&self.name, || {
+            let mut command = cargo();
+            command
+                .args(["test", "--workspace"])
+                .args(&self.targets)
+                .args(arguments);
+            prepare(&mut command);
+            run(&mut command)
+        })
+    }
+}
+
+/// The integration tests of the workspace.
+#[derive(Debug, Default)]
+struct Targets {
+    /// Those that need the testbed, in the order of their manifest.
+    suites: Vec<String>,
+    /// Those of other crates.
+    others: Vec<String>,
+}
+
+impl Targets {
+    fn read() -> Result<Self> {
+        let output = cargo()
+            .args(["metadata", "--no-deps", "--format-version=1"])
+            .output()
+            .context("cargo cannot be run.")?;
+        let metadata: Value = serde_json::from_slice(&output.stdout)?;
+        let mut found = Self::default();
+        for package in metadata["packages"].as_array().into_iter().flatten() {
+            let targets = package["targets"].as_array().into_iter().flatten();
+            let tests = targets.filter(|target| target["kind"][0] == "test");
+            let names = tests.filter_map(|target| Some(target["name"].as_str()?.to_owned()));
+            if package["name"] == TESTS {
+                found.suites.extend(names);
+            } else {
+                found.others.extend(names);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn unit_tests(targets: &Targets) -> TestRun {
+    let others = targets.others.iter().flat_map(|name| ["--test", name]);
+    TestRun::new("unit tests", ["--lib", "--bins"].into_iter().chain(others))
+}
+
+fn examples_in_documentation() -> TestRun {
+    TestRun::new("examples in the documentation", ["--doc"])
+}
+
+/// The runs that all tests are made of: a phase for each suite, so that whoever waits sees which of how many
+/// it is. What the caller chooses by target is one run.
+fn test_runs(targets: &Targets, arguments: &[String]) -> Vec<TestRun> {
+    let chooses = |argument: &String| {
+        let name = argument.split('=').next().unwrap_or_default();
+        let choices = [
+            "--test",
+            "--tests",
+            "--lib",
+            "--bin",
+            "--bins",
+            "--doc",
+            "--example",
+            "--examples",
+            "--bench",
+            "--benches",
+            "--all-targets",
+            "--no-run",
+            "-p",
+            "--package",
+            "--help",
+            "-h",
+        ];
+        choices.contains(&name)
+    };
+    let own = arguments.split(|argument| argument == "--").next();
+    if own.unwrap_or_default().iter().any(chooses) {
+        return vec![TestRun::new("tests", [])];
+    }
+    let suites = targets.suites.iter();
+    let suites = suites.map(|suite| TestRun::new(&format!("suite {suite}"), ["--test", suite]));
+    let mut runs = vec![unit_tests(targets)];
+    runs.extend(suites);
+    runs.push(examples_in_documentation());
+    runs
 }
 
 /// All tests.
 pub(crate) fn test(args: &TestArgs) -> Result<()> {
-    let mut phases = Phases::default();
+    let runs = test_runs(&Targets::read()?, &args.arguments);
+    let mut phases = Phases::of(4 + runs.len() + testbed_phases(&args.existing, args.keep));
     phases.run("build", || {
         run(cargo().args(["build", "--workspace", "--all-targets"]))
     })?;
@@ -127,6 +214,7 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
         cli_reference(command.arg("reference"), true)?;
         charts::generate(true)
     })?;
+    phases.run("browser", testbed::browser)?;
     with_testbed(
         &mut phases,
         &args.existing,
@@ -134,33 +222,35 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
         Profile::Dev,
         |phases| {
             phases.run("images of workers in Go and Python", languages)?;
-            phases.run("tests", || {
-                let mut command = cargo();
-                command.args(["test", "--workspace"]).args(&args.arguments);
-                if args.faults {
-                    command.env("FAULTS", "complete");
-                    // Tests that only the complete run has are marked as ignored.
-                    if !args.arguments.iter().any(|argument| argument == "--") {
-                        command.arg("--");
-                    }
-                    command.arg("--include-ignored");
-                }
-                // The suites wait more than they work: more of them fit beside each other than
-                // there are cores.
-                if std::env::var_os(THREADS).is_none() {
-                    command.env(THREADS, "4");
-                }
-                command.env(OPERATOR, binary("process-operator", Profile::Dev));
-                command.env(CLI, binary("kubectl-process", Profile::Dev));
-                run(&mut command)
-            })
+            for part in &runs {
+                part.phase(phases, &args.arguments, |command| equip(command, args))?;
+            }
+            Ok(())
         },
     )
 }
 
+/// Tells a run of tests what it is to test, and how.
+fn equip(command: &mut Command, args: &TestArgs) {
+    if args.faults {
+        command.env("FAULTS", "complete");
+        // Tests that only the complete run has are marked as ignored.
+        if !args.arguments.iter().any(|argument| argument == "--") {
+            command.arg("--");
+        }
+        command.arg("--include-ignored");
+    }
+    // The suites wait more than they work: more of them fit beside each other than there are cores.
+    if std::env::var_os(THREADS).is_none() {
+        command.env(THREADS, "4");
+    }
+    command.env(OPERATOR, binary("process-operator", Profile::Dev));
+    command.env(CLI, binary("kubectl-process", Profile::Dev));
+}
+
 /// The demo.
 pub(crate) fn demo(keep: bool, existing: &Existing) -> Result<()> {
-    let mut phases = Phases::default();
+    let mut phases = Phases::of(1 + testbed_phases(existing, keep));
     with_testbed(&mut phases, existing, keep, Profile::Dev, |phases| {
         phases.run("demo", || {
             let mut command = example("demo", Profile::Dev);
@@ -172,9 +262,21 @@ pub(crate) fn demo(keep: bool, existing: &Existing) -> Result<()> {
     })
 }
 
+/// Pictures of the Temporal UI for the documentation.
+pub(crate) fn screenshots(keep: bool, output: &Path) -> Result<()> {
+    let own = Existing::default();
+    let mut phases = Phases::of(2 + testbed_phases(&own, keep));
+    phases.run("browser", testbed::browser)?;
+    with_testbed(&mut phases, &own, keep, Profile::Dev, |phases| {
+        phases.run("pictures", || {
+            run(example("screenshots", Profile::Dev).arg(root().join(output)))
+        })
+    })
+}
+
 /// The benchmark.
 pub(crate) fn bench(existing: &Existing, arguments: &[String]) -> Result<()> {
-    let mut phases = Phases::default();
+    let mut phases = Phases::of(1 + testbed_phases(existing, false));
     with_testbed(&mut phases, existing, false, Profile::Release, |phases| {
         phases.run("benchmark", || {
             run(example("bench", Profile::Release).args(arguments))
@@ -189,6 +291,12 @@ fn example(name: &str, profile: Profile) -> Command {
         .env(OPERATOR, binary("process-operator", profile))
         .current_dir(root());
     command
+}
+
+/// How many phases [`with_testbed`] adds to the work.
+fn testbed_phases(existing: &Existing, keep: bool) -> usize {
+    let was_up = !existing.is_given() && Testbed::current().is_ok();
+    if was_up || keep { 2 } else { 3 }
 }
 
 /// Does `work` with the testbed up, the operator built and the images in the
@@ -209,4 +317,44 @@ fn with_testbed(
         phases.run("testbed down", testbed::down)?;
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(arguments: &[&str]) -> Vec<(String, String)> {
+        let targets = Targets {
+            suites: vec!["cluster".into(), "drains".into()],
+            others: vec!["cases".into()],
+        };
+        let arguments: Vec<String> = arguments.iter().map(|&it| it.to_owned()).collect();
+        let runs = test_runs(&targets, &arguments).into_iter();
+        runs.map(|run| (run.name, run.targets.join(" "))).collect()
+    }
+
+    #[test]
+    fn each_suite_is_a_phase_of_its_own() {
+        let all = [
+            ("unit tests", "--lib --bins --test cases"),
+            ("suite cluster", "--test cluster"),
+            ("suite drains", "--test drains"),
+            ("examples in the documentation", "--doc"),
+        ]
+        .map(|(name, targets)| (name.to_owned(), targets.to_owned()));
+        assert_eq!(runs(&[]), all);
+        assert_eq!(runs(&["deadline", "--", "--test-threads=1"]), all);
+    }
+
+    #[test]
+    fn what_the_caller_chooses_is_one_run() {
+        for arguments in [
+            &["--test", "drains"][..],
+            &["--test=drains"],
+            &["-p", "xtask", "--lib"],
+            &["--doc"],
+        ] {
+            assert_eq!(runs(arguments), [("tests".to_owned(), String::new())]);
+        }
+    }
 }

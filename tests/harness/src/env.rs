@@ -66,13 +66,37 @@ impl Env {
     ) -> Result<Self> {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("{name}-{}-{n}", std::process::id());
+        let (apps, control) = (format!("{namespace}-apps"), format!("{namespace}-control"));
+        let temporal = (address, pod_address);
+        Self::set_up(namespace, apps, control, testbed, temporal).await
+    }
+
+    /// A world whose names people are to read: Kubernetes namespace, and Temporal namespaces of the workers
+    /// and of the operator. There is one of it at a time.
+    pub async fn named(namespace: &str, apps: &str, control: &str) -> Result<Self> {
+        let testbed = Testbed::current()?;
+        let state = testbed.state();
+        let temporal = (
+            state.temporal_address.clone(),
+            state.temporal_pod_address.clone(),
+        );
+        let [namespace, apps, control] = [namespace, apps, control].map(str::to_owned);
+        Self::set_up(namespace, apps, control, testbed, temporal).await
+    }
+
+    async fn set_up(
+        namespace: String,
+        apps: String,
+        control: String,
+        testbed: Testbed,
+        (address, pod_address): (String, String),
+    ) -> Result<Self> {
         let kube = client(&testbed).await?;
         INSTALLED
             .get_or_try_init(|| install(&kube, &testbed))
             .await?;
         testbed.create_namespace(&namespace)?;
         let temporal = Temporal::connect(&address).await?;
-        let (apps, control) = (format!("{namespace}-apps"), format!("{namespace}-control"));
         temporal.create_namespace(&apps).await?;
         temporal.create_namespace(&control).await?;
         Ok(Self {

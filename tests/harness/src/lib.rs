@@ -2,6 +2,7 @@
 //! Temporal namespaces of their own, an operator that looks after nothing else, waits for conditions
 //! with a deadline, and the invariants that hold after every scenario.
 
+mod browser;
 mod cli;
 mod crowd;
 mod deployments;
@@ -15,10 +16,12 @@ mod prometheus;
 mod scene;
 mod temporal;
 mod traffic;
+mod ui;
 mod verbs;
 mod wait;
 mod work;
 
+pub use browser::Browser;
 pub use cli::{Cli, Said, said};
 pub use ending::PodGuard;
 pub use env::Env;
@@ -30,6 +33,7 @@ pub use prometheus::Prometheus;
 pub use scene::{QUIET, Scene, version};
 pub use temporal::{Temporal, counts, json_payload, timers_fired};
 pub use traffic::{Answers, Traffic};
+pub use ui::{Tab, TemporalUi};
 pub use wait::until;
 
 use std::time::Duration;

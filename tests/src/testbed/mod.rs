@@ -41,6 +41,7 @@ pub use external::{External, use_existing};
 pub use go::worker as go_worker;
 pub use images::{Base, Contents, archive, archive_of, digests};
 pub use paths::cache_dir;
+pub use preflight::{Browser, browser};
 pub use private::PrivateTemporal;
 pub use refusal::Refusal;
 pub use state::State;

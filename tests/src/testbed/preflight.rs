@@ -5,21 +5,52 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::paths::{CGROUP, RUN, cache_dir, cni_plugins, find_program};
 use super::process::run;
 use super::refusal::refuse;
+use super::state::lock;
 use super::{cgroup, net};
 
 /// What must be installed: a Debian package and a program that shows it is.
-const PACKAGES: [(&str, &str); 5] = [
+type Packages = [(&'static str, &'static str)];
+
+/// For the testbed itself.
+const PACKAGES: &Packages = &[
     ("runc", "runc"),
     ("nftables", "nft"),
     ("iptables", "iptables"),
     ("conntrack", "conntrack"),
     ("iproute2", "ip"),
 ];
+
+/// For those who look at the Temporal UI as people do.
+const BROWSER: &Packages = &[
+    ("chromium", "chromium"),
+    ("chromium-driver", "chromedriver"),
+];
+
+/// A browser and the program that leads it.
+#[derive(Debug, Clone)]
+pub struct Browser {
+    /// Chromium.
+    pub program: PathBuf,
+    /// What speaks `WebDriver`.
+    pub driver: PathBuf,
+}
+
+/// The browser, installed when it is missing.
+pub fn browser() -> Result<Browser> {
+    // Several tests may ask at once.
+    let _lock = lock("packages.lock")?;
+    install_packages("A look at the Temporal UI", || absent(BROWSER))?;
+    let [program, driver] = ["chromium", "chromedriver"].map(find_program);
+    Ok(Browser {
+        program: program.context("Chromium has vanished.")?,
+        driver: driver.context("The driver of Chromium has vanished.")?,
+    })
+}
 
 /// What is asked of the machine before anything is built.
 pub(super) fn machine() -> Result<()> {
@@ -30,7 +61,7 @@ pub(super) fn machine() -> Result<()> {
         );
     }
     root()?;
-    install_packages()
+    install_packages("The testbed", missing)
 }
 
 /// Notes whose testbed it is that runs on this machine.
@@ -82,18 +113,24 @@ pub(super) fn root() -> Result<()> {
     Ok(())
 }
 
-fn missing() -> Vec<&'static str> {
-    let programs = PACKAGES
+/// Those of which there is no program.
+fn absent(packages: &Packages) -> Vec<&'static str> {
+    let programs = packages
         .iter()
         .filter(|(_, program)| find_program(program).is_none());
-    let mut missing: Vec<_> = programs.map(|(package, _)| *package).collect();
+    programs.map(|(package, _)| *package).collect()
+}
+
+fn missing() -> Vec<&'static str> {
+    let mut missing = absent(PACKAGES);
     if cni_plugins().is_none() {
         missing.push("containernetworking-plugins");
     }
     missing
 }
 
-fn install_packages() -> Result<()> {
+/// Installs what `who` needs and `missing` finds missing.
+fn install_packages(who: &str, missing: impl Fn() -> Vec<&'static str>) -> Result<()> {
     let wanted = missing();
     if wanted.is_empty() {
         return Ok(());
@@ -101,7 +138,7 @@ fn install_packages() -> Result<()> {
     let list = wanted.join(" ");
     if find_program("apt-get").is_none() {
         refuse!(
-            "The testbed needs what Debian calls {list}: install it with this system's package manager."
+            "{who} needs what Debian calls {list}: install it with this system's package manager."
         );
     }
     eprintln!("Installing Debian packages: {list}");

@@ -109,30 +109,21 @@ fn start(bin: &Binaries) -> Result<()> {
         ports: &ports,
     };
     launch(&mut state, plan.first()?)?;
+    let mut awaited = Awaited::new();
     // Both take a while and neither needs the other.
     let pause = images::pause_archive(bin.path("pause")?)?;
-    wait(&state, &["containerd"])?;
+    awaited.wait(&state, &FIRST)?;
     let testbed = Testbed {
         state: state.clone(),
     };
     let import = std::thread::spawn(move || testbed.image_import(&pause));
-    wait(&state, &["etcd", "kube-apiserver"])?;
+    awaited.wait(&state, &SECOND)?;
     launch(&mut state, plan.second()?)?;
     apply_objects(&plan)?;
     import
         .join()
         .map_err(|_| anyhow::anyhow!("The import of the pause image failed."))??;
-    wait(
-        &state,
-        &[
-            "temporal",
-            "temporal-ui",
-            "kubelet",
-            "kube-controller-manager",
-            "kube-proxy",
-            "coredns",
-        ],
-    )?;
+    awaited.wait(&state, &THIRD)?;
     temporal::make_default_namespace(&ports)?;
     let node_ready = plan.kubectl(&[
         "wait",
@@ -141,6 +132,7 @@ fn start(bin: &Binaries) -> Result<()> {
         "--timeout=2s",
     ])?;
     wait_for_checks(&state, "kubelet", &[node_ready])?;
+    awaited.told("the node");
     state.ready = true;
     state.write()
 }
@@ -187,14 +179,58 @@ fn launch(state: &mut State, parts: Vec<Part>) -> Result<()> {
     Ok(())
 }
 
-fn wait(state: &State, names: &[&str]) -> Result<()> {
-    for name in names {
-        let component = state.components.get(*name);
-        let component = component.with_context(|| format!("{name} was not started."))?;
-        wait_for_checks(state, name, &component.checks)?;
-        eprintln!("  {name} is ready");
+/// What is waited for, in the order in which it can be.
+const FIRST: [&str; 1] = ["containerd"];
+const SECOND: [&str; 2] = ["etcd", "kube-apiserver"];
+const THIRD: [&str; 6] = [
+    "temporal",
+    "temporal-ui",
+    "kubelet",
+    "kube-controller-manager",
+    "kube-proxy",
+    "coredns",
+];
+
+/// How much of it is there.
+struct Awaited {
+    begun: Instant,
+    left: usize,
+}
+
+impl Awaited {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            // And the node.
+            left: FIRST.len() + SECOND.len() + THIRD.len() + 1,
+        }
     }
-    Ok(())
+
+    fn wait(&mut self, state: &State, names: &[&str]) -> Result<()> {
+        for name in names {
+            let component = state.components.get(*name);
+            let component = component.with_context(|| format!("{name} was not started."))?;
+            wait_for_checks(state, name, &component.checks)?;
+            self.told(name);
+        }
+        Ok(())
+    }
+
+    fn told(&mut self, name: &str) {
+        self.left -= 1;
+        eprintln!("{}", ready(name, self.begun.elapsed(), self.left));
+    }
+}
+
+fn ready(name: &str, elapsed: Duration, left: usize) -> String {
+    let left = match left {
+        0 => String::new(),
+        left => format!(", {left} left"),
+    };
+    format!(
+        "  {name} is ready after {:.1} s{left}",
+        elapsed.as_secs_f32()
+    )
 }
 
 fn wait_for_checks(state: &State, name: &str, checks: &[Check]) -> Result<()> {
@@ -221,5 +257,23 @@ fn apply_objects(plan: &Plan<'_>) -> Result<()> {
             bail!(error.context("The cluster's first objects were not accepted."))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ready_and_what_is_left_is_told() {
+        let elapsed = Duration::from_secs_f32(3.21);
+        assert_eq!(
+            ready("etcd", elapsed, 8),
+            "  etcd is ready after 3.2 s, 8 left"
+        );
+        assert_eq!(
+            ready("the node", elapsed, 0),
+            "  the node is ready after 3.2 s"
+        );
     }
 }

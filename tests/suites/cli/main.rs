@@ -7,6 +7,7 @@
 )]
 
 mod gather;
+mod looking;
 mod pipes;
 mod rights;
 mod state;

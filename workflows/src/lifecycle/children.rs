@@ -131,10 +131,18 @@ pub(super) async fn start(
                 ready_within: (process.versioning == Versioning::None)
                     .then_some(process.progress_deadline_seconds),
             };
-            let summary = format!("bring {} {build_id} live", key.name);
+            let words = Words {
+                summary: format!("bring {} {build_id} live", key.name),
+                details: format!(
+                    "Brings version `{build_id}` of Process {}/{} live. Completed: it is Current. Failed: it was \
+                     given up. Canceled: a change has superseded it.\n\n`pause`, `resume`, `promote`, `abort` and \
+                     `retry` are Updates and signals of its parent.",
+                    key.namespace, key.name
+                ),
+            };
             let attributes =
                 indexed.then(|| support::search_attributes(key, "RollingOut", build_id));
-            ctx.start_child_workflow(ProcessRollout::run, input, options(id, summary, attributes))
+            ctx.start_child_workflow(ProcessRollout::run, input, options(id, words, attributes))
                 .await
                 .map(|started| started.result().boxed_local())
         }
@@ -156,9 +164,16 @@ pub(super) async fn start(
                 since: process.drain.is_some().then_some(*since),
                 memory: None,
             };
-            let summary = format!("retire {} {build_id}", key.name);
+            let words = Words {
+                summary: format!("retire {} {build_id}", key.name),
+                details: format!(
+                    "Keeps the pods of version `{build_id}` of Process {}/{} until no running workflow is pinned to \
+                     it, then removes them, its Deployment and its record.\n\nSignal `forceCancelDrain` ends it sooner.",
+                    key.namespace, key.name
+                ),
+            };
             let attributes = indexed.then(|| support::search_attributes(key, "Draining", build_id));
-            ctx.start_child_workflow(ProcessDrain::run, input, options(id, summary, attributes))
+            ctx.start_child_workflow(ProcessDrain::run, input, options(id, words, attributes))
                 .await
                 .map(|started| started.result().boxed_local())
         }
@@ -216,9 +231,15 @@ pub(super) async fn ask(ctx: &WorkflowContext<ProcessLifecycle>, children: &Chil
     }
 }
 
+/// What the Temporal UI shows of a child, whatever becomes of it.
+struct Words {
+    summary: String,
+    details: String,
+}
+
 fn options(
     id: &str,
-    summary: String,
+    words: Words,
     attributes: Option<Vec<temporalio_common::search_attributes::SearchAttributeUpdate>>,
 ) -> ChildWorkflowOptions {
     ChildWorkflowOptions::builder()
@@ -230,7 +251,8 @@ fn options(
         .task_timeout(TASK_TIMEOUT)
         // When tasks wait for each other, those that bring Deployments come first.
         .priority(Priority::builder().priority_key(CHILD_PRIORITY).build())
-        .static_summary(summary)
+        .static_summary(words.summary)
+        .static_details(words.details)
         .maybe_search_attributes(attributes.map(SearchAttributes::new))
         .build()
 }

@@ -63,7 +63,8 @@ pub(super) fn details(
         };
         let pods = deployment_of(seen, build_id).map_or_else(
             || "-".to_owned(),
-            |pods| format!("{}/{}", pods.ready_replicas, pods.replicas),
+            // The UI would draw a slash between numbers as a fraction.
+            |pods| format!("{} of {}", pods.ready_replicas, pods.replicas),
         );
         let server = seen
             .routing
@@ -73,7 +74,7 @@ pub(super) fn details(
         let image = version.map_or("-", |version| version.image.as_str());
         let _ = writeln!(
             text,
-            "| {build_id} | {role} | {pods} | {server} | {image} |"
+            "| `{build_id}` | {role} | {pods} | {server} | {image} |"
         );
     }
     text

@@ -438,7 +438,7 @@ impl Draining {
             }
             Work::End { action, until, .. } => format!(
                 "**{action}**: {} running workflows are pinned to `{build_id}`. Those left at {until:.0} are \
-                 looked at again.\n\nTo list them:\n\n    {}",
+                 looked at again.\n\nTo list them: `{}`",
                 self.memory.open.unwrap_or_default(),
                 self.query()
             ),
@@ -477,9 +477,9 @@ impl Draining {
         };
         format!(
             "Keeping the workers of `{build_id}` until no running workflow is pinned to it. It has had no \
-             new ones since {:.0}.\n\n{open} {then}\n\nSignal `forceCancelDrain` ends it: `{{\"action\": \
+             new ones since {:.0}.\n\n{open}\n\n{then}\n\nSignal `forceCancelDrain` ends it: `{{\"action\": \
              \"Cancel\", \"actor\": \"…\", \"reason\": \"…\"}}`, or `Terminate`, or `MoveToCurrent`.\n\nTo list \
-             them:\n\n    {}",
+             them: `{}`",
             self.memory.since,
             self.query()
         )

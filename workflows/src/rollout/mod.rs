@@ -10,6 +10,7 @@
               want handlers that take their input by value"
 )]
 
+mod details;
 mod works;
 
 use futures::FutureExt as _;
@@ -27,6 +28,7 @@ use crate::contract::{
 };
 use crate::plan::machine::{Event, Machine, Work};
 use crate::support;
+use details::details;
 use works::Works;
 
 /// Input of [`ProcessRollout`].
@@ -202,58 +204,6 @@ async fn tell(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput, machi
         "tell the lifecycle",
     )
     .await;
-}
-
-/// Text for the Temporal UI.
-fn details(input: &RolloutInput, machine: &Machine, work: &Work) -> String {
-    let build_id = &input.build_id;
-    let progress = machine.progress();
-    let now = match work {
-        Work::Serve => format!(
-            "Waiting until the pods of `{}` are ready and poll `{}`. It fails if that is not so at {:.0}.",
-            input.deployment_name,
-            input.version_queue(),
-            input.deadline
-        ),
-        Work::Gate { gate, attempt, .. } => format!(
-            "Gate: workflow `{}` must complete on `{build_id}` (`{}`).",
-            gate.workflow_type,
-            works::gate_id(machine_id(input), *attempt)
-        ),
-        Work::Weigh { percent, .. } => {
-            format!("Telling Temporal to send {percent} % of new workflows to `{build_id}`.")
-        }
-        Work::Pause { due } => format!("Holding {} % until {due:.0}.", progress.weight),
-        Work::Judge { analysis } => format!(
-            "Holding {} % until {} executions of `{build_id}` have closed, of which at most {} % may fail.",
-            progress.weight, analysis.min_workflows, analysis.max_failure_percent
-        ),
-        Work::Promote { .. } => format!("Telling Temporal to send new workflows to `{build_id}`."),
-        Work::Unwind => format!("Taking new workflows away from `{build_id}`."),
-        Work::Wait => waits_for(machine),
-        Work::End => String::new(),
-    };
-    let Some(step) = (progress.step > 0).then_some(progress.step) else {
-        return now;
-    };
-    format!(
-        "{now}\n\nStep {step} of {}, weight {} %.\n\n{}\n\n{}",
-        input.policy.steps.len(),
-        progress.weight,
-        progress.message,
-        progress.gate,
-    )
-}
-
-fn waits_for(machine: &Machine) -> String {
-    match &machine.progress().hold {
-        Some(hold) => format!(
-            "**Held**: {}. It goes on with `retry`, `resume`, `promote` or `abort` on the lifecycle.",
-            hold.message
-        ),
-        None if machine.paused() => "**Paused.** It goes on with `resume` on the lifecycle.".into(),
-        None => "Waiting for `promote` on the lifecycle.".into(),
-    }
 }
 
 /// What gate workflows are named after.
