@@ -7,7 +7,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use process_operator_tests::testbed::{self, Contents, Testbed};
 
-use crate::cargo::{Profile, binary, build, cargo, root, run};
+use crate::arch::Arch;
+use crate::cargo::{Profile, binary_for, build, cargo_for, root, run};
+use crate::linked::{Crate, Linked};
+use crate::sbom::sbom;
 
 const WORKER: &str = "process-example-worker";
 /// The same program under several tags, so that a test can change the image.
@@ -20,13 +23,20 @@ const OPERATOR: &str = "process-operator";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Where programs look for what they trust.
 const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// The crate that is unpacked there.
+const ROOTS_FROM: &str = "webpki-root-certs";
+/// Section of the program that says what it is linked from.
+const SECTION: &str = ".dep-v0";
 
 /// Builds the images and imports them into the testbed, if that is up. Each
 /// step is left out when its result is there. The archive of the operator's.
 pub(crate) fn image(profile: Profile) -> Result<PathBuf> {
     build(profile)?;
-    import(&testbed::archive(&stripped(WORKER, profile)?, &TAGS)?)?;
-    operator(profile)
+    let worker = stripped(WORKER, profile, Arch::host(), None)?;
+    import(&testbed::archive(&worker, &TAGS)?)?;
+    let archive = operator(profile, Arch::host(), testbed::archive_of)?;
+    import(&archive)?;
+    Ok(archive)
 }
 
 fn import(archive: &Path) -> Result<()> {
@@ -41,23 +51,33 @@ fn import(archive: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The same, with the operator's archive where somebody looks for it.
-pub(crate) fn output(profile: Profile, operator_only: bool, dir: &Path) -> Result<PathBuf> {
-    let archive = if operator_only {
-        run(cargo()
-            .args(["build", "--package", OPERATOR])
-            .args(profile.flag()))?;
-        operator(profile)?
-    } else {
-        image(profile)?
-    };
+/// The same, with the operator's archive and its bill of materials where somebody looks for them.
+pub(crate) fn output(
+    profile: Profile,
+    operator_only: bool,
+    arch: Option<Arch>,
+    dir: &Path,
+) -> Result<PathBuf> {
+    let arch = arch.or(Arch::host());
     let dir = root().join(dir);
     fs::create_dir_all(&dir)?;
-    let path = dir.join(format!(
-        "{OPERATOR}-{VERSION}-{}.tar",
-        std::env::consts::ARCH
-    ));
-    fs::copy(&archive, &path).with_context(|| format!("{} cannot be written.", path.display()))?;
+    let name = arch.map_or(std::env::consts::ARCH, Arch::name);
+    let path = dir.join(format!("{OPERATOR}-{VERSION}-{name}.tar"));
+    if !operator_only {
+        copy(&image(profile)?, &path)?;
+    } else if arch == Arch::host() {
+        build_operator(profile, arch)?;
+        let archive = operator(profile, arch, testbed::archive_of)?;
+        import(&archive)?;
+        copy(&archive, &path)?;
+    } else {
+        // The cluster is of this machine's architecture: the image has no place there.
+        build_operator(profile, arch)?;
+        operator(profile, arch, |contents| {
+            testbed::write_archive(&path, contents)
+        })?;
+    }
+    fs::write(path.with_extension("cdx.json"), bill(arch)?)?;
     let tenths = fs::metadata(&path)?.len() / 100_000;
     for (name, digest) in testbed::digests(&path)? {
         eprintln!("{name} {digest} {}.{} MB", tenths / 10, tenths % 10);
@@ -65,8 +85,26 @@ pub(crate) fn output(profile: Profile, operator_only: bool, dir: &Path) -> Resul
     Ok(path)
 }
 
-/// The operator's image. For tests there is a second tag, so that one release can follow on another.
-fn operator(profile: Profile) -> Result<PathBuf> {
+fn copy(archive: &Path, path: &Path) -> Result<()> {
+    fs::copy(archive, path).with_context(|| format!("{} cannot be written.", path.display()))?;
+    Ok(())
+}
+
+fn build_operator(profile: Profile, arch: Option<Arch>) -> Result<()> {
+    if let Some(arch) = arch {
+        arch.check()?;
+    }
+    run(cargo_for(arch)
+        .args(["build", "--package", OPERATOR])
+        .args(profile.flag()))
+}
+
+/// Makes the operator's image. For tests there is a second tag, so that one release can follow on another.
+fn operator<T>(
+    profile: Profile,
+    arch: Option<Arch>,
+    pack: impl FnOnce(&Contents<'_>) -> Result<T>,
+) -> Result<T> {
     let released = format!("localhost/{OPERATOR}:{VERSION}");
     let next = format!("{released}-next");
     let names: &[&str] = match profile {
@@ -74,8 +112,10 @@ fn operator(profile: Profile) -> Result<PathBuf> {
         Profile::Dev => &[&released, &next],
     };
     let roots = roots();
-    let archive = testbed::archive_of(&Contents {
-        binary: &stripped(OPERATOR, profile)?,
+    let section = Linked::of(OPERATOR, arch)?.section()?;
+    pack(&Contents {
+        binary: &stripped(OPERATOR, profile, arch, Some(&section))?,
+        architecture: arch.map_or(std::env::consts::ARCH, Arch::of_image),
         names,
         labels: &[
             (
@@ -87,9 +127,15 @@ fn operator(profile: Profile) -> Result<PathBuf> {
             ("org.opencontainers.image.version", VERSION),
         ],
         files: &[(ROOTS, roots.as_bytes())],
-    })?;
-    import(&archive)?;
-    Ok(archive)
+    })
+}
+
+/// The bill of materials of the operator's image.
+fn bill(arch: Option<Arch>) -> Result<String> {
+    let ours = Linked::of(env!("CARGO_PKG_NAME"), Arch::host())?;
+    let roots = ours.crates.into_iter();
+    let roots: Vec<Crate> = roots.filter(|found| found.name == ROOTS_FROM).collect();
+    sbom(&Linked::of(OPERATOR, arch)?, &roots, arch)
 }
 
 /// Mozilla's certificates, by which servers such as Temporal Cloud are known.
@@ -102,31 +148,48 @@ fn roots() -> String {
     pem::encode_many_config(&roots, config)
 }
 
-/// A copy without debug information, which is most of the size.
-fn stripped(name: &str, profile: Profile) -> Result<PathBuf> {
-    let built = binary(name, profile);
+/// A copy without debug information, which is most of the size, and with what the program is linked from.
+fn stripped(
+    name: &str,
+    profile: Profile,
+    arch: Option<Arch>,
+    section: Option<&[u8]>,
+) -> Result<PathBuf> {
+    let built = binary_for(arch, name, profile);
     let dir = testbed::cache_dir()?.join("stripped");
+    let dir = arch.map_or(dir.clone(), |arch| dir.join(arch.name()));
     fs::create_dir_all(&dir)?;
     let copy = dir.join(name);
     let made = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
     let is_newer = made(&copy).is_ok_and(|copy| made(&built).is_ok_and(|built| copy > built));
     // The two profiles share the copy: the size tells which one it was made of.
-    let source = fs::metadata(&built)?.len().to_string();
-    let note = dir.join(format!("{name}-source-size"));
-    if is_newer && fs::read_to_string(&note).is_ok_and(|size| size == source) {
+    let mut source = fs::metadata(&built)?.len().to_string().into_bytes();
+    source.extend(section.into_iter().flatten());
+    let note = dir.join(format!("{name}-source"));
+    if is_newer && fs::read(&note).is_ok_and(|noted| noted == source) {
         return Ok(copy);
     }
-    run(Command::new("strip")
-        .arg("--strip-debug")
-        .arg("-o")
-        .arg(&copy)
-        .arg(&built))?;
+    let tool = arch.map_or_else(|| "objcopy".to_owned(), |arch| arch.tool("objcopy"));
+    let mut objcopy = Command::new(tool);
+    objcopy.arg("--strip-debug");
+    if let Some(section) = section {
+        let file = dir.join(format!("{name}-section"));
+        fs::write(&file, section)?;
+        let added = format!("{SECTION}={}", file.display());
+        objcopy.args(["--add-section", &added]);
+        objcopy.args(["--set-section-flags", &format!("{SECTION}=noload,readonly")]);
+    }
+    run(objcopy.arg(&built).arg(&copy))?;
     fs::write(note, source)?;
     Ok(copy)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -138,5 +201,51 @@ mod tests {
             text.len()
         );
         assert!(!text.contains('\r'));
+    }
+
+    #[test]
+    fn the_bill_names_what_the_image_holds_and_nothing_of_the_machine() {
+        let text = bill(Arch::host()).unwrap();
+        assert_eq!(text, bill(Arch::host()).unwrap(), "it can be repeated");
+        assert!(!text.contains(env!("CARGO_MANIFEST_DIR")));
+        let bill: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(bill["bomFormat"], "CycloneDX");
+        assert_eq!(bill["metadata"]["component"]["name"], OPERATOR);
+        let components = bill["components"].as_array().unwrap();
+        let one = |name: &str| components.iter().find(|found| found["name"] == name);
+        for (name, licence) in [
+            // By a file alone.
+            ("temporalio-sdk", "MIT"),
+            ("kube", "Apache-2.0"),
+            ("process-operator-crds", "Apache-2.0"),
+            (ROOTS_FROM, "CDLA-Permissive-2.0"),
+            ("glibc", "LGPL-2.1-or-later"),
+            ("rust-std", "Apache-2.0 OR MIT"),
+        ] {
+            let found = one(name).unwrap_or_else(|| panic!("{name} is missing"));
+            assert_eq!(found["licenses"][0]["expression"], licence, "{found}");
+        }
+        // A macro, a build script's and a test's.
+        for name in ["clap_derive", "tonic-prost-build", "process-operator-tests"] {
+            assert!(one(name).is_none(), "{name} is not in the program");
+        }
+        let mut references =
+            BTreeSet::from([bill["metadata"]["component"]["bom-ref"].clone().to_string()]);
+        for found in components {
+            assert!(
+                references.insert(found["bom-ref"].to_string()),
+                "{found} is there twice"
+            );
+            let public = found["purl"].is_string();
+            assert_eq!(public, found["hashes"][0]["content"].is_string(), "{found}");
+        }
+        let dependencies = bill["dependencies"].as_array().unwrap();
+        let mut needed = BTreeSet::new();
+        for found in dependencies {
+            needed.insert(found["ref"].to_string());
+            let on = found["dependsOn"].as_array().unwrap();
+            needed.extend(on.iter().map(ToString::to_string));
+        }
+        assert_eq!(references, needed);
     }
 }

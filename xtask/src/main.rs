@@ -1,9 +1,12 @@
 //! `cargo xtask`: the testbed, the demo, the tests, images, generated files.
 
+mod arch;
 mod cargo;
 mod charts;
 mod image;
+mod linked;
 mod phases;
+mod sbom;
 mod suites;
 
 use std::path::PathBuf;
@@ -13,6 +16,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use process_operator_tests::testbed::{self, External, Outcome, Refusal};
 
+use arch::Arch;
 use cargo::{Profile, cargo, run};
 
 /// The project's commands.
@@ -41,7 +45,11 @@ enum Task {
         /// Leaves the example worker out.
         #[arg(long)]
         operator_only: bool,
-        /// Directory for the archive of the operator's image (OCI layout).
+        /// The architecture; that of this machine when absent. Another one is built with a cross toolchain,
+        /// and not imported.
+        #[arg(long, value_enum, requires = "operator_only")]
+        arch: Option<Arch>,
+        /// Directory for the archive of the operator's image (OCI layout) and its bill of materials.
         #[arg(long, default_value = "target/images")]
         output: PathBuf,
     },
@@ -168,6 +176,7 @@ fn execute(task: Task) -> Result<()> {
         Task::Image {
             release,
             operator_only,
+            arch,
             output,
         } => {
             let profile = if release {
@@ -175,10 +184,8 @@ fn execute(task: Task) -> Result<()> {
             } else {
                 Profile::Dev
             };
-            println!(
-                "{}",
-                image::output(profile, operator_only, &output)?.display()
-            );
+            let archive = image::output(profile, operator_only, arch, &output)?;
+            println!("{}", archive.display());
             Ok(())
         }
         Task::Generate { check } => suites::generate(check),

@@ -38,7 +38,7 @@ use nix::sys::signal::Signal;
 
 pub use down::down;
 pub use external::{External, use_existing};
-pub use images::{Contents, archive, archive_of, digests};
+pub use images::{Contents, archive, archive_of, digests, write as write_archive};
 pub use paths::cache_dir;
 pub use private::PrivateTemporal;
 pub use refusal::Refusal;
