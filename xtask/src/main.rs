@@ -6,6 +6,7 @@ mod charts;
 mod image;
 mod linked;
 mod phases;
+mod rights;
 mod sbom;
 mod suites;
 

@@ -11,6 +11,7 @@ use crate::cargo::{Profile, binary, cargo, root, run};
 use crate::charts;
 use crate::image::image;
 use crate::phases::Phases;
+use crate::rights;
 use crate::{Existing, TestArgs};
 
 const TESTS: &str = "process-operator-tests";
@@ -133,6 +134,7 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
         args.keep,
         Profile::Dev,
         |phases| {
+            let mark = rights::mark()?;
             phases.run("tests", || {
                 let mut command = cargo();
                 command.args(["test", "--workspace"]).args(&args.arguments);
@@ -152,7 +154,12 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
                 command.env(OPERATOR, binary("process-operator", Profile::Dev));
                 command.env(CLI, binary("kubectl-process", Profile::Dev));
                 run(&mut command)
-            })
+            })?;
+            // A part of the tests uses a part of the rights.
+            match mark.filter(|_| args.arguments.is_empty()) {
+                Some(mark) => phases.run("rights of the operator", || rights::compare(&mark)),
+                None => Ok(()),
+            }
         },
     )
 }
