@@ -86,9 +86,15 @@ impl Testbed {
         Ok(Command::new(go::tool("kstatus")?))
     }
 
-    /// `helm` as admin, with no files of the user's. `home` is where it keeps its own.
+    /// `helm` as admin, with no files of the user's. `home` is where it keeps its own. For an existing
+    /// cluster the one that is installed, if there is one.
     pub fn helm(&self, home: &Path) -> Result<Command> {
-        let mut command = Command::new(go::tool("helm")?);
+        let installed = self.state.external.then(|| paths::find_program("helm"));
+        let program = match installed.flatten() {
+            Some(program) => program,
+            None => go::tool("helm")?,
+        };
+        let mut command = Command::new(program);
         command
             .env("KUBECONFIG", &self.state.kubeconfig)
             .env("HELM_CACHE_HOME", home.join("cache"))
