@@ -41,6 +41,10 @@ pub(crate) struct Config {
     /// Temporal namespace of the operator's own workflows; must exist.
     #[arg(long, env = "TEMPORAL_NAMESPACE", default_value = "default")]
     pub temporal_namespace: String,
+    /// File with the API key for Temporal, in place of `TEMPORAL_API_KEY`; read again every 10 s, so that a
+    /// new key needs no restart.
+    #[arg(long, env = "TEMPORAL_API_KEY_FILE")]
+    pub temporal_api_key_file: Option<PathBuf>,
     /// Temporal address given to workers whose Process names no connection Secret; by default the operator's own.
     #[arg(long, env = "WORKER_TEMPORAL_ADDRESS")]
     pub worker_temporal_address: Option<String>,

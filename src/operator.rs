@@ -107,6 +107,10 @@ async fn start(
     let impatient = temporal::impatient(&options);
     let connection = temporal::connect(config, options, readiness).await;
     let asking = temporal::connect(config, impatient, readiness).await;
+    if let Some(file) = config.temporal_api_key_file.clone() {
+        let connections = [connection.clone(), asking.clone()];
+        tokio::spawn(async move { temporal::renew(&file, &connections).await });
+    }
     let (registered, search_attributes) = watch::channel(false);
     temporal::register_search_attributes(&connection, &config.temporal_namespace, &registered)
         .await;

@@ -1,14 +1,18 @@
 //! The connection to the Temporal server, and what the operator needs there.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use process_operator_activities::error::Fault;
 use process_operator_crds::{ErrorCategory, Reason};
 use process_operator_workflows::contract::{SA_BUILD_ID, SA_NAME, SA_NAMESPACE, SA_PHASE};
 use temporalio_client::envconfig::LoadClientConfigProfileOptions;
 use temporalio_client::grpc::{OperatorService, WorkflowService};
 use temporalio_client::tonic::{IntoRequest, Status};
-use temporalio_client::{ClientOptions, Connection, ConnectionOptions};
+use temporalio_client::{Connection, ConnectionOptions};
+use temporalio_common::envconfig::load_client_config_profile;
 use temporalio_common::protos::temporal::api::enums::v1::IndexedValueType;
 use temporalio_common::protos::temporal::api::operatorservice::v1::{
     AddSearchAttributesRequest, ListSearchAttributesRequest,
@@ -26,12 +30,18 @@ const PROBE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_millis(2_500);
 /// Pause between tries to connect.
 const RETRY: Duration = Duration::from_secs(2);
+/// Pause between two looks at the file with the API key. The kubelet takes a minute to change it.
+const KEY: Duration = Duration::from_secs(10);
 
 /// Options of the connection, from Temporal's environment configuration.
 pub(crate) fn options(config: &Config) -> anyhow::Result<ConnectionOptions> {
-    let (mut connection, _) =
-        ClientOptions::load_from_config(LoadClientConfigProfileOptions::default())
-            .map_err(|error| anyhow::anyhow!("Temporal's environment configuration: {error}"))?;
+    let wrong = |error| anyhow::anyhow!("Temporal's environment configuration: {error}");
+    let mut profile = load_client_config_profile(LoadClientConfigProfileOptions::default(), None)
+        .map_err(wrong)?;
+    if let Some(file) = &config.temporal_api_key_file {
+        profile.api_key = Some(api_key(file)?);
+    }
+    let mut connection = ConnectionOptions::try_from(profile).map_err(wrong)?;
     connection.identity = config.identity();
     connection.connect_timeout = Some(Duration::from_secs(5));
     Ok(connection)
@@ -42,6 +52,43 @@ pub(crate) fn impatient(options: &ConnectionOptions) -> ConnectionOptions {
     let mut options = options.clone();
     options.retry_options.max_elapsed_time = Some(PATIENCE);
     options
+}
+
+fn api_key(file: &Path) -> anyhow::Result<String> {
+    let flag = "flag --temporal-api-key-file";
+    let text = fs::read_to_string(file).with_context(|| format!("{flag}: {}", file.display()))?;
+    let key = text.trim();
+    anyhow::ensure!(!key.is_empty(), "{flag}: {} is empty", file.display());
+    Ok(key.to_owned())
+}
+
+/// Gives connections the API key that the file holds, for ever. One that cannot be read changes nothing.
+pub(crate) async fn renew(file: &Path, connections: &[Connection]) {
+    let mut known = None;
+    let mut said = String::new();
+    loop {
+        tokio::time::sleep(KEY).await;
+        match api_key(file) {
+            Ok(key) if known.as_ref() != Some(&key) => {
+                for connection in connections {
+                    connection.set_api_key(Some(key.clone()));
+                }
+                // The first time it is the one from the start, or one that came meanwhile.
+                if known.replace(key).is_some() {
+                    tracing::info!("the API key for Temporal is a new one");
+                }
+                said.clear();
+            }
+            Ok(_) => said.clear(),
+            Err(error) => {
+                let why = format!("{error:#}");
+                if why != said {
+                    tracing::warn!("{why}; the API key stays what it was");
+                    said = why;
+                }
+            }
+        }
+    }
 }
 
 /// Host and port for workers that are told nothing else.
@@ -56,11 +103,16 @@ pub(crate) fn worker_address(config: &Config, options: &ConnectionOptions) -> St
 /// Connects, for as long as it takes, and finds the operator's namespace.
 pub(crate) async fn connect(
     config: &Config,
-    options: ConnectionOptions,
+    mut options: ConnectionOptions,
     readiness: &Readiness,
 ) -> Connection {
     let mut said = String::new();
     loop {
+        // One that cannot be read is tried as it was: what the server says names the trouble.
+        let renewed = config.temporal_api_key_file.as_deref().map(api_key);
+        if let Some(Ok(key)) = renewed {
+            options.api_key = Some(key);
+        }
         let why = match Connection::connect(options.clone()).await {
             Ok(connection) => match namespace(&connection, &config.temporal_namespace).await {
                 Ok(()) => {

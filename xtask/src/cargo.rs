@@ -8,6 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::arch::Arch;
+
 /// The profile that is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
@@ -35,18 +37,13 @@ pub(crate) fn root() -> &'static Path {
     manifest.parent().unwrap_or(manifest)
 }
 
-/// The target for which C libraries can be linked statically, so that a binary
-/// runs in an image that holds nothing else. Not on Linux: the host's own.
-fn target() -> Option<&'static str> {
-    match (env::consts::OS, env::consts::ARCH) {
-        ("linux", "x86_64") => Some("x86_64-unknown-linux-gnu"),
-        ("linux", "aarch64") => Some("aarch64-unknown-linux-gnu"),
-        _ => None,
-    }
-}
-
 /// A cargo command with the target and flags of every build.
 pub(crate) fn cargo() -> Command {
+    cargo_for(Arch::host())
+}
+
+/// The same for another architecture. Where none is known the host's own program is built.
+pub(crate) fn cargo_for(arch: Option<Arch>) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     // Flags from outside would win over those below and split the build.
@@ -60,13 +57,17 @@ pub(crate) fn cargo() -> Command {
             command.env_remove(&name);
         }
     }
-    if let Some(target) = target() {
-        let flags = format!(
-            "CARGO_TARGET_{}_RUSTFLAGS",
-            target.to_uppercase().replace('-', "_")
+    if let Some(arch) = arch {
+        let prefix = arch.target().to_uppercase().replace('-', "_");
+        let prefix = format!("CARGO_TARGET_{prefix}");
+        command.env("CARGO_BUILD_TARGET", arch.target());
+        command.env(
+            format!("{prefix}_RUSTFLAGS"),
+            "-C target-feature=+crt-static",
         );
-        command.env("CARGO_BUILD_TARGET", target);
-        command.env(flags, "-C target-feature=+crt-static");
+        if Some(arch) != Arch::host() {
+            command.env(format!("{prefix}_LINKER"), arch.tool("gcc"));
+        }
     }
     command
 }
@@ -84,8 +85,13 @@ pub(crate) fn build(profile: Profile) -> Result<()> {
 
 /// Where a built program is.
 pub(crate) fn binary(name: &str, profile: Profile) -> PathBuf {
+    binary_for(Arch::host(), name, profile)
+}
+
+/// The same for another architecture.
+pub(crate) fn binary_for(arch: Option<Arch>, name: &str, profile: Profile) -> PathBuf {
     let base = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let base = target().map_or(base.clone(), |target| base.join(target));
+    let base = arch.map_or(base.clone(), |arch| base.join(arch.target()));
     base.join(profile.dir()).join(name)
 }
 

@@ -1,11 +1,16 @@
 //! `cargo xtask`: the testbed, the demo, the tests, images, generated files, the book.
 
+mod arch;
 mod book;
 mod cargo;
 mod charts;
 mod image;
+mod languages;
+mod linked;
 mod phases;
 mod python;
+mod rights;
+mod sbom;
 mod suites;
 
 use std::path::PathBuf;
@@ -15,6 +20,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use process_operator_tests::testbed::{self, External, Outcome, Refusal};
 
+use arch::Arch;
 use cargo::{Profile, cargo, run};
 
 /// The project's commands.
@@ -44,7 +50,12 @@ enum Task {
         /// Only this one.
         #[arg(long, value_enum)]
         only: Option<image::Only>,
-        /// Directory for the archive of the operator's image, or of the only one (OCI layout).
+        /// The architecture of the operator's; that of this machine when absent. Another one is built with a
+        /// cross toolchain, and not imported.
+        #[arg(long, value_enum, requires = "only")]
+        arch: Option<Arch>,
+        /// Directory for the archive of the operator's image (OCI layout) and its bill of materials, or for
+        /// the archive of the only one.
         #[arg(long, default_value = "target/images")]
         output: PathBuf,
     },
@@ -185,11 +196,12 @@ fn execute(task: Task) -> Result<()> {
         }
         Task::Prepare => {
             testbed::prepare()?;
-            image::languages()
+            languages::all()
         }
         Task::Image {
             release,
             only,
+            arch,
             output,
         } => {
             let profile = if release {
@@ -197,7 +209,8 @@ fn execute(task: Task) -> Result<()> {
             } else {
                 Profile::Dev
             };
-            println!("{}", image::output(profile, only, &output)?.display());
+            let archive = image::output(profile, only, arch, &output)?;
+            println!("{}", archive.display());
             Ok(())
         }
         Task::Generate { check } => suites::generate(check),

@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use crate::cargo::{Profile, binary, cargo, root, run};
 use crate::charts;
-use crate::image::{image, languages};
+use crate::image::image;
+use crate::languages;
 use crate::phases::Phases;
+use crate::rights;
 use crate::{Existing, TestArgs};
 
 const TESTS: &str = "process-operator-tests";
@@ -202,7 +204,7 @@ fn test_runs(targets: &Targets, arguments: &[String]) -> Vec<TestRun> {
 /// All tests.
 pub(crate) fn test(args: &TestArgs) -> Result<()> {
     let runs = test_runs(&Targets::read()?, &args.arguments);
-    let mut phases = Phases::of(4 + runs.len() + testbed_phases(&args.existing, args.keep));
+    let mut phases = Phases::of(5 + runs.len() + testbed_phases(&args.existing, args.keep));
     phases.run("build", || {
         run(cargo().args(["build", "--workspace", "--all-targets"]))
     })?;
@@ -221,11 +223,16 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
         args.keep,
         Profile::Dev,
         |phases| {
-            phases.run("images of workers in Go and Python", languages)?;
+            phases.run("images of workers in Go and Python", languages::all)?;
+            let mark = rights::mark()?;
             for part in &runs {
                 part.phase(phases, &args.arguments, |command| equip(command, args))?;
             }
-            Ok(())
+            // A part of the tests uses a part of the rights.
+            match mark.filter(|_| args.arguments.is_empty()) {
+                Some(mark) => phases.run("rights of the operator", || rights::compare(&mark)),
+                None => Ok(()),
+            }
         },
     )
 }

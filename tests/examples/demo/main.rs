@@ -4,6 +4,7 @@
 //! Every line is checked against Kubernetes or Temporal before it is printed. One that does not
 //! come true in time ends the demo with exit code 1 and its name.
 
+mod release;
 mod stage;
 mod story;
 
@@ -17,7 +18,7 @@ use stage::Stage;
 #[tokio::main]
 async fn main() -> ExitCode {
     let keep = std::env::args().any(|argument| argument == "--keep");
-    let mut stage = match Stage::set().await {
+    let stage = match Stage::set().await {
         Ok(stage) => stage,
         Err(error) => {
             eprintln!("The demo cannot begin: {error:#}");
@@ -29,9 +30,12 @@ async fn main() -> ExitCode {
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped by Ctrl-C")),
     };
     if told.is_err() {
-        eprintln!("\nThe operator's log is {}.", stage.operator.log.display());
+        match release::log(&stage.testbed) {
+            Ok(log) => eprintln!("\nThe operator's log is {}.", log.display()),
+            Err(error) => eprintln!("\nThe operator's log cannot be read: {error:#}"),
+        }
     }
-    let ended = end(&mut stage, keep && told.is_ok()).await;
+    let ended = end(&stage, keep && told.is_ok()).await;
     match told.and(ended) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -42,13 +46,12 @@ async fn main() -> ExitCode {
 }
 
 /// Leaves everything running and says how to go on, or removes what the demo made.
-async fn end(stage: &mut Stage, keep: bool) -> Result<()> {
+async fn end(stage: &Stage, keep: bool) -> Result<()> {
     if !keep {
-        return tokio::time::timeout(Duration::from_mins(1), stage.clear())
+        return tokio::time::timeout(Duration::from_mins(3), stage.clear())
             .await
-            .unwrap_or_else(|_| anyhow::bail!("What the demo made was not removed in 60 s."));
+            .unwrap_or_else(|_| anyhow::bail!("What the demo made was not removed in 3 min."));
     }
-    let pid = stage.operator.keep();
     let kubectl = stage.kubectl_words();
     println!("\nEverything keeps running.");
     println!(
@@ -62,12 +65,13 @@ async fn end(stage: &mut Stage, keep: bool) -> Result<()> {
     );
     if stage.testbed.state().external {
         println!(
-            "  stop it      {kubectl} -n {} delete process {}; kill {pid}",
+            "  stop it      {kubectl} -n {} delete process {}; {}",
             stage::NAMESPACE,
-            stage.name
+            stage.name,
+            release::removal(&stage.testbed)
         );
     } else {
-        println!("  stop it      kill {pid}; cargo xtask down");
+        println!("  stop it      cargo xtask down");
     }
     Ok(())
 }

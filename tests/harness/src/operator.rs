@@ -28,6 +28,8 @@ pub struct OperatorOptions {
     pub instance: Option<String>,
     /// Further arguments.
     pub args: Vec<String>,
+    /// Further variables.
+    pub env: Vec<(String, String)>,
     /// Do not wait for `/readyz`.
     pub unready: bool,
 }
@@ -104,6 +106,7 @@ impl Operator {
             .env("KUBECONFIG", &kubeconfig)
             .env("TEMPORAL_ADDRESS", address)
             .env("RUST_BACKTRACE", "1")
+            .envs(options.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)
             .stderr(File::options().append(true).open(&log)?)

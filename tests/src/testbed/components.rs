@@ -154,6 +154,8 @@ impl Plan<'_> {
                 format!("--tls-private-key-file={pki}/apiserver.key"),
                 format!("--etcd-servers=http://127.0.0.1:{}", self.ports.get("etcd")),
                 "--authorization-mode=Node,RBAC".into(),
+                // As distributions have it on: the operator's rights must do there too.
+                "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".into(),
                 format!("--token-auth-file={pki}/tokens.csv"),
                 "--service-cluster-ip-range=10.96.0.0/16".into(),
                 "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),

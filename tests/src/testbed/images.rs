@@ -24,6 +24,8 @@ pub struct Contents<'a> {
     pub binary: &'a Path,
     /// What the program runs on, if it is not static.
     pub base: Option<Base<'a>>,
+    /// The architecture it was built for, as images call it: `amd64` or `arm64`.
+    pub architecture: &'a str,
     /// Full names with tag (`localhost/x:v1`): an image for each, all of the same files.
     pub names: &'a [&'a str],
     /// Labels beside the name, sorted by key.
@@ -48,6 +50,7 @@ pub fn archive(binary: &Path, names: &[&str]) -> Result<PathBuf> {
     archive_of(&Contents {
         binary,
         base: None,
+        architecture: architecture(),
         names,
         labels: &[],
         files: &[],
@@ -157,7 +160,8 @@ fn remove_older(dir: &Path, stem: &str, newest: &Path) {
     }
 }
 
-fn write(path: &Path, contents: &Contents<'_>) -> Result<()> {
+/// Writes an archive to a place of the caller's.
+pub fn write(path: &Path, contents: &Contents<'_>) -> Result<()> {
     let layer_path = path.with_extension("layer");
     write_layer(&layer_path, contents)?;
 
@@ -192,7 +196,7 @@ fn write(path: &Path, contents: &Contents<'_>) -> Result<()> {
             labels[*key] = json!(value);
         }
         let config = to_bytes(&json!({
-            "architecture": architecture(),
+            "architecture": contents.architecture,
             "os": "linux",
             "config": {
                 "Entrypoint": entrypoint,
@@ -311,6 +315,7 @@ fn file_digest(path: &Path) -> Result<String> {
     Ok(digest.trim_start_matches('\\').to_owned())
 }
 
+/// That of this machine.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "aarch64" => "arm64",
@@ -331,6 +336,7 @@ mod tests {
         let contents = Contents {
             binary: &binary,
             base: None,
+            architecture: "amd64",
             names: &["localhost/x:v1", "localhost/x:v2"],
             labels: &[("org.opencontainers.image.version", "1")],
             files: &[("/etc/ssl/a", b"a"), ("/etc/ssl/b", b"b")],
@@ -352,6 +358,11 @@ mod tests {
             ..contents
         };
         assert_ne!(first.1, pack("labels.tar", &labels).1);
+        let other = Contents {
+            architecture: "arm64",
+            ..contents
+        };
+        assert_ne!(first.1, pack("other.tar", &other).1);
         let files = Contents {
             files: &[("/etc/ssl/a", b"c")],
             ..contents

@@ -39,7 +39,7 @@ use nix::sys::signal::Signal;
 pub use down::down;
 pub use external::{External, use_existing};
 pub use go::worker as go_worker;
-pub use images::{Base, Contents, archive, archive_of, digests};
+pub use images::{Base, Contents, archive, archive_of, digests, write as write_archive};
 pub use paths::cache_dir;
 pub use preflight::{Browser, browser};
 pub use private::PrivateTemporal;
@@ -88,9 +88,15 @@ impl Testbed {
         Ok(Command::new(go::tool("kstatus")?))
     }
 
-    /// `helm` as admin, with no files of the user's. `home` is where it keeps its own.
+    /// `helm` as admin, with no files of the user's. `home` is where it keeps its own. For an existing
+    /// cluster the one that is installed, if there is one.
     pub fn helm(&self, home: &Path) -> Result<Command> {
-        let mut command = Command::new(go::tool("helm")?);
+        let installed = self.state.external.then(|| paths::find_program("helm"));
+        let program = match installed.flatten() {
+            Some(program) => program,
+            None => go::tool("helm")?,
+        };
+        let mut command = Command::new(program);
         command
             .env("KUBECONFIG", &self.state.kubeconfig)
             .env("HELM_CACHE_HOME", home.join("cache"))

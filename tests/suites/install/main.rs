@@ -8,6 +8,7 @@
 
 mod admission;
 mod argocd;
+mod image;
 mod readme;
 mod release;
 mod render;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt as _};
 use process_operator_crds::Process;
 use process_operator_harness::{
     Env, Invariants, QUIET, SOON, Traffic, condition, is_current, manifest, until, version,
@@ -31,6 +31,40 @@ async fn images(env: &Env, release: &Release) -> Result<Vec<String>> {
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .filter_map(|pod| pod.spec?.containers.into_iter().next()?.image)
         .collect())
+}
+
+/// Evicts all pods of the operator at once, as the drain of a node does: one at a time may go.
+async fn evict_all(env: &Env, release: &Release) -> Result<()> {
+    let params = ListParams::default().labels("app.kubernetes.io/name=process-operator");
+    let mut refused = 0;
+    for pod in operators(env, release).list(&params).await? {
+        let name = pod.name_any();
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{name}/eviction",
+            release.namespace
+        );
+        let eviction = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": { "name": name, "namespace": release.namespace },
+        });
+        // The client of the tests would wait and try again.
+        let answer = env.kubectl(
+            &["create", "--raw", &path, "-f", "-"],
+            &eviction.to_string(),
+        );
+        if let Err(error) = answer {
+            ensure!(
+                format!("{error:#}").contains("disruption budget"),
+                "{error:#}"
+            );
+            refused += 1;
+        }
+    }
+    ensure!(refused == 1, "{refused} of two evictions were refused");
+    let deployment = format!("deployment/{}", release.fullname());
+    release.kubectl(env, &["rollout", "status", &deployment, "--timeout=90s"])?;
+    Ok(())
 }
 
 /// Deletes all pods of the operator without warning, and waits until others are ready.
@@ -68,6 +102,7 @@ async fn a_release_is_upgraded_and_killed_in_mid_rollout_and_loses_nothing() -> 
     );
 
     env.apply(&manifest(&env, "l2o", "v1")).await?;
+    evict_all(&env, &release).await?;
     let settled = env.wait_settled("l2o", "v1").await?;
     argocd::says(&settled, "Healthy")?;
     env.temporal

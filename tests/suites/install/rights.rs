@@ -13,11 +13,7 @@ use crate::support::{Release, helm, objects};
 type Right = (String, String, String);
 
 /// Rights that the story of the release does not use, as `group resource verb`, and what does.
-const ELSEWHERE: [(&str, &str); 13] = [
-    (
-        "ameide.io processes/finalizers update",
-        "asked for by the admission plugin OwnerReferencesPermissionEnforcement",
-    ),
+const ELSEWHERE: [(&str, &str); 11] = [
     (
         "apps deployments create",
         "server-side apply needs it and is logged as patch",
@@ -40,7 +36,6 @@ const ELSEWHERE: [(&str, &str); 13] = [
     ("ameide.io agents get", "cluster::dependencies"),
     ("ameide.io agents list", "cluster::dependencies"),
     ("ameide.io agents watch", "cluster::dependencies"),
-    (" pods get", "faults: why a pod crashes"),
     (" pods list", "faults: why pods are not ready"),
 ];
 /// The same for whole kinds that only some Processes have.

@@ -12,6 +12,7 @@ mod crash;
 mod deletion;
 mod drift;
 mod failing;
+mod key;
 mod kstatus;
 mod metrics;
 mod outage;

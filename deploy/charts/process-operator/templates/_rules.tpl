@@ -8,10 +8,6 @@
 - apiGroups: [ameide.io]
   resources: [processes/status]
   verbs: [patch]
-# Owner references to a Process need this under OwnerReferencesPermissionEnforcement.
-- apiGroups: [ameide.io]
-  resources: [processes/finalizers]
-  verbs: [update]
 # One Deployment for each version, by server-side apply (which creates with patch and create).
 - apiGroups: [apps]
   resources: [deployments]
@@ -47,7 +43,7 @@
 # Why pods are not ready.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list]
+  verbs: [list]
 # Events about Processes.
 - apiGroups: [events.k8s.io]
   resources: [events]

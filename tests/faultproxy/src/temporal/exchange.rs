@@ -41,7 +41,7 @@ pub(crate) async fn serve_rpc(
     } else {
         (Bytes::new(), Payload::Streaming(Some(body)))
     };
-    let rpc = Arc::new(Rpc::new(path, &message));
+    let rpc = Arc::new(Rpc::new(path, &parts.headers, &message));
     let ticket = core.journal.open(Arc::clone(&rpc));
     let decided = core.rules.decide(&rpc);
     carry_out(

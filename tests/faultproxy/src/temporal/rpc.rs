@@ -20,12 +20,14 @@ pub struct Rpc {
     pub service: String,
     /// The method, e.g. `SignalWithStartWorkflowExecution`.
     pub method: String,
+    /// Who asks, as the header `authorization` says; empty without one.
+    pub authorization: String,
     /// The request message in protobuf, uncompressed.
     pub message: Bytes,
 }
 
 impl Rpc {
-    pub(crate) fn new(path: &str, body: &[u8]) -> Self {
+    pub(crate) fn new(path: &str, headers: &HeaderMap, body: &[u8]) -> Self {
         let (service, method) = path
             .trim_start_matches('/')
             .split_once('/')
@@ -33,6 +35,7 @@ impl Rpc {
         Self {
             service: service.to_owned(),
             method: method.to_owned(),
+            authorization: text(headers, "authorization"),
             message: first_message(body).unwrap_or_default(),
         }
     }
@@ -53,6 +56,11 @@ impl fmt::Debug for Rpc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.method)
     }
+}
+
+fn text(headers: &HeaderMap, name: &str) -> String {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
 }
 
 /// The first message of a gRPC body: a flag for compression, a length, the message.
@@ -199,7 +207,11 @@ mod tests {
 
     #[test]
     fn a_call_is_named_by_its_path_and_its_message_can_be_searched() {
-        let rpc = Rpc::new("/a.b.v1.Service/Do", &framed(0, b"\x0a\x05order"));
+        let rpc = Rpc::new(
+            "/a.b.v1.Service/Do",
+            &HeaderMap::new(),
+            &framed(0, b"\x0a\x05order"),
+        );
         assert_eq!(
             (rpc.service.as_str(), rpc.method.as_str()),
             ("a.b.v1.Service", "Do")
@@ -211,14 +223,21 @@ mod tests {
     fn compressed_messages_can_be_searched_too() {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(b"process/ns/name").unwrap();
-        let rpc = Rpc::new("/s/m", &framed(1, &gzip.finish().unwrap()));
+        let rpc = Rpc::new(
+            "/s/m",
+            &HeaderMap::new(),
+            &framed(1, &gzip.finish().unwrap()),
+        );
         assert!(rpc.mentions("process/ns/name"));
     }
 
     #[test]
     fn a_broken_message_is_an_empty_one() {
         for body in [&b""[..], b"\0\0", b"\0\0\0\0\x09short", b"\x01\0\0\0\x02xx"] {
-            assert!(Rpc::new("/s/m", body).message.is_empty(), "{body:?}");
+            assert!(
+                Rpc::new("/s/m", &HeaderMap::new(), body).message.is_empty(),
+                "{body:?}"
+            );
         }
     }
 
