@@ -10,6 +10,7 @@ mod env;
 mod invariants;
 mod look;
 mod operator;
+mod polls;
 mod process;
 mod prometheus;
 mod scene;
