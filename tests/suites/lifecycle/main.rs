@@ -15,6 +15,7 @@ mod failing;
 mod kstatus;
 mod metrics;
 mod outage;
+mod pods;
 mod queues;
 mod settled;
 mod signals;
