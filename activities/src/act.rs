@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::dependents;
 use crate::error::{Fault, Result};
 use crate::remove::delete_version;
-use crate::{apply, cron_jobs, events, routes, status};
+use crate::{apply, cron_jobs, events, hindered, routes, status};
 
 /// Tries of one step for what passes within a moment. Longer back-off belongs to the lifecycle,
 /// where it is durable and can be seen.
@@ -85,7 +85,9 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
             _ => taken.await,
         };
         if let Err(fault) = taken {
-            outcome.failure = Some(context.count(fault).into());
+            let failure = context.count(fault).into();
+            hindered::step_failed(context, &input.key, input.tries, step, &failure).await;
+            outcome.failure = Some(failure);
             break;
         }
     }
@@ -130,7 +132,7 @@ async fn current(context: &Context, input: &ActInput) -> Result<Option<Arc<Proce
 
 /// Reads the Process. One that does not fit the present schema is read as far as its metadata goes:
 /// its status can be written and its finalizer removed all the same.
-async fn read(context: &Context, key: &ProcessKey) -> Result<Option<Process>> {
+pub(crate) async fn read(context: &Context, key: &ProcessKey) -> Result<Option<Process>> {
     let api = context.processes(&key.namespace);
     let Some(object) = api.get_opt(&key.name).await? else {
         return Ok(None);

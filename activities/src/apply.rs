@@ -212,9 +212,10 @@ async fn keep_revision(
     }
     let source = Box::pin(definition::read(scene, wanted.build_id)).await?;
     let checksum = source.as_ref().map(build_definition::checksum);
-    let asked =
-        names::Version::with_definition(&scene.key.name, &scene.process.spec, checksum.as_deref());
-    if !asked.is_ok_and(|asked| asked.build_id.as_str() == wanted.build_id) {
+    // With a definition that was found out when it was read.
+    let asked = || names::Version::new(&scene.key.name, &scene.process.spec);
+    let asks = || asked().is_ok_and(|asked| asked.build_id.as_str() == wanted.build_id);
+    if source.is_none() && !asks() {
         return Err(Fault::new(
             ErrorCategory::NotFound,
             format!(

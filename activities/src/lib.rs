@@ -21,6 +21,7 @@ mod act;
 mod activities;
 mod apply;
 mod cron_jobs;
+mod hindered;
 mod observe;
 mod pods;
 mod remove;

@@ -1,21 +1,19 @@
 //! One look at Kubernetes and Temporal.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use process_operator_crds::spec::Versioning;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{
-    Annotation, DefinitionView, DeletionView, DeploymentView, DrainPolicy, Observation,
-    ObserveInput, ProcessKey, ProcessView, RolloutPolicy, Routing, RoutingState, VersionView,
+    Annotation, DefinitionView, DeletionView, DrainPolicy, Observation, ObserveInput, ProcessKey,
+    ProcessView, RolloutPolicy, Routing, RoutingState,
 };
-use process_operator_workflows::plan::{fingerprint, placement};
+use process_operator_workflows::plan::fingerprint;
 
-use crate::build::{belongs, deployment, held, revision};
+use self::versions::{collect, explain};
 use crate::cache::Neighbour;
 use crate::context::Context;
 use crate::cron_jobs;
@@ -23,20 +21,25 @@ use crate::definition;
 use crate::dependencies;
 use crate::dependents;
 use crate::error::{Fault, Result};
-use crate::routes;
 use crate::temporal;
-use crate::watched::{orphaned, workload};
+use crate::{hindered, routes};
+
+mod versions;
 
 /// Never fails: what went wrong is part of the answer.
 pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observation {
     let settings = context.settings(&input.key);
     match Box::pin(crate::error::within(look(context, input))).await {
         Ok(seen) => Observation { settings, ..seen },
-        Err(fault) => Observation {
-            settings,
-            failure: Some(context.count(fault.about("looking")).into()),
-            ..Observation::default()
-        },
+        Err(fault) => {
+            let failure = context.count(fault.about("looking")).into();
+            hindered::look_failed(context, &input.key, input.tries, &failure).await;
+            Observation {
+                settings,
+                failure: Some(failure),
+                ..Observation::default()
+            }
+        }
     }
 }
 
@@ -112,6 +115,7 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     for (build_id, version) in &mut seen.versions {
         version.definition_lost = lost.contains(build_id);
     }
+    explain(context, key, &process, &mut seen).await;
     if !view.versioning.is_default() {
         seen.routing.versions = routes::states(&seen.routing, view.versioning, &seen.versions);
     }
@@ -286,122 +290,6 @@ fn view(
             asked
         }),
         request_mark: request.map(|text| fingerprint(text)).unwrap_or_default(),
-    })
-}
-
-/// Puts Deployments and ControllerRevisions together by build id, or by the place that a version has.
-/// Without a readable Process nothing is adopted, and nothing is wanted.
-fn collect(
-    seen: &mut Observation,
-    key: &ProcessKey,
-    process: Option<&ProcessView>,
-    deployments: Vec<Deployment>,
-    revisions: Vec<ControllerRevision>,
-) {
-    let mut versions: BTreeMap<String, VersionView> = BTreeMap::new();
-    for stored in revisions {
-        let Some(kept) = revision::kept(&stored) else {
-            continue;
-        };
-        if !belongs(key, &stored.metadata) {
-            continue;
-        }
-        let name = stored.name_any();
-        let place = process.and_then(|process| {
-            placement(process, &key.name, &seen.routing, &kept.build_id, &name)
-        });
-        let desired = place
-            .as_ref()
-            .map(|place| {
-                let wanted = deployment::deployment(key, &place.name, &kept, place.replicas);
-                deployment::applied(&wanted)
-            })
-            .unwrap_or_default();
-        versions.insert(
-            kept.build_id.clone(),
-            VersionView {
-                image: kept.image(),
-                workload: place
-                    .map(|place| place.name)
-                    .filter(|workload| *workload != name),
-                name,
-                revision: true,
-                desired,
-                retired: crate::remove::retired(&stored),
-                definition_lost: false,
-                deployment: None,
-            },
-        );
-    }
-    let adopt = process.is_some_and(|process| !process.deleting);
-    for live in deployments {
-        let name = live.name_any();
-        let shared = process.is_some_and(|process| process.versioning == Versioning::None);
-        if shared {
-            share(
-                seen,
-                key,
-                &mut versions,
-                &name,
-                deployment_view(&live, key, adopt),
-            );
-            continue;
-        }
-        let Some(build_id) = live.labels().get(names::label::BUILD_ID).cloned() else {
-            continue;
-        };
-        let entry = versions.entry(build_id).or_insert_with(|| VersionView {
-            name,
-            ..VersionView::default()
-        });
-        entry.deployment = deployment_view(&live, key, adopt);
-    }
-    seen.versions = versions;
-}
-
-/// A Deployment that versions have one after the other. While its pods are being replaced they are
-/// the workers of the version that serves, too.
-fn share(
-    seen: &mut Observation,
-    key: &ProcessKey,
-    versions: &mut BTreeMap<String, VersionView>,
-    name: &str,
-    view: Option<DeploymentView>,
-) {
-    let Some(view) = view else { return };
-    let stays = name == key.name;
-    let serving = seen.routing.current.clone().filter(|_| stays);
-    let mut placed = false;
-    for (build_id, version) in versions.iter_mut() {
-        let has = version.workload.as_deref() == Some(name);
-        if has || serving.as_ref() == Some(build_id) {
-            version.workload = Some(name.to_owned());
-            version.deployment = Some(view.clone());
-            placed = true;
-        }
-    }
-    let known = stays || name == names::canary_name(&key.name);
-    if !placed && known && !view.foreign && !view.deleting {
-        seen.strays.insert(name.to_owned(), view.uid);
-    }
-}
-
-fn deployment_view(live: &Deployment, key: &ProcessKey, adopt: bool) -> Option<DeploymentView> {
-    let seen = workload(live)?;
-    let owned = belongs(key, &live.metadata) || adopt && orphaned(live);
-    // With the namespace as its owner it was spared by a foreground deletion, or the sentinel tells.
-    let orphaned = orphaned(live) && (adopt || !held(live.owner_references()));
-    Some(DeploymentView {
-        foreign: !owned,
-        orphaned,
-        uid: seen.uid,
-        generation: seen.generation,
-        deleting: seen.deleting,
-        replicas: seen.replicas,
-        ready_replicas: seen.ready_replicas,
-        available: seen.available,
-        applied: deployment::applied(live),
-        fields: seen.fields,
     })
 }
 

@@ -11,6 +11,10 @@ use process_operator_crds::names;
 
 use crate::context::Context;
 
+mod ailing;
+
+pub(crate) use ailing::trouble_of_serving;
+
 /// The version that pods belong to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Of<'a> {
@@ -138,16 +142,25 @@ fn pod_failure(pod: &Pod) -> Option<String> {
         if !(ends || memory && container.restart_count > 0) {
             return None;
         }
-        let how = last.map_or_else(String::new, |last| {
-            format!(
-                ", the last time with exit code {} ({})",
-                last.exit_code,
-                last.reason.as_deref().unwrap_or("no reason given")
-            )
-        });
-        Some(format!("restarted {} times{how}", container.restart_count))
+        Some(restarts(container))
     })?;
     Some(format!(": pod {name} {failure}"))
+}
+
+/// How often a container was restarted, and how it ended last.
+fn restarts(container: &ContainerStatus) -> String {
+    let last = container
+        .last_state
+        .as_ref()
+        .and_then(|last| last.terminated.as_ref());
+    let how = last.map_or_else(String::new, |last| {
+        format!(
+            ", the last time with exit code {} ({})",
+            last.exit_code,
+            last.reason.as_deref().unwrap_or("no reason given")
+        )
+    });
+    format!("restarted {} times{how}", container.restart_count)
 }
 
 fn pod_trouble(pod: &Pod) -> Option<String> {

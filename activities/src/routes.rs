@@ -19,7 +19,7 @@ use crate::build::{belongs, hash, hold as held_by, owner};
 use crate::context::Context;
 use crate::dependents;
 use crate::error::{Fault, Result};
-use crate::temporal::routing::Shares;
+use crate::temporal::shares::Shares;
 
 /// Keys of the ConfigMap. Starters of workflows rely on them.
 mod entry {

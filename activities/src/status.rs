@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
-use process_operator_crds::conditions::{find, merge_conditions, own_conditions, truncate};
+use process_operator_crds::conditions::{
+    NewCondition, find, is_true, merge_conditions, own_conditions, truncate,
+};
 use process_operator_crds::status::{
     DefinitionStatus, DrainingVersion, HistoryEntry, ProcessStatus, RequestStatus, RolloutStatus,
     VersionStatus as Published, WorkflowRef,
 };
 use process_operator_crds::{ConditionType, ErrorCategory, Process, Reason, names};
 use process_operator_workflows::contract::{
-    Decided, FailedVersion, LastRequest, ProcessKey, RolloutView, StatusView, Transition, Undone,
-    VersionStatus, VersionView,
+    Decided, FailedVersion, LastRequest, ProcessKey, RolloutView, StatusView, StepFailure,
+    Transition, Undone, VersionStatus, VersionView,
 };
 use serde_json::json;
 
@@ -36,6 +38,60 @@ pub(crate) async fn publish(
     let mut mine = new;
     // A condition of somebody else is left to its manager.
     mine.conditions = own_conditions(&old.conditions, &view.conditions, now);
+    apply(context, process, key, &mine).await
+}
+
+/// Puts into what was published last that it does not go on. Everything else in it stays: nothing newer is
+/// known, and what is left out of an apply is given up.
+pub(crate) async fn tell_failure(
+    context: &Context,
+    process: &Process,
+    key: &ProcessKey,
+    failure: &StepFailure,
+    now: jiff::Timestamp,
+) -> Result<()> {
+    let old = process.status.clone().unwrap_or_default();
+    let new = ProcessStatus {
+        conditions: hindered(&old, process, failure, now),
+        ..old.clone()
+    };
+    if !same(&old, &new) {
+        apply(context, process, key, &new).await?;
+    }
+    Ok(())
+}
+
+/// The operator's conditions with what fails in them.
+fn hindered(
+    old: &ProcessStatus,
+    process: &Process,
+    failure: &StepFailure,
+    now: jiff::Timestamp,
+) -> Vec<Condition> {
+    let generation = process.metadata.generation.unwrap_or(0);
+    let reason = failure.category.reason();
+    let about =
+        |kind, status: bool| NewCondition::new(kind, status, reason, &failure.message, generation);
+    let mut told = vec![about(ConditionType::Degraded, true)];
+    // It is tried again; but who waits for a person waits for him still.
+    if !is_true(&old.conditions, ConditionType::Stalled) {
+        told.push(about(ConditionType::Reconciling, true));
+    }
+    if find(&old.conditions, ConditionType::Ready).is_none() {
+        told.push(about(ConditionType::Ready, false));
+    }
+    let mut all = merge_conditions(&old.conditions, &told, now);
+    all.retain(|condition| condition.type_.parse::<ConditionType>().is_ok());
+    all
+}
+
+/// Applies the operator's part of a status; the mark of the whole one after that.
+async fn apply(
+    context: &Context,
+    process: &Process,
+    key: &ProcessKey,
+    mine: &ProcessStatus,
+) -> Result<String> {
     let patch = json!({
         "apiVersion": "ameide.io/v1",
         "kind": "Process",

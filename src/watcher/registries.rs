@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, ResourceExt as _};
 use process_operator_activities::build::belongs;
-use process_operator_activities::build::fetched::{self, Kept, Outcome};
+use process_operator_activities::build::fetched::{self, Outcome};
 use process_operator_activities::cache::Neighbour;
 use process_operator_activities::registry::{Answer, Failure, Source};
 use process_operator_crds::names;
@@ -21,8 +21,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+pub(super) use self::kept::Known;
+use self::kept::{about, common, keep, look, remember, says_already};
 use super::{Shared, answered};
 use crate::metrics::Metrics;
+
+mod kept;
 
 /// Pauses between tries of what failed.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -38,18 +42,6 @@ pub(super) enum News {
     Source(String),
     /// A Process names no registry any more.
     Left(ProcessKey),
-}
-
-/// What the ConfigMaps say, by namespace and name, with the mark of the source that is meant.
-pub(super) type Known = Arc<Mutex<HashMap<(String, String), Entry>>>;
-
-/// What one ConfigMap says.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    mark: String,
-    kept: Kept,
-    /// It is somebody else's.
-    foreign: bool,
 }
 
 /// A Process has come, changed or gone.
@@ -94,29 +86,6 @@ pub(super) fn noted(
     if lacks && !entry.foreign && !process.deleting {
         tell(shared, News::Source(entry.mark));
     }
-}
-
-fn remember(shared: &Shared, process: &Neighbour, mark: &str, found: Option<&ConfigMap>) -> Entry {
-    let key = process.key();
-    let entry = Entry {
-        mark: mark.to_owned(),
-        kept: found.map(|found| Kept::of(found, mark)).unwrap_or_default(),
-        foreign: found.is_some_and(|found| foreign(&key, found)),
-    };
-    let mut known = shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
-    known.insert(about(process), entry.clone());
-    entry
-}
-
-fn foreign(key: &ProcessKey, found: &ConfigMap) -> bool {
-    !belongs(key, &found.metadata) && !fetched::left(found)
-}
-
-fn about(process: &Neighbour) -> (String, String) {
-    (
-        process.namespace.clone(),
-        names::fetched_name(&process.name),
-    )
 }
 
 /// Keeps one task for each source.
@@ -270,37 +239,6 @@ fn count(shared: &Shared, answer: &Result<Answer, Failure>) {
     Metrics::count(&shared.metrics.definition_fetches, result);
 }
 
-/// What the ConfigMaps say: as the watch has shown it, or read where it has not yet.
-async fn look(shared: &Shared, mark: &str, processes: &[Neighbour]) -> kube::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for process in processes {
-        let known = {
-            let known = shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            known.get(&about(process)).cloned()
-        };
-        let entry = if let Some(entry) = known.filter(|entry| entry.mark == mark) {
-            entry
-        } else {
-            let found = answered(api(shared, process).get_opt(&about(process).1)).await?;
-            remember(shared, process, mark, found.as_ref())
-        };
-        entries.push(entry);
-    }
-    Ok(entries)
-}
-
-fn api(shared: &Shared, process: &Neighbour) -> Api<ConfigMap> {
-    Api::namespaced(shared.client.clone(), &process.namespace)
-}
-
-/// The `ETag` that all have.
-fn common(entries: &[Entry]) -> Option<String> {
-    let mut own = entries.iter().filter(|entry| !entry.foreign);
-    let first = own.next()?.kept.etag.clone()?;
-    own.all(|entry| entry.kept.etag.as_ref() == Some(&first))
-        .then_some(first)
-}
-
 /// Writes what has come of a question. `once`: what fails for the first time, while there is content to
 /// use, is not told yet. `false` when something could not be written.
 async fn tell_all(
@@ -331,69 +269,6 @@ async fn tell_all(
         }
     }
     all
-}
-
-/// Whether the ConfigMap needs no look before this is known to be in it. The words of a failure may differ
-/// from one time to the next; its kind is what is told.
-fn says_already(shared: &Shared, process: &Neighbour, mark: &str, outcome: Outcome<'_>) -> bool {
-    let known = shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
-    let entry = known.get(&about(process));
-    let Some(entry) = entry.filter(|entry| entry.mark == mark) else {
-        return false;
-    };
-    let failed = entry.kept.failure.as_ref().map(|failure| failure.reason);
-    match outcome {
-        _ if entry.foreign => true,
-        Outcome::Unchanged => failed.is_none(),
-        Outcome::Failed(failure) => failed == Some(failure.trouble.reason()),
-        Outcome::Fetched(definition) => {
-            let wanted = fetched::with(&process.key(), mark, outcome, None);
-            let wanted = Kept::of(&wanted, mark);
-            failed.is_none()
-                && entry.kept.checksum == wanted.checksum
-                && entry.kept.version == definition.version
-                && entry.kept.etag == definition.etag
-        }
-    }
-}
-
-async fn keep(
-    shared: &Shared,
-    process: &Neighbour,
-    mark: &str,
-    outcome: Outcome<'_>,
-) -> kube::Result<()> {
-    let api = api(shared, process);
-    let (key, (_, name)) = (process.key(), about(process));
-    let found = answered(api.get_opt(&name)).await?;
-    let entry = remember(shared, process, mark, found.as_ref());
-    if entry.foreign {
-        return Ok(());
-    }
-    let wanted = fetched::with(&key, mark, outcome, found.as_ref());
-    let written = match &found {
-        // Gone meanwhile: the next question is for all of it.
-        None if matches!(outcome, Outcome::Unchanged) => return Ok(()),
-        None => {
-            let params = PostParams {
-                field_manager: Some(names::manager::OPERATOR.into()),
-                ..PostParams::default()
-            };
-            answered(api.create(&params, &wanted)).await?
-        }
-        Some(found) => {
-            let Some(change) = fetched::change(found, &wanted) else {
-                return Ok(());
-            };
-            let params = PatchParams {
-                field_manager: Some(names::manager::OPERATOR.into()),
-                ..PatchParams::default()
-            };
-            answered(api.patch(&name, &params, &Patch::Merge(&change))).await?
-        }
-    };
-    remember(shared, process, mark, Some(&written));
-    Ok(())
 }
 
 /// Deletes what a Process has left that names no registry any more.
@@ -453,25 +328,5 @@ mod tests {
                 "{pause:?}"
             );
         }
-    }
-
-    #[test]
-    fn only_what_all_have_is_asked_with() {
-        let with = |etag: &str, foreign| Entry {
-            mark: "m".into(),
-            kept: Kept {
-                etag: Some(etag.to_owned()).filter(|etag| !etag.is_empty()),
-                ..Kept::default()
-            },
-            foreign,
-        };
-        assert_eq!(common(&[with("a", false)]).as_deref(), Some("a"));
-        assert_eq!(
-            common(&[with("a", false), with("x", true)]).as_deref(),
-            Some("a")
-        );
-        assert_eq!(common(&[with("a", false), with("b", false)]), None);
-        assert_eq!(common(&[with("a", false), with("", false)]), None);
-        assert_eq!(common(&[]), None);
     }
 }

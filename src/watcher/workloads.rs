@@ -1,14 +1,25 @@
 //! The Deployments made for Processes.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 use process_operator_activities::cache::Workload;
 use process_operator_activities::watched::workload;
+use process_operator_crds::spec::Versioning;
 use process_operator_workflows::contract::{ChangeKind, Changed, ProcessKey};
 
 use super::Shared;
 use super::watch::Followed;
 use crate::metrics::Metrics;
+
+/// Lost pods say why after a while: an image cannot be pulled, a Secret is not found. No change of the
+/// Deployment tells that, so it is looked at again after these, as long as they are not back.
+const AGAIN: [Duration; 3] = [
+    Duration::from_secs(15),
+    Duration::from_secs(60),
+    Duration::from_secs(300),
+];
 
 impl Followed for Deployment {
     /// Its namespace and name.
@@ -74,6 +85,7 @@ fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
             if now.available {
                 "available"
             } else {
+                look_again(shared, &now);
                 "not available"
             }
         }
@@ -95,6 +107,36 @@ fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
             .signaler
             .send(&key, &now.uid, &now.resource_version, changed);
     }
+}
+
+/// Has the lifecycle look again at a version that serves and has lost pods.
+fn look_again(shared: &Shared, lost: &Workload) {
+    let Some(process) = shared.cache.process(&lost.owner_uid) else {
+        return;
+    };
+    // Without versions the Deployment is that of the one that serves, or its canary.
+    if process.versioning != Versioning::None && process.current.as_ref() != Some(&lost.build_id) {
+        return;
+    }
+    let (shared, lost) = (shared.clone(), lost.clone());
+    tokio::spawn(async move {
+        for (n, after) in AGAIN.into_iter().enumerate() {
+            tokio::time::sleep(after).await;
+            let now = shared.cache.workload(&lost.namespace, &lost.name);
+            let still = |now: &Workload| now.uid == lost.uid && !now.available && !now.deleting;
+            if !now.as_ref().is_some_and(still) {
+                return;
+            }
+            let detail = format!("Deployment {} still not available", lost.name);
+            shared.signaler.send(
+                &process.key(),
+                &lost.uid,
+                // The same for all replicas, which makes one signal of theirs.
+                &format!("{} again {n}", lost.resource_version),
+                Changed::new(ChangeKind::Deployment, detail),
+            );
+        }
+    });
 }
 
 fn deployment_gone(shared: &Shared, namespace: &str, name: &str, resource_version: &str) {

@@ -1,6 +1,8 @@
 //! Every field of the spec has an effect: each is set, changed and unset, and what the operator makes of
 //! the Process differs each time. A field that is added without one fails here.
 
+use std::collections::BTreeSet;
+
 use process_operator_crds::crd::crd;
 use process_operator_workflows::contract::DrainPolicy;
 use serde_json::{Map, Value, json};
@@ -11,22 +13,9 @@ use crate::build::{cron_job, template};
 use crate::context::WorkerDefaults;
 use crate::dependencies::{Kinds, kind};
 
-/// Fields whose effect needs more than the Process itself, and where it is shown.
-const ELSEWHERE: [(&str, &str); 3] = [
-    (
-        ".definitionRef.configMapRef.name",
-        "cluster::definition::a_definition_is_waited_for_followed_and_kept_for_each_version",
-    ),
-    // Read by the activity that starts the gate: it is not written to histories.
-    (
-        ".rollout.gate.input",
-        "rollouts::gates::gates_run_on_the_new_version_before_traffic_and_in_a_step",
-    ),
-    (
-        ".rollout.steps[].gate.input",
-        "rollouts::gates::gates_run_on_the_new_version_before_traffic_and_in_a_step",
-    ),
-];
+mod shown;
+
+use shown::{ELSEWHERE, SHOWN};
 
 fn schema() -> Value {
     let definition = serde_json::to_value(crd().expect("the definition")).expect("JSON");
@@ -108,8 +97,17 @@ fn key() -> ProcessKey {
     }
 }
 
-/// What the operator makes of a Process, without the hash of what was written.
-fn made_of(spec: &Value) -> Value {
+/// What the operator makes of a Process.
+#[derive(Debug, Clone, PartialEq)]
+struct Made {
+    /// Of pods and CronJobs, as they are applied.
+    objects: Value,
+    /// What is decided by, which only shows when something happens.
+    decisions: Value,
+}
+
+/// Without the hash of what was written.
+fn made_of(spec: &Value) -> Made {
     let process: Process = serde_json::from_value(json!({
         "apiVersion": "ameide.io/v1", "kind": "Process", "metadata": { "name": "l2o", "uid": "u-1" }, "spec": spec,
     }))
@@ -136,16 +134,17 @@ fn made_of(spec: &Value) -> Value {
         .map(|(kind, name)| format!("{} {name}", kind.kind))
         .collect();
     let source = crate::registry::Source::of(&process);
-    json!({
-        "template": kept.template,
-        // As the registry is asked.
-        "registry": format!("{source:?}"),
-        "jobs": jobs,
-        "view": view,
-        "dependencies": named,
-        // As a deletion is told of it.
-        "deletion": process.spec.deletion,
-    })
+    Made {
+        objects: json!([kept.template, jobs]),
+        decisions: json!({
+            // As the registry is asked.
+            "registry": format!("{source:?}"),
+            "view": view,
+            "dependencies": named,
+            // As a deletion is told of it.
+            "deletion": process.spec.deletion,
+        }),
+    }
 }
 
 #[test]
@@ -154,9 +153,10 @@ fn every_field_has_an_effect_when_it_is_set_changed_and_unset() {
     let mut fields = Vec::new();
     leaves("", &schema, false, &mut fields);
     assert!(fields.len() > 150, "{}", fields.len());
-    let mut idle = Vec::new();
+    let (mut idle, mut unshown) = (Vec::new(), BTreeSet::new());
     for (path, optional) in fields {
-        if ELSEWHERE.iter().any(|(known, _)| *known == path) {
+        if ELSEWHERE.contains(&path.as_str()) {
+            unshown.insert(path);
             continue;
         }
         let spec = |n| {
@@ -172,10 +172,44 @@ fn every_field_has_an_effect_when_it_is_set_changed_and_unset() {
         if !single && one == other {
             idle.push(format!("{path}: a change has no effect"));
         }
-        let without = if optional { spec(2) } else { Value::Null };
-        if without == one && without == other {
+        let without = optional.then(|| spec(2));
+        if without.as_ref() == Some(&one) && without.as_ref() == Some(&other) {
             idle.push(format!("{path}: to set it has no effect"));
+        }
+        if one.objects == other.objects && !single {
+            unshown.insert(path);
         }
     }
     assert!(idle.is_empty(), "{}", idle.join("\n"));
+    let named = SHOWN.iter().map(|(path, _)| (*path).to_owned()).collect();
+    let lacking: Vec<_> = unshown.difference(&named).collect();
+    assert!(
+        lacking.is_empty(),
+        "no test shows the effect of {lacking:#?}"
+    );
+    let needless: Vec<_> = named.difference(&unshown).collect();
+    assert!(
+        needless.is_empty(),
+        "objects show the effect of {needless:#?}"
+    );
+}
+
+/// The tests are there, and speak of the field.
+#[test]
+fn what_no_object_shows_is_shown_by_a_real_test() {
+    let suites = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/suites"));
+    for (path, test) in SHOWN {
+        let [suite, file, name] = test.split("::").collect::<Vec<_>>()[..] else {
+            panic!("{test} is no test");
+        };
+        let file = suites.join(suite).join(format!("{file}.rs"));
+        let code = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            code.contains(&format!("fn {name}(")),
+            "{path}: there is no {test}"
+        );
+        let field = path.rsplit('.').next().unwrap_or_default();
+        let field = field.trim_end_matches("[]");
+        assert!(code.contains(field), "{path}: {test} does not speak of it");
+    }
 }

@@ -112,7 +112,7 @@ impl Registries {
         let response = client
             .request(request)
             .await
-            .map_err(|error| away(source, &chain(&error)))?;
+            .map_err(|error| unanswered(source, &error))?;
         let (head, body) = response.into_parts();
         if head.status == StatusCode::NOT_MODIFIED && etag.is_some() {
             return Ok(Answer::Unchanged);
@@ -266,6 +266,30 @@ pub(super) fn request(
             )),
     }
     .map_err(unusable)
+}
+
+/// No answer came. Which authorities are known is for whoever runs the operator to mend.
+fn unanswered(source: &Source, error: &(dyn Error + 'static)) -> Failure {
+    let mut why = chain(error);
+    if unknown_issuer(error) {
+        why.push_str(
+            "; name the authority that signs for it with the operator's flag --definition-registry-ca-file",
+        );
+    }
+    away(source, &why)
+}
+
+fn unknown_issuer(error: &(dyn Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        let unknown = rustls::CertificateError::UnknownIssuer;
+        return *tls == rustls::Error::InvalidCertificate(unknown);
+    }
+    // An I/O error keeps what it is made of apart from its cause.
+    let io = error.downcast_ref::<std::io::Error>();
+    if let Some(inner) = io.and_then(std::io::Error::get_ref) {
+        return unknown_issuer(inner);
+    }
+    error.source().is_some_and(unknown_issuer)
 }
 
 fn away(source: &Source, why: &str) -> Failure {

@@ -7,6 +7,7 @@ pub(crate) mod policy;
 pub mod queues;
 pub mod routing;
 pub(crate) mod schedules;
+pub(crate) mod shares;
 pub mod versions;
 pub(crate) mod visibility;
 
@@ -172,7 +173,7 @@ fn left(summary: &WorkerDeploymentVersionSummary) -> Option<jiff::Timestamp> {
 /// Percentages are whole numbers wherever the operator sets them.
 #[allow(clippy::cast_possible_truncation, reason = "0 to 100")]
 fn percent(info: &WorkerDeploymentInfo) -> i32 {
-    routing::shares(info).percent.round() as i32
+    shares::shares(info).percent.round() as i32
 }
 
 fn timestamp(at: &prost_wkt_types::Timestamp) -> jiff::Timestamp {

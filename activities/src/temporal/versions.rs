@@ -15,7 +15,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeTaskQueueResponse, DescribeWorkerDeploymentVersionRequest,
 };
 
-use super::routing::{Shares, build_id};
+use super::shares::{Shares, build_id};
 use super::{call, unless_gone, version_state};
 use crate::build::hash;
 use crate::context::Context;

@@ -11,7 +11,7 @@ use super::{Pace, left, passing};
 use crate::context::Context;
 use crate::error::Result;
 use crate::temporal::policy::{self, EndAction, Ended};
-use crate::temporal::{describe, routing, visibility};
+use crate::temporal::{describe, shares, visibility};
 
 /// Counts them, with a sample of their ids: recorded before anything is done to them.
 pub(crate) async fn count(context: &Context, input: &CountOpenInput) -> Result<CountOpenOutcome> {
@@ -116,7 +116,7 @@ async fn current(context: &Context, input: &EndOpenInput) -> Result<Option<EndAc
     let deployment = input.key.worker_deployment();
     let seen = describe(context, &input.temporal_namespace, &deployment).await?;
     Ok(seen
-        .map(|(info, _)| routing::shares(&info).current)
+        .map(|(info, _)| shares::shares(&info).current)
         .filter(|current| !current.is_empty() && *current != input.build_id)
         .map(|build_id| EndAction::MoveTo {
             deployment,

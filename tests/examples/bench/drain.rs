@@ -10,7 +10,7 @@ use process_operator_crds::Process;
 use process_operator_harness::{Env, Operator, is_current, manifest, until};
 use serde_json::json;
 
-use crate::gauge::percentile;
+use crate::gauge::{memory, percentile};
 use crate::{create, idle, pollers};
 
 /// Old versions of one Process that drain at the same time.
@@ -18,23 +18,37 @@ const EACH: usize = 10;
 /// The server takes about one change of routing a second.
 const LONG: Duration = Duration::from_secs(1200);
 
-/// All of it: `count` drains are open at once.
-pub(crate) async fn run(
+/// How soon drains end.
+pub(crate) async fn ends(env: &Env) -> Result<()> {
+    to_no_pods(env, 5).await?;
+    env.clear().await
+}
+
+/// `count` drains are open at once: what they cost, and what they do to a new Process.
+pub(crate) async fn open(
     env: &Env,
     operator: &Operator,
     count: usize,
     window: Duration,
 ) -> Result<()> {
-    to_no_pods(env, 5).await?;
+    println!("with no drain open:");
+    create::one_by_one(env, 20).await?;
     env.clear().await?;
     let processes = count.div_ceil(EACH);
     create::burst(env, processes).await?;
     let polls = pollers::Pollers::start(env, processes, "v1");
     idle::all_current(env, processes).await?;
     polls.stop();
+    let before = memory(operator.pid, "RssAnon:")?;
     for round in 0..EACH {
         supersede(env, processes, round).await?;
     }
+    println!(
+        "anonymous memory of the operator with {processes} settled Processes {before:.1} MiB, with {} drains open \
+         {:.1} MiB",
+        processes * EACH,
+        memory(operator.pid, "RssAnon:")?,
+    );
     waiting(env, operator, processes * EACH, window).await?;
     println!("with {} drains open:", processes * EACH);
     create::one_by_one(env, 20).await?;
@@ -151,16 +165,29 @@ async fn events(env: &Env) -> Result<i64> {
 
 /// Nothing happens: memory, CPU, and what is asked and written all the same.
 async fn waiting(env: &Env, operator: &Operator, count: usize, window: Duration) -> Result<()> {
-    let (before, started) = (events(env).await?, Instant::now());
+    let (before, asked) = (events(env).await?, calls(env).await?);
+    let started = Instant::now();
     idle::window(env, operator, &format!("{count} open drains"), window).await?;
-    let grown = events(env).await? - before;
     let days = started.elapsed().as_secs_f64() / 86_400.0;
+    let grown = events(env).await? - before;
+    let calls = calls(env).await? - asked;
     #[allow(clippy::cast_precision_loss, reason = "small numbers")]
-    let each = grown as f64 / days / count as f64;
+    let (events, calls) = {
+        let drains_and_days = days * count as f64;
+        (grown as f64 / drains_and_days, calls / drains_and_days)
+    };
     println!(
-        "  history events of a drain per day of waiting: {each:.1} ({before} events in all of them)"
+        "  of a drain per day of waiting: {events:.1} history events ({before} in all of them so far), {calls:.0} \
+         reads in the workers' Temporal namespace"
     );
     Ok(())
+}
+
+/// What the operator has asked of the Temporal namespace of the workers.
+async fn calls(env: &Env) -> Result<f64> {
+    let mut requests = idle::temporal_requests(env, &[env.apps.as_str()]).await?;
+    requests.retain(|operation, _| !operation.starts_with("Poll"));
+    Ok(requests.into_values().sum())
 }
 
 /// So that what follows finds nothing open.

@@ -1,8 +1,8 @@
 //! The benchmark: prints numbers with their conditions, asserts nothing about time.
 //!
 //! Run it with `cargo xtask bench`. `BENCH_WINDOW` (seconds, 180) and `BENCH_COUNT` (100) shrink it;
-//! `BENCH_ONLY` (`create`, `idle`, `delete`, `drain`, `rollout`, or parts of the last: `first`, `steps`, `pauses`, `shares`, `kills`;
-//! separated by commas) runs a part. `BENCH_STARTS` (1000), `BENCH_PAUSES` (`30,31,35,38`) and `BENCH_KILLS` (3)
+//! `BENCH_ONLY` (`create`, `idle`, `delete`, `drain`, its part `drains-open`, `rollout`, or its parts `first`, `steps`, `pauses`,
+//! `shares`, `kills`; separated by commas) runs a part. `BENCH_STARTS` (1000), `BENCH_PAUSES` (`30,31,35,38`) and `BENCH_KILLS` (3)
 //! shrink what takes long of rollouts, `BENCH_DRAINS` (300) how many drains are open at once.
 
 mod create;
@@ -77,8 +77,11 @@ async fn main() -> Result<()> {
         Box::pin(delete::run(&env, count)).await?;
     }
     if wanted("drain") {
+        Box::pin(drain::ends(&env)).await?;
+    }
+    if wanted("drain") || wanted("drains-open") {
         let drains = usize::try_from(number("BENCH_DRAINS", 300))?;
-        Box::pin(drain::run(&env, &operator, drains, window)).await?;
+        Box::pin(drain::open(&env, &operator, drains, window)).await?;
     }
     Box::pin(rollout::run(&env, operator)).await?;
     println!("load average at the end: {}", gauge::load()?);

@@ -11,6 +11,7 @@ mod env;
 mod invariants;
 mod look;
 mod operator;
+mod polls;
 mod process;
 mod prometheus;
 mod scene;

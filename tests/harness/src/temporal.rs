@@ -14,15 +14,13 @@ use temporalio_client::{
     WorkflowGetResultOptions, WorkflowStartOptions,
 };
 use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
-use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentOptions;
-use temporalio_common::protos::temporal::api::enums::v1::{EventType, WorkerVersioningMode};
+use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
-use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
 use temporalio_common::protos::temporal::api::workflow::v1::WorkflowExecutionInfo;
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    GetWorkflowExecutionHistoryRequest, ListWorkflowExecutionsRequest,
-    PollWorkflowTaskQueueRequest, RegisterNamespaceRequest, RequestCancelWorkflowExecutionRequest,
-    SignalWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
+    GetWorkflowExecutionHistoryRequest, ListWorkflowExecutionsRequest, RegisterNamespaceRequest,
+    RequestCancelWorkflowExecutionRequest, SignalWorkflowExecutionRequest,
+    TerminateWorkflowExecutionRequest,
 };
 use temporalio_common::worker::WorkerDeploymentVersion;
 
@@ -287,36 +285,6 @@ impl Temporal {
                 .await?
                 .into_inner();
         Ok(page.executions)
-    }
-
-    /// Polls a queue of workflow tasks once, as a worker of a version does, until the server knows it.
-    pub async fn poll_once(
-        &self,
-        namespace: &str,
-        queue: &str,
-        deployment: &str,
-        build_id: &str,
-    ) -> Result<()> {
-        let request = PollWorkflowTaskQueueRequest {
-            namespace: namespace.to_owned(),
-            task_queue: Some(TaskQueue {
-                name: queue.to_owned(),
-                ..Default::default()
-            }),
-            identity: "tests".to_owned(),
-            deployment_options: Some(WorkerDeploymentOptions {
-                deployment_name: deployment.to_owned(),
-                build_id: build_id.to_owned(),
-                worker_versioning_mode: WorkerVersioningMode::Versioned.into(),
-            }),
-            ..Default::default()
-        };
-        let mut connection = self.connection.clone();
-        let poll =
-            WorkflowService::poll_workflow_task_queue(&mut connection, request.into_request());
-        // The poll itself waits for a task that never comes; by then it is registered.
-        let _ = tokio::time::timeout(Duration::from_secs(3), poll).await;
-        Ok(())
     }
 
     /// Waits until a workflow is closed.

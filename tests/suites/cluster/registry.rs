@@ -1,16 +1,14 @@
 //! Definitions fetched from a registry: a real HTTP server in this process, which the operator reaches on
 //! loopback.
 
+mod server;
+mod tls;
+
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::State;
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::StatusCode;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
@@ -21,173 +19,11 @@ use process_operator_harness::{
 };
 use serde_json::{Value, json};
 
+use self::server::{Mood, Registry};
 use crate::definition::{current, read, version};
 
 const SOON: Duration = Duration::from_secs(90);
 const TOKEN: &str = "s3cret-of-the-registry";
-
-/// What the registry does next.
-#[derive(Debug, Clone)]
-enum Mood {
-    Serves,
-    Fails(StatusCode),
-    Redirects(String),
-    SendsTooMuch,
-}
-
-#[derive(Debug)]
-struct Inner {
-    mood: Mood,
-    text: String,
-    version: i64,
-    /// What was asked last.
-    asked: Value,
-}
-
-/// A registry that counts.
-#[derive(Debug, Clone)]
-struct Registry {
-    inner: Arc<Mutex<Inner>>,
-    requests: Arc<AtomicUsize>,
-    unchanged: Arc<AtomicUsize>,
-    address: String,
-}
-
-impl Registry {
-    async fn start() -> Result<Self> {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let registry = Self {
-            inner: Arc::new(Mutex::new(Inner {
-                mood: Mood::Fails(StatusCode::SERVICE_UNAVAILABLE),
-                text: "<first/>".into(),
-                version: 3,
-                asked: Value::Null,
-            })),
-            requests: Arc::default(),
-            unchanged: Arc::default(),
-            address: listener.local_addr()?.to_string(),
-        };
-        let routes = Router::new().fallback(answer).with_state(registry.clone());
-        tokio::spawn(async move { axum::serve(listener, routes).await });
-        Ok(registry)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is(&self, mood: Mood) {
-        self.lock().mood = mood;
-    }
-
-    fn publish(&self, version: i64, text: &str) {
-        let mut inner = self.lock();
-        inner.version = version;
-        text.clone_into(&mut inner.text);
-    }
-
-    fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
-    }
-
-    fn unchanged(&self) -> usize {
-        self.unchanged.load(Ordering::SeqCst)
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}/{path}", self.address)
-    }
-
-    /// Waits until it was asked once more than now.
-    async fn asked_again(&self) -> Result<()> {
-        let before = self.requests();
-        until("the registry is asked again", SOON, async || {
-            ensure!(self.requests() > before, "not yet");
-            Ok(())
-        })
-        .await
-    }
-}
-
-/// Lets in who has the token. `/rpc/` speaks Connect, everything else is the definition.
-async fn answer(
-    State(registry): State<Registry>,
-    method: Method,
-    uri: http::Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response<Body> {
-    registry.requests.fetch_add(1, Ordering::SeqCst);
-    let said = |name: header::HeaderName| headers.get(name).and_then(|it| it.to_str().ok());
-    let with = |status: StatusCode, body: String| {
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
-        response
-    };
-    let connect = uri.path().starts_with("/rpc/");
-    if said(header::AUTHORIZATION) != Some(&format!("Bearer {TOKEN}")) {
-        return with(StatusCode::UNAUTHORIZED, String::new());
-    }
-    let mut inner = registry.lock();
-    match inner.mood.clone() {
-        Mood::Serves => {}
-        Mood::Fails(status) if connect => {
-            // One that repeats what it was shown.
-            let error = json!({ "code": "not_found", "message": format!("none for {TOKEN}") });
-            return with(status, error.to_string());
-        }
-        Mood::Fails(status) => return with(status, String::new()),
-        Mood::Redirects(to) => {
-            let mut response = with(StatusCode::FOUND, String::new());
-            if let Ok(to) = to.parse() {
-                response.headers_mut().insert(header::LOCATION, to);
-            }
-            return response;
-        }
-        Mood::SendsTooMuch => return with(StatusCode::OK, "x".repeat(1_100_000)),
-    }
-    let etag = format!("\"{}-{}\"", inner.version, inner.text.len());
-    if said(header::IF_NONE_MATCH) == Some(&etag) {
-        registry.unchanged.fetch_add(1, Ordering::SeqCst);
-        return with(StatusCode::NOT_MODIFIED, String::new());
-    }
-    let (text, version) = (inner.text.clone(), inner.version);
-    let mut response = if connect {
-        inner.asked = serde_json::from_slice(&body).unwrap_or_default();
-        if method != Method::POST || !headers.contains_key("connect-protocol-version") {
-            return with(StatusCode::UNSUPPORTED_MEDIA_TYPE, String::new());
-        }
-        let message = json!({
-            "content": text, "fileName": "l2o.bpmn", "version": version.to_string(),
-        });
-        with(StatusCode::OK, message.to_string())
-    } else {
-        with(StatusCode::OK, text)
-    };
-    let headers = response.headers_mut();
-    let content_type = if connect {
-        "application/json"
-    } else {
-        "application/bpmn+xml"
-    };
-    for (name, value) in [
-        (header::CONTENT_TYPE, content_type.to_owned()),
-        (header::ETAG, etag),
-        (
-            header::CONTENT_DISPOSITION,
-            "attachment; filename=\"l2o.bpmn\"".to_owned(),
-        ),
-        (
-            header::HeaderName::from_static("definition-version"),
-            version.to_string(),
-        ),
-    ] {
-        if let Ok(value) = value.parse() {
-            headers.insert(name, value);
-        }
-    }
-    response
-}
 
 /// A world with a registry that may be asked.
 struct World {
@@ -203,7 +39,7 @@ fn options(registry: &Registry, token: &std::path::Path, instance: &str) -> Oper
         instance: Some(instance.to_owned()),
         args: vec![
             "--definition-registry".into(),
-            format!("http://{}", registry.address),
+            registry.host(),
             "--definition-registry-token-file".into(),
             token.display().to_string(),
         ],
@@ -470,7 +306,7 @@ async fn what_cannot_be_fetched_is_told_with_field_and_fix_and_heals() -> Result
     ensure!(message.contains("none for …"), "{message}");
     registry.is(Mood::Serves);
     env.wait_settled("l2o", "v1").await?;
-    let asked = registry.lock().asked.clone();
+    let asked = registry.asked();
     ensure!(
         asked == json!({ "id": "L2O_v3", "tenantId": "t123" }),
         "{asked}"

@@ -12,6 +12,8 @@ use process_operator_crds::status::DrainingVersion;
 use process_operator_faultproxy::{Action, RpcMatch};
 use process_operator_harness::{Env, counts, is_current, json_payload, manifest, until};
 use serde_json::{Value, json};
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
+use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 
 use crate::scenario::at_rest;
 use crate::world::{NAME, SOON, World};
@@ -224,4 +226,79 @@ async fn an_order_given_between_two_runs_of_a_drain_is_carried_out() -> Result<(
         "others are left alone"
     );
     world.finish().await
+}
+
+/// F27: an order arrives while a run that is to be the last but one still tells how far it has come. It is
+/// not taken in any more, and handed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_given_while_a_run_of_a_drain_tells_its_last_is_handed_over() -> Result<()> {
+    let world = World::new("f27t").await?;
+    let env = &world.env;
+    let process = on_v1(&world, &policy(), 3).await?;
+    env.set_tag(NAME, "v2").await?;
+    let before = held(env, 3).await?;
+    let drain = drain_id(env, &process).await?;
+    // Nothing that it understands: its history grows, and it sleeps on.
+    futures::stream::iter(0..1100)
+        .map(|_| {
+            let payloads = vec![json_payload(&json!("no policy"))];
+            env.temporal
+                .signal(&env.control, &drain, "policy", payloads)
+        })
+        .buffer_unordered(4)
+        .try_collect::<()>()
+        .await?;
+    let tells_it = RpcMatch::method("RespondWorkflowTaskCompleted").mentioning("drain-progress");
+    let held_back = world
+        .temporal
+        .rule(tells_it.first(1), Action::Delay(Duration::from_secs(60)));
+    env.temporal
+        .signal(&env.control, &drain, "report", vec![])
+        .await?;
+    held_back.wait_hits(1, SOON).await?;
+    let order = json!({ "action": "Terminate", "actor": "ada", "reason": "late in a run" });
+    env.temporal
+        .signal(
+            &env.control,
+            &drain,
+            "forceCancelDrain",
+            vec![json_payload(&order)],
+        )
+        .await?;
+    held_back.remove();
+
+    counted(env, "old", "Terminated", 3).await?;
+    let reasons = tells(env, "DrainForced").await?;
+    ensure!(
+        reasons.len() == 1 && reasons[0].contains("late in a run"),
+        "{reasons:?}"
+    );
+    let history = env.temporal.history(&env.control, &drain).await?;
+    let input = begun_with(&history)?;
+    ensure!(
+        input["memory"]["forces"][0]["reason"] == "late in a run",
+        "the second run was given it: {input}"
+    );
+    let since: Timestamp = serde_json::from_value(input["memory"]["since"].clone())?;
+    ensure!(
+        before
+            .since
+            .as_ref()
+            .is_some_and(|it| it.0.as_second() == since.as_second()),
+        "{before:?} {input}"
+    );
+    at_rest(&world, "v2").await?;
+    world.finish().await
+}
+
+/// Input of a run.
+fn begun_with(history: &[HistoryEvent]) -> Result<Value> {
+    let Some(Attributes::WorkflowExecutionStartedEventAttributes(started)) =
+        history.first().and_then(|event| event.attributes.as_ref())
+    else {
+        anyhow::bail!("it has no beginning");
+    };
+    let payloads = started.input.as_ref().context("no input")?;
+    let payload = payloads.payloads.first().context("no payload")?;
+    Ok(serde_json::from_slice(&payload.data)?)
 }

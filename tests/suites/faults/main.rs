@@ -35,5 +35,6 @@ mod signals;
 mod status;
 mod temporal_away;
 mod unfit;
+mod unwritten;
 mod views;
 mod world;

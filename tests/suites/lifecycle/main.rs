@@ -16,6 +16,7 @@ mod key;
 mod kstatus;
 mod metrics;
 mod outage;
+mod pods;
 mod queues;
 mod settled;
 mod signals;

@@ -56,6 +56,8 @@ async fn a_roll_outlasts_an_outage_of_temporal_and_pods_are_left_alone() -> Resu
     let operator = Operator::start(&env, OperatorOptions::default()).await?;
     let invariants = Invariants::start(&env)?;
     env.apply(&manifest(&env, "l2o", "v1")).await?;
+    env.apply(&manifest(&env, "calm", "v1")).await?;
+    env.wait_settled("calm", "v1").await?;
     env.wait_settled("l2o", "v1").await?;
     env.patch("l2o", &version("v2", &[("START_DELAY_MS", "2000")]))
         .await?;
@@ -92,6 +94,16 @@ async fn a_roll_outlasts_an_outage_of_temporal_and_pods_are_left_alone() -> Resu
         condition(&shown, "Ready").0 == "True",
         "the workers are as they were"
     );
+    // Tools that wait for a rollout wait on, and see nothing in what is settled.
+    ensure!(env.kstatus(&shown)?.0 == "InProgress", "{shown:?}");
+    let calm = env
+        .wait_process("calm", "the outage shows", SOON, |process| {
+            condition(process, "TemporalReachable").0 == "False"
+                && condition(process, "Degraded").0 == "True"
+        })
+        .await?;
+    let (kstatus, why) = env.kstatus(&calm)?;
+    ensure!(kstatus == "Current", "{kstatus} ({why})");
     ensure!(operator.get("/livez").await?.0 == 200, "alive");
     let (code, text) = operator.get("/readyz").await?;
     ensure!(code == 503 && text.contains("[-]temporal"), "{code} {text}");
@@ -180,6 +192,15 @@ async fn one_temporal_namespace_fails_and_only_its_processes_say_so() -> Result<
         );
         let (ready, _, _) = condition(&shown, "Ready");
         ensure!(ready == "True", "the workers are as they were");
+        // A lifecycle that has looked says that a right which is missing waits for a person.
+        let (stalled, _, _) = condition(&shown, "Stalled");
+        let wanted = if stalled == "True" {
+            "Failed"
+        } else {
+            "Current"
+        };
+        let (kstatus, why) = env.kstatus(&shown)?;
+        ensure!(kstatus == wanted, "{kstatus} ({why}) of {shown:?}");
         // A lifecycle may have been faster than the ping of this replica.
         until("the metric says which", SOON, async || {
             let (_, page) = replicas[0].get("/metrics").await?;

@@ -177,7 +177,11 @@ async fn stuck(name: &str, fault: (&str, &str), moves: bool) -> Result<()> {
             .start_waiting(&env.apps, "l2o-tq", &format!("open-{n}"))
             .await?;
     }
-    let policy = watched(&json!({ "minWorkflows": 0, "maxFailurePercent": 100 }));
+    // One may be stuck, where several are.
+    let most = i32::from(!moves);
+    let policy = watched(&json!({
+        "minWorkflows": 0, "maxFailurePercent": 100, "maxTaskFailures": most,
+    }));
     let variables = [fault, ("VERSIONING_BEHAVIOR", behaviour)];
     env.patch("l2o", &change("v2", &variables, &policy)).await?;
     crate::support::at_step(env, 1).await?;
@@ -202,6 +206,10 @@ async fn stuck(name: &str, fault: (&str, &str), moves: bool) -> Result<()> {
     let aborted = reason(env, "Stalled", "AnalysisFailed").await?;
     let message = condition(&aborted, "Degraded").2;
     ensure!(message.contains("workflow tasks of"), "{message}");
+    ensure!(
+        message.contains(&format!("at most {most} may")),
+        "{message}"
+    );
     routed(env, "v1", "", 0.0).await?;
     // Back on v1 every one of them goes on.
     for start in quick {

@@ -6,6 +6,7 @@
 mod activities;
 mod deletion;
 mod drain;
+mod drain_works;
 mod observation;
 mod requests;
 mod rollout;
@@ -15,12 +16,10 @@ mod steps;
 
 pub use activities::{
     Act, ActInput, CleanRecords, CleanRecordsInput, CleanRecordsOutcome, CloseRuns, CountOpen,
-    CountOpenInput, CountOpenOutcome, EndOpen, EndOpenInput, EndOpenOutcome, EvidenceInput,
-    EvidenceOutcome, Expected, GateInput, GateOutcome, Judge, KeepDrained, KeepDrainedInput,
-    KeepDrainedOutcome, Known, Observe, ObserveInput, RetireInput, RetireOutcome, RetireVersion,
-    RunGate, SetCurrent, SetCurrentInput, SetWeight, SetWeightInput, SetWeightOutcome, StopVersion,
-    StopVersionInput, StopVersionOutcome, WaitDrained, WaitDrainedInput, WaitDrainedOutcome,
-    WaitServing, WaitServingInput, WaitServingOutcome, WatchEvidence,
+    EndOpen, EvidenceInput, EvidenceOutcome, Expected, GateInput, GateOutcome, Judge, KeepDrained,
+    Observe, ObserveInput, RetireVersion, RunGate, SetCurrent, SetCurrentInput, SetWeight,
+    SetWeightInput, SetWeightOutcome, StopVersion, WaitDrained, WaitServing, WaitServingInput,
+    WaitServingOutcome, WatchEvidence,
 };
 pub use deletion::{
     CloseBy, CloseRunsInput, CloseRunsOutcome, DeletionProgress, DeletionStage, DeletionState,
@@ -29,6 +28,11 @@ pub use deletion::{
 pub use drain::{
     DrainMemory, DrainNote, DrainPolicy, DrainProgress, DrainStage, DrainTold, EndAction, Ending,
     Force, after,
+};
+pub use drain_works::{
+    CountOpenInput, CountOpenOutcome, EndOpenInput, EndOpenOutcome, KeepDrainedInput,
+    KeepDrainedOutcome, Known, RetireInput, RetireOutcome, StopVersionInput, StopVersionOutcome,
+    WaitDrainedInput, WaitDrainedOutcome,
 };
 pub use observation::{
     CronJobView, Decided, DefinitionFailure, DefinitionView, DependenciesView, DeploymentView,

@@ -301,6 +301,10 @@ pub struct DeploymentView {
     pub applied: String,
     /// Hash over the set of fields that we own; it changes when somebody else writes one of them.
     pub fields: String,
+    /// What is wrong with the pods of the version that serves, in words; empty while nothing is, or while
+    /// nothing is known of it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub trouble: String,
 }
 
 /// The Worker Deployment's routing.

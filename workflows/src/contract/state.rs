@@ -78,6 +78,9 @@ pub struct State {
     /// The deletion under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion: Option<super::DeletionState>,
+    /// An Event has told what is wrong with the pods of the version that serves.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub told_trouble: bool,
 }
 
 /// What of the Process stands above verbs.

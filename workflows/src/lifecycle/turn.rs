@@ -43,7 +43,7 @@ pub(super) async fn turn(
         )
     });
     let tries = trouble.map_or(0, |(_, tries)| tries);
-    let seen = observe(ctx, &key, adopt).await?;
+    let seen = observe(ctx, &key, adopt, tries).await?;
     if let Some(failure) = seen.failure {
         ctx.set_current_details(format!("**Cannot look**: {}", failure.message));
         ctx.state_mut(|s| {
@@ -158,10 +158,12 @@ async fn observe(
     ctx: &WorkflowContext<ProcessLifecycle>,
     key: &ProcessKey,
     adopt: bool,
+    tries: u32,
 ) -> Result<Observation, WorkflowTermination> {
     let input = ObserveInput {
         key: key.clone(),
         adopt,
+        tries,
     };
     let options = support::local(format!("look at {}", key.worker_deployment()));
     match ctx.execute_local_activity(Observe, input, options).await {
@@ -186,7 +188,7 @@ async fn act(
     if plan.steps.is_empty() {
         return Ok(true);
     }
-    let outcome = run_steps(ctx, key, seen, plan.steps.clone()).await?;
+    let outcome = run_steps(ctx, key, seen, plan.steps.clone(), tries).await?;
     let failed = outcome.failure.clone();
     ctx.state_mut(|s| {
         if let (Some(view), Some(mark)) = (&plan.status, outcome.status) {
@@ -201,11 +203,11 @@ async fn act(
     let Some(failure) = failed else {
         return Ok(!outcome.superseded);
     };
-    // With the API server away a status cannot be written either.
+    // With the API server away a status cannot be written either; what lasts the activity tells itself.
     if failure.category != ErrorCategory::Unavailable {
         let status = ctx.state(|s| failing_status(&s.state, key, run_id, seen));
         if let Some(step) = status {
-            run_steps(ctx, key, seen, vec![step]).await?;
+            run_steps(ctx, key, seen, vec![step], tries).await?;
         }
     }
     Ok(false)
@@ -216,6 +218,7 @@ async fn run_steps(
     key: &ProcessKey,
     seen: &Observation,
     steps: Vec<Step>,
+    tries: u32,
 ) -> Result<ActOutcome, WorkflowTermination> {
     let summary = summary(&steps);
     let input = ActInput {
@@ -226,6 +229,7 @@ async fn run_steps(
             .map_or(0, |process| process.generation),
         steps,
         decided: Some(support::timestamp(ctx.workflow_time())),
+        tries,
     };
     match ctx
         .execute_local_activity(Act, input, support::local(summary))

@@ -9,7 +9,7 @@ use super::aspects::{
 };
 use super::status::oldest_first;
 use super::verbs::given_up;
-use super::{Block, unreadable};
+use super::{Block, unreadable, workers};
 use crate::contract::{DeploymentView, Observation, ProcessView, Rollout, State, StepFailure};
 
 /// All conditions, and one word for them.
@@ -120,6 +120,8 @@ struct Facts<'a> {
     suspended: bool,
     workers_ready: bool,
     any_ready: bool,
+    /// Something is wrong with pods of the version that serves.
+    ailing: bool,
     pods: String,
     settled: bool,
     /// What of the dependencies is not ready, or why the definition may be out of date.
@@ -172,15 +174,8 @@ impl<'a> Facts<'a> {
             suspended: block.is_some_and(|block| block.reason == Reason::Suspended),
             workers_ready: pods.is_some_and(|pods| pods.available),
             any_ready: pods.is_some_and(|pods| pods.ready_replicas > 0 || pods.replicas == 0),
-            pods: pods.map_or_else(
-                || "no worker Deployment yet".to_owned(),
-                |pods| {
-                    format!(
-                        "{}/{} worker pods ready",
-                        pods.ready_replicas, pods.replicas
-                    )
-                },
-            ),
+            ailing: current.is_some() && pods.is_some_and(|pods| !pods.trouble.is_empty()),
+            pods: pods.map_or_else(|| "no worker Deployment yet".to_owned(), workers::in_words),
             settled: current == Some(process.build_id.as_str()),
             lacking: lacking(process)
                 .map(|lacking| (Reason::DependencyNotReady, lacking))
@@ -287,7 +282,7 @@ impl<'a> Facts<'a> {
             Some((reason, message)) => {
                 condition(ConditionType::Degraded, true, *reason, message.clone())
             }
-            None if self.lost() => condition(
+            None if self.lost() || self.ailing => condition(
                 ConditionType::Degraded,
                 true,
                 Reason::WorkersUnavailable,
@@ -340,6 +335,7 @@ impl<'a> Facts<'a> {
         } else if self.fault.is_some()
             || self.hold().is_some()
             || self.lost()
+            || self.ailing
             || self.lacking.is_some()
         {
             "Degraded"

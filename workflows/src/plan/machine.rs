@@ -7,6 +7,8 @@ use process_operator_crds::spec::{Analysis, Gate, OnFailure, RolloutStep, Rollou
 
 use crate::contract::{Order, Progress, RolloutPolicy, Stage, StepFailure, after};
 
+mod orders;
+
 /// What is to be done now. As long as it stays the same, what runs goes on running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
@@ -394,89 +396,5 @@ impl Machine {
         } else {
             Stage::Ended
         });
-    }
-
-    fn order(&mut self, order: Order, why: &str) {
-        match order {
-            Order::Pause => self.progress.paused = true,
-            Order::Resume => self.progress.paused = false,
-            Order::Retry => self.again(),
-            Order::Promote => self.promote(),
-            Order::PromoteFull => {
-                if self.promotable() {
-                    self.force |= self.routing_held();
-                    self.enter(Stage::Promoting);
-                } else {
-                    self.again();
-                }
-            }
-            Order::Abort => {
-                let too_late = self.progress.stage == Stage::Promoting
-                    && !self.progress.paused
-                    && self.progress.hold.is_none();
-                if !too_late && self.progress.stage != Stage::Unwinding {
-                    self.failure = Some(StepFailure::new(
-                        ErrorCategory::RolloutAborted,
-                        why.to_owned(),
-                    ));
-                    self.leave();
-                }
-            }
-            Order::Unknown => {}
-        }
-    }
-
-    fn routing_held(&self) -> bool {
-        self.progress.hold.as_ref().is_some_and(|hold| {
-            matches!(
-                hold.category,
-                ErrorCategory::RoutingChanged | ErrorCategory::DeploymentOwnedElsewhere
-            )
-        })
-    }
-
-    /// What is held is done again. A pause that was cut off begins anew with its weight, since what
-    /// it watched is not known to hold any more.
-    fn again(&mut self) {
-        if self.progress.hold.is_none() {
-            return;
-        }
-        self.force |= self.routing_held();
-        self.progress.hold = None;
-        self.tries = 1;
-        if matches!(
-            self.progress.stage,
-            Stage::Pausing | Stage::Analyzing | Stage::StepGate
-        ) && (self.force || self.progress.stage == Stage::Pausing)
-        {
-            self.enter(Stage::Weighting);
-        }
-    }
-
-    /// Past the point where the version is known to serve, and before it serves all.
-    fn promotable(&self) -> bool {
-        !matches!(
-            self.progress.stage,
-            Stage::Starting | Stage::Promoting | Stage::Unwinding | Stage::Ended
-        )
-    }
-
-    fn promote(&mut self) {
-        if !self.promotable() {
-            return self.again();
-        }
-        self.force |= self.routing_held();
-        match self.progress.stage {
-            Stage::Gate | Stage::StepGate => {
-                self.progress.message = String::new();
-                self.after_gate();
-            }
-            Stage::WaitingForPromotion => self.enter(Stage::Promoting),
-            Stage::Weighting => self.again(),
-            _ => {
-                self.progress.message = String::new();
-                self.next_step();
-            }
-        }
     }
 }

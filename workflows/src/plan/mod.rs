@@ -2,6 +2,7 @@
 //! what to do comes out. Nothing here waits, calls or looks at a clock.
 
 mod aspects;
+mod block;
 mod conditions;
 mod cron_jobs;
 mod deletion;
@@ -14,6 +15,7 @@ mod drains;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
+mod notes;
 mod placement;
 mod reports;
 mod rollouts;
@@ -22,19 +24,21 @@ mod status;
 mod tests;
 mod verbs;
 mod versions;
+mod workers;
 
 use jiff::Timestamp;
-use process_operator_crds::names::manager::OPERATOR;
-use process_operator_crds::{ErrorCategory, Reason};
+use process_operator_crds::Reason;
 
 use crate::contract::{
-    Answer, ChildFinished, CloseRunsInput, DrainPolicy, DrainTold, EventType, Observation,
-    ProcessKey, ProcessView, Request, RolloutOrder, RoutingState, Standing, State, Step,
-    StepFailure, Transition, VerbArgs,
+    Answer, ChildFinished, CloseRunsInput, DrainPolicy, DrainTold, Observation, ProcessKey,
+    ProcessView, Request, RolloutOrder, Standing, State, Step, StepFailure, VerbArgs,
 };
+pub use block::Block;
+use block::{block, unreadable};
 pub use conditions::Verdict;
 pub(crate) use conditions::category_of;
 pub use digest::{DeploymentMark, cron_job_mark, digest, fingerprint};
+use notes::{note, note_by};
 pub use placement::{Placement, placement};
 pub use verbs::check;
 pub use versions::Role;
@@ -123,15 +127,6 @@ pub enum Child {
         /// When it lost its traffic.
         since: Timestamp,
     },
-}
-
-/// Why nothing new may be deployed. The running versions are kept as they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
-    /// Goes into the conditions.
-    pub reason: Reason,
-    /// For people; names the field and the fix.
-    pub message: String,
 }
 
 /// Decides what to do. `state` is updated with what was decided, so that the next decision builds on it.
@@ -243,6 +238,7 @@ fn decide(
         cron_jobs::keep(state, seen, &mut plan);
     }
     plan.again = unreadable(process);
+    workers::tell(state, seen, &mut plan);
     let verdict = conditions::verdict(state, process, seen, block.as_ref());
     finish_plan(state, key, run_id, seen, process, &verdict, &mut plan);
     plan
@@ -266,181 +262,6 @@ fn in_place(state: &mut State, process: &ProcessView, seen: &Observation) -> Pro
         state.undone = None;
     }
     view
-}
-
-/// The definition, where the operator may not read it: somebody gives the right back, and nothing tells
-/// when.
-pub(super) fn unreadable(process: &ProcessView) -> Option<StepFailure> {
-    let refused = process
-        .definition
-        .as_ref()
-        .filter(|it| !it.refused.is_empty())?;
-    Some(StepFailure::new(
-        ErrorCategory::Forbidden,
-        format!(
-            "ConfigMap {} may not be read: {}",
-            refused.config_map, refused.refused
-        ),
-    ))
-}
-
-/// What keeps the spec from being acted on, worst first.
-fn block(state: &State, process: &ProcessView, seen: &Observation) -> Option<Block> {
-    let namespace = &process.temporal_namespace;
-    let found = if let Some(message) = &seen.invalid {
-        (Reason::InvalidSpec, message.clone())
-    } else if process.suspend {
-        (
-            Reason::Suspended,
-            "spec.suspend is true: observing, not acting".into(),
-        )
-    } else if let Some(failure) = unreadable(process) {
-        (failure.category.reason(), failure.message)
-    } else if let Some(lost) = process.definition.as_ref().filter(|it| !it.found()) {
-        let name = &lost.config_map;
-        lost.failure.as_ref().map_or_else(
-            || {
-                (
-                    Reason::DefinitionNotFound,
-                    format!(
-                        "ConfigMap {name} does not exist; create it or correct spec.definitionRef.configMapRef.name"
-                    ),
-                )
-            },
-            |failure| (failure.reason, failure.message.clone()),
-        )
-    } else if let Some(holder) = &seen.queue_holder {
-        (
-            Reason::TaskQueueConflict,
-            format!(
-                "task queue {} in Temporal namespace {namespace} is served by the older Process {holder}; \
-                 set another spec.temporal.taskQueue or delete that Process",
-                process.task_queue
-            ),
-        )
-    } else if seen.routing.state == RoutingState::NamespaceNotFound {
-        (
-            Reason::NamespaceNotFound,
-            format!(
-                "Temporal namespace {namespace} does not exist; create it or correct spec.temporal.namespace"
-            ),
-        )
-    } else if seen.routing.state == RoutingState::Forbidden {
-        (
-            Reason::Forbidden,
-            format!(
-                "the operator may not use Temporal namespace {namespace}: {}",
-                seen.routing.message
-            ),
-        )
-    } else if let Some(manager) = &seen.routing.foreign_manager {
-        (
-            Reason::DeploymentOwnedElsewhere,
-            format!(
-                "the Worker Deployment in Temporal namespace {namespace} is managed by {manager:?}; \
-                 unset its manager identity to hand it over"
-            ),
-        )
-    } else if state.current.is_none()
-        && let Some(lacking) = aspects::lacking(process)
-    {
-        (
-            Reason::DependencyNotReady,
-            format!("{lacking}: the first version waits for it"),
-        )
-    } else {
-        return None;
-    };
-    Some(Block {
-        reason: found.0,
-        message: found.1,
-    })
-}
-
-/// Writes a transition of our own to the history and as an Event.
-pub(crate) fn note(
-    state: &mut State,
-    plan: &mut Plan,
-    now: Timestamp,
-    what: &str,
-    build_id: &str,
-    reason: &str,
-) {
-    note_by(state, plan, now, what, build_id, reason, OPERATOR);
-}
-
-/// Writes a transition to the history and as an Event.
-pub(crate) fn note_by(
-    state: &mut State,
-    plan: &mut Plan,
-    now: Timestamp,
-    what: &str,
-    build_id: &str,
-    reason: &str,
-    actor: &str,
-) {
-    let warning = matches!(
-        what,
-        "RolloutFailed"
-            | "RolloutHeld"
-            | "RoutingChanged"
-            | "DrainTimedOut"
-            | "DrainEscalated"
-            | "WorkflowsLeft"
-            | "SignalRefused"
-            | "DeletionHeld"
-            | "LateStarts"
-            | "CancellingWorkflows"
-            | "TerminatingWorkflows"
-    );
-    state.record(Transition {
-        time: now,
-        what: what.into(),
-        build_id: build_id.into(),
-        reason: reason.into(),
-        actor: actor.into(),
-    });
-    let mut about = if build_id.is_empty() {
-        reason.to_owned()
-    } else {
-        format!("{build_id}: {reason}")
-    };
-    if actor != OPERATOR {
-        about = format!("{about}, by {actor}");
-    }
-    plan.steps.push(Step::Event {
-        // Made unique when the plan is complete.
-        id: format!("{what}/{build_id}"),
-        kind: if warning {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        },
-        reason: what.into(),
-        action: action_of(what).into(),
-        note: about,
-    });
-}
-
-fn action_of(what: &str) -> &'static str {
-    match what {
-        "RolloutStarted" | "RollbackStarted" | "WeightChanged" | "RolloutHeld" => "RollOut",
-        "RolloutFailed" | "VersionCurrent" => "Route",
-        "DrainStarted" | "DrainTimedOut" | "DrainEscalated" | "DrainForced" | "DrainResumed"
-        | "WorkflowsEnded" | "WorkflowsLeft" | "VersionRetired" => "Retire",
-        "SignalRefused" => "Signal",
-        "Deleting"
-        | "SchedulesPaused"
-        | "WaitingForWorkflows"
-        | "LateStarts"
-        | "DeletionHeld"
-        | "CancellingWorkflows"
-        | "TerminatingWorkflows"
-        | "StoppingWorkers"
-        | "Orphaned" => "Delete",
-        what if what.ends_with("Requested") => "Request",
-        _ => "Observe",
-    }
 }
 
 /// Adds status and what the Temporal UI shows.

@@ -13,6 +13,7 @@ mod standing;
 mod told;
 mod undo;
 mod walk;
+mod workers;
 
 use jiff::{SignedDuration, Timestamp};
 use process_operator_crds::{ConditionType, ErrorCategory, Reason};
@@ -684,26 +685,6 @@ fn a_fresh_lifecycle_takes_over_the_children_of_a_terminated_one() {
     let plan = decide(&mut state, &seen);
     assert!(plan.start.is_empty(), "{:?}", plan.start);
     assert_eq!(state.children, 7, "the next child gets an id of its own");
-}
-
-#[test]
-fn lost_workers_of_the_current_version_make_it_unready() {
-    let seen = world(V1)
-        .with(V1, Some(deployment(0)))
-        .routed(V1, VersionState::Current);
-    let plan = decide(&mut settled(), &seen);
-    assert_eq!(
-        condition(&plan, ConditionType::Ready),
-        (false, Reason::WorkersUnavailable)
-    );
-    assert_eq!(
-        condition(&plan, ConditionType::Degraded),
-        (true, Reason::WorkersUnavailable)
-    );
-    assert!(
-        !condition(&plan, ConditionType::Stalled).0,
-        "nobody has to act: it mends itself"
-    );
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! What verbs mean, and when they are refused.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
 
 use super::{Plan, note_by};
 use crate::contract::{
-    Annotation, Answer, EventType, LastRequest, Observation, Order, ProcessKey, ProcessView,
-    Request, Rollout, RolloutOrder, Stage, State, Step, Undone, Verb, VerbArgs,
+    Answer, EventType, Observation, Order, ProcessKey, ProcessView, Request, Rollout, RolloutOrder,
+    Stage, State, Step, Undone, Verb, VerbArgs,
 };
+
+mod annotation;
+
+pub(super) use annotation::annotation;
 
 /// Why nothing can be asked for any more.
 pub(super) const DELETED: &str = "the Process is being deleted";
@@ -340,74 +344,6 @@ fn restart(state: &State, scene: &Scene<'_>, plan: &mut Plan) -> Result<(String,
         build_id,
         "its pods are restarted one after the other".into(),
     ))
-}
-
-/// The request in the annotation, unless it was handled before. A manifest that is applied again or
-/// restored from a backup must not do anything a second time.
-pub(super) fn annotation(state: &mut State, scene: &Scene<'_>, plan: &mut Plan) {
-    let Some(asked) = &scene.process.request else {
-        return;
-    };
-    if state.handled.contains(&asked.id) {
-        return;
-    }
-    let answer = match read(asked, scene.key, scene.now) {
-        Ok(request) => handle(state, scene, &request, plan),
-        Err(message) => {
-            plan.steps.push(Step::Event {
-                id: format!("refused/{}", asked.id),
-                kind: EventType::Warning,
-                reason: "RequestRefused".into(),
-                action: "Request".into(),
-                note: format!("annotation ameide.io/request: {message}"),
-            });
-            Answer {
-                accepted: false,
-                message,
-            }
-        }
-    };
-    state.handled.push(asked.id.clone());
-    let excess = state.handled.len().saturating_sub(State::REQUESTS);
-    state.handled.drain(..excess);
-    state.last_request = Some(LastRequest {
-        id: asked.id.clone(),
-        verb: asked.verb.clone(),
-        accepted: answer.accepted,
-        message: answer.message,
-        time: scene.now,
-    });
-}
-
-fn read(asked: &Annotation, key: &ProcessKey, now: Timestamp) -> Result<Request, String> {
-    refuse(!asked.unreadable.is_empty(), &asked.unreadable)?;
-    refuse(
-        asked.id.is_empty() || asked.id.len() > 128,
-        "id must have 1 to 128 characters; use a new one for each request",
-    )?;
-    refuse(
-        asked.uid != key.uid,
-        &format!("uid must be the Process's metadata.uid, {}", key.uid),
-    )?;
-    let most = SignedDuration::from_hours(Annotation::LONGEST_HOURS);
-    let expires = asked
-        .expires_at
-        .ok_or("expiresAt must be set to a time in the future, for example in five minutes")?;
-    refuse(expires <= now, "expiresAt is in the past")?;
-    refuse(
-        expires.duration_since(now) > most,
-        "expiresAt must be within 24 hours",
-    )?;
-    let verb: Verb = asked.verb.parse().unwrap_or_default();
-    refuse(
-        verb == Verb::Unknown,
-        "verb must be pause, resume, promote, abort, retry, undo, restart or forceCancelDrain",
-    )?;
-    Ok(Request {
-        id: asked.id.clone(),
-        verb,
-        args: asked.args.clone(),
-    })
 }
 
 /// Keeps the category for what was given up rather than merely not finished: its workers are

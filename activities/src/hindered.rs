@@ -1,0 +1,111 @@
+//! What is told when a look or a step fails again and again: no plan then comes as far as its status.
+
+use std::time::Duration;
+
+use process_operator_crds::ErrorCategory;
+use process_operator_workflows::contract::{EventType, ProcessKey, Step, StepFailure};
+
+use crate::context::Context;
+use crate::error::{Fault, Result};
+use crate::events::{self, Note};
+use crate::{act, status};
+
+/// After so many failures in a row it is told: what passes within seconds is no news.
+const FROM: u32 = 3;
+/// With the API server away this fails as well, and keeps nothing waiting for long.
+const BRIEF: Duration = Duration::from_secs(3);
+
+/// The `tries` before it have failed too.
+pub(crate) async fn look_failed(
+    context: &Context,
+    key: &ProcessKey,
+    tries: u32,
+    failure: &StepFailure,
+) {
+    log(key, tries, failure);
+    if tries >= FROM {
+        tell(context, key, failure).await;
+    }
+}
+
+/// The same for a step. What is not for the API server to say, the lifecycle tells at once.
+pub(crate) async fn step_failed(
+    context: &Context,
+    key: &ProcessKey,
+    tries: u32,
+    step: &Step,
+    failure: &StepFailure,
+) {
+    log(key, tries, failure);
+    if tries < FROM {
+        return;
+    }
+    if matches!(step, Step::PublishStatus { .. }) {
+        no_status(context, key, failure).await;
+    } else if failure.category == ErrorCategory::Unavailable {
+        tell(context, key, failure).await;
+    }
+}
+
+fn log(key: &ProcessKey, tries: u32, failure: &StepFailure) {
+    tracing::warn!(
+        namespace = key.namespace,
+        process = key.name,
+        category = failure.category.metric_label(),
+        failures = tries.saturating_add(1),
+        "{}",
+        failure.message
+    );
+}
+
+/// In the conditions; as an Event where status cannot be written.
+async fn tell(context: &Context, key: &ProcessKey, failure: &StepFailure) {
+    match tokio::time::timeout(BRIEF, publish(context, key, failure)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(fault)) => no_status(context, key, &fault.into()).await,
+        Err(_) => tracing::warn!(
+            namespace = key.namespace,
+            process = key.name,
+            "what fails cannot be written into status: no answer"
+        ),
+    }
+}
+
+async fn publish(context: &Context, key: &ProcessKey, failure: &StepFailure) -> Result<()> {
+    let found = act::read(context, key).await?;
+    let uid = |found: &process_operator_crds::Process| found.metadata.uid.clone();
+    let Some(process) = found.filter(|found| uid(found).as_deref() == Some(&key.uid)) else {
+        return Ok(());
+    };
+    status::tell_failure(context, &process, key, failure, jiff::Timestamp::now()).await
+}
+
+/// Once an hour for what keeps being refused: whoever reads the Process finds an old status there, and that
+/// it is old.
+async fn no_status(context: &Context, key: &ProcessKey, failure: &StepFailure) {
+    let category = failure.category;
+    let hour = jiff::Timestamp::now().as_second() / 3600;
+    let note = Note {
+        // Every replica makes the same name of it, and the API server takes the first.
+        id: format!("{}/status/{category}/{hour}", key.uid),
+        key: key.clone(),
+        kind: EventType::Warning,
+        reason: category.event_reason().to_owned(),
+        action: "PublishStatus".to_owned(),
+        text: format!(
+            "the status is out of date, since it cannot be written: {}",
+            failure.message
+        ),
+    };
+    let created = events::create(&context.kube, &context.instance, &note);
+    match tokio::time::timeout(BRIEF, created).await {
+        Ok(Ok(true)) => context.meter.event(&note.reason),
+        Ok(Ok(false)) => {}
+        Ok(Err(error)) => tracing::warn!(
+            process = key.name,
+            "neither a status nor an Event can be written: {}",
+            Fault::from(error)
+        ),
+        Err(_) => tracing::warn!(process = key.name, "no Event can be written: no answer"),
+    }
+}
