@@ -28,11 +28,10 @@ const PATIENCE: Duration = Duration::from_millis(2_500);
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Options of the connection, from Temporal's environment configuration.
-pub(crate) fn options(config: &Config) -> anyhow::Result<ConnectionOptions> {
+pub(crate) fn options() -> anyhow::Result<ConnectionOptions> {
     let (mut connection, _) =
         ClientOptions::load_from_config(LoadClientConfigProfileOptions::default())
             .map_err(|error| anyhow::anyhow!("Temporal's environment configuration: {error}"))?;
-    connection.identity = config.identity();
     connection.connect_timeout = Some(Duration::from_secs(5));
     Ok(connection)
 }
