@@ -58,21 +58,13 @@ fn rights() -> Result<Vec<Right>> {
 }
 
 impl Right {
-    /// What kubectl and the API server's words call it.
-    fn subject(&self) -> String {
+    /// The kind as kubectl names it, and what of it.
+    fn subject(&self) -> (String, &str) {
+        let (resource, part) = self.resource.split_once('/').unwrap_or((&self.resource, ""));
         if self.group.is_empty() {
-            return self.resource.clone();
+            return (resource.to_owned(), part);
         }
-        let (resource, part) = self
-            .resource
-            .split_once('/')
-            .unwrap_or((&self.resource, ""));
-        let part = if part.is_empty() {
-            String::new()
-        } else {
-            format!("/{part}")
-        };
-        format!("{resource}.{}{part}", self.group)
+        (format!("{resource}.{}", self.group), part)
     }
 
     fn as_rule(&self) -> Value {
@@ -126,7 +118,9 @@ fn give(env: &Env, without: Option<&Right>) -> Result<()> {
 async fn may(env: &Env, right: &Right, wanted: bool) -> Result<()> {
     let who = format!("--as=system:serviceaccount:{}:{ACCOUNT}", env.namespace);
     until("the change of rights is in force", SOON, async || {
-        let asked = ["auth", "can-i", &right.verb, &right.subject(), &who];
+        let (kind, part) = right.subject();
+        let part = format!("--subresource={part}");
+        let asked = ["auth", "can-i", &right.verb, &kind, &part, &who];
         let may = env.kubectl(&asked, "").is_ok();
         ensure!(may == wanted, "{right:?}: {may}");
         Ok(())
@@ -209,13 +203,13 @@ async fn without(world: &World, n: usize, right: &Right) -> Result<&'static str>
     let asked = answered(world, 403) - before;
     give(env, None)?;
     may(env, right, true).await?;
-    let what = format!("settled with {} {}", right.verb, right.subject());
+    let what = format!("settled with {} {}", right.verb, right.resource);
     env.wait_process(NAME, &what, SOON, |process| is_settled(process, tag(n)))
         .await?;
     println!(
         "{} {}: {found}, {asked} refused",
         right.verb,
-        right.subject()
+        right.resource
     );
     Ok(found)
 }
@@ -256,7 +250,7 @@ async fn each_right_that_is_taken_away_is_named_and_its_return_heals() -> Result
         n += 1;
         let found = without(&world, n, &right)
             .await
-            .with_context(|| format!("without {} {}", right.verb, right.subject()))?;
+            .with_context(|| format!("without {} {}", right.verb, right.resource))?;
         if let Some((_, _, place)) = known
             && *place != found
         {
