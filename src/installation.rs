@@ -1,8 +1,9 @@
 //! Which installation of the operator this is, and whether another one works in its Temporal namespace.
 //!
 //! Two installations there would take each other's work: one would look for the Processes of the other in
-//! its own cluster, or with rights that it does not have. The pollers of a task queue tell who they are, so
-//! nothing has to be written anywhere.
+//! its own cluster, or with rights that it does not have. Workers tell the server who they are, with their
+//! heartbeats and, where the server keeps no list of these, with their polls; so nothing has to be written
+//! anywhere.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,10 +14,13 @@ use process_operator_activities::build::hash;
 use process_operator_workflows::contract::{QUEUE_MAIN, QUEUE_WAITS};
 use temporalio_client::Connection;
 use temporalio_client::grpc::WorkflowService;
-use temporalio_client::tonic::{IntoRequest, Status};
-use temporalio_common::protos::temporal::api::enums::v1::TaskQueueType;
+use temporalio_client::tonic::{Code, IntoRequest, Status};
+use temporalio_common::protos::temporal::api::enums::v1::{TaskQueueType, WorkerStatus};
 use temporalio_common::protos::temporal::api::taskqueue::v1::{PollerInfo, TaskQueue};
-use temporalio_common::protos::temporal::api::workflowservice::v1::DescribeTaskQueueRequest;
+use temporalio_common::protos::temporal::api::worker::v1::WorkerInfo;
+use temporalio_common::protos::temporal::api::workflowservice::v1::{
+    DescribeTaskQueueRequest, ListWorkersRequest,
+};
 
 use crate::config::Config;
 use crate::health::{Part, Readiness};
@@ -26,8 +30,10 @@ use crate::metrics::Metrics;
 const OF: &str = "@process-operator/";
 /// A poll takes up to a minute; the server remembers pollers for longer than they poll.
 const POLLS: SignedDuration = SignedDuration::from_secs(70);
-/// Where it is looked. The server tells who polls the first partition of a queue, which workflow pollers leave
-/// for the sticky queue of their replica; those of the long waits are enough for all partitions.
+/// A worker says that it is there once a minute.
+const BEATS: SignedDuration = SignedDuration::from_secs(90);
+/// Where is looked for pollers. The server tells who polls the first partition of a queue, which workflow
+/// pollers leave for the sticky queue of their replica; those of the long waits are enough for all partitions.
 const QUEUES: [(&str, TaskQueueType); 2] = [
     (QUEUE_WAITS, TaskQueueType::Activity),
     (QUEUE_MAIN, TaskQueueType::Workflow),
@@ -91,16 +97,38 @@ impl fmt::Display for Installation {
     }
 }
 
-/// Other installations among those who poll.
-fn among(own: &Installation, pollers: &[PollerInfo], now: Timestamp) -> BTreeSet<Installation> {
-    let recent = |poller: &&PollerInfo| {
-        let seen = poller.last_access_time.as_ref();
-        let seen = seen.and_then(|seen| Timestamp::new(seen.seconds, 0).ok());
-        seen.is_some_and(|seen| now.duration_since(seen) < POLLS)
-    };
-    let pollers = pollers.iter().filter(recent);
+/// Time since something was seen, if it ever was.
+fn ago(now: Timestamp, seen: Option<&prost_wkt_types::Timestamp>) -> Option<SignedDuration> {
+    let seen = Timestamp::new(seen?.seconds, 0).ok()?;
+    Some(now.duration_since(seen))
+}
+
+/// Identities of workers that are at work.
+fn beating(workers: &[WorkerInfo], now: Timestamp) -> BTreeSet<String> {
+    let beats = workers
+        .iter()
+        .filter_map(|worker| worker.worker_heartbeat.as_ref());
+    beats
+        .filter(|beat| beat.status() == WorkerStatus::Running)
+        .filter(|beat| ago(now, beat.heartbeat_time.as_ref()).is_some_and(|ago| ago < BEATS))
+        .map(|beat| beat.worker_identity.clone())
+        .collect()
+}
+
+/// Identities of those who poll.
+fn polling(pollers: &[PollerInfo], now: Timestamp) -> BTreeSet<String> {
     pollers
-        .filter_map(|poller| Installation::of(&poller.identity))
+        .iter()
+        .filter(|poller| ago(now, poller.last_access_time.as_ref()).is_some_and(|ago| ago < POLLS))
+        .map(|poller| poller.identity.clone())
+        .collect()
+}
+
+/// Other installations among these identities.
+fn among(own: &Installation, identities: &BTreeSet<String>) -> BTreeSet<Installation> {
+    identities
+        .iter()
+        .filter_map(|identity| Installation::of(identity))
         .filter(|found| found != own)
         .collect()
 }
@@ -111,6 +139,29 @@ pub(crate) async fn others(
     temporal_namespace: &str,
     own: &Installation,
 ) -> Result<BTreeSet<Installation>, Status> {
+    let now = Timestamp::now();
+    let request = ListWorkersRequest {
+        namespace: temporal_namespace.to_owned(),
+        page_size: 1000,
+        query: format!("TaskQueue = '{QUEUE_MAIN}'"),
+        ..Default::default()
+    };
+    let mut client = connection.clone();
+    match WorkflowService::list_workers(&mut client, request.into_request()).await {
+        Ok(answer) => {
+            #[allow(
+                deprecated,
+                reason = "the other list does not say when a worker was last heard"
+            )]
+            let workers = answer.into_inner().workers_info;
+            // Empty too where the server keeps no such list.
+            if !workers.is_empty() {
+                return Ok(among(own, &beating(&workers, now)));
+            }
+        }
+        Err(status) if matches!(status.code(), Code::Unimplemented | Code::InvalidArgument) => {}
+        Err(status) => return Err(status),
+    }
     let mut found = BTreeSet::new();
     for (queue, kind) in QUEUES {
         let request = DescribeTaskQueueRequest {
@@ -122,12 +173,10 @@ pub(crate) async fn others(
             task_queue_type: kind.into(),
             ..Default::default()
         };
-        let mut connection = connection.clone();
-        let answer = WorkflowService::describe_task_queue(&mut connection, request.into_request());
-        let pollers = answer.await?.into_inner().pollers;
-        found.extend(among(own, &pollers, Timestamp::now()));
+        let answer = WorkflowService::describe_task_queue(&mut client, request.into_request());
+        found.extend(polling(&answer.await?.into_inner().pollers, now));
     }
-    Ok(found)
+    Ok(among(own, &found))
 }
 
 /// For people: who they are, and what to do.
@@ -179,6 +228,7 @@ pub(crate) async fn alone(
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use temporalio_common::protos::temporal::api::worker::v1::WorkerHeartbeat;
 
     use super::*;
     use crate::config::{Cli, Command};
@@ -200,41 +250,58 @@ mod tests {
         of.identity(&config(&["--instance", "operator-0"]))
     }
 
-    fn poller(identity: &str, seconds_ago: i64) -> PollerInfo {
-        let seconds = 1_000 - seconds_ago;
-        PollerInfo {
-            identity: identity.to_owned(),
-            last_access_time: Some(prost_wkt_types::Timestamp { seconds, nanos: 0 }),
-            ..PollerInfo::default()
-        }
+    fn at(seconds: i64) -> Option<prost_wkt_types::Timestamp> {
+        Some(prost_wkt_types::Timestamp { seconds, nanos: 0 })
     }
+
+    const NOW: i64 = 1_000;
 
     #[test]
     fn replicas_of_one_installation_know_each_other() {
         let one = installation(&["--watch-namespace", "b,a"], "c1");
-        let two = installation(&["--watch-namespace", "a", "--watch-namespace", "b"], "c1");
+        let two = installation(&["--watch-namespace", "a,b"], "c1");
         assert_eq!(one, two);
         assert_eq!(Installation::of(&identity(&one)), Some(two));
         assert_eq!(Installation::of("operator-0@process-operator"), None);
     }
 
     #[test]
-    fn others_are_those_who_poll_now_and_are_not_of_this_one() {
+    fn others_are_of_another_cluster_or_namespace() {
         let own = installation(&[], "c1");
         let elsewhere = installation(&[], "c2");
         let beside = installation(&["--namespace", "other"], "c1");
         let changed = installation(&["--watch-namespace", "a"], "c1");
         assert!(own.is_foreign(&elsewhere) && own.is_foreign(&beside));
         assert!(!own.is_foreign(&changed), "it may be this one, upgraded");
-        let pollers = [
-            poller(&identity(&own), 1),
-            poller(&identity(&elsewhere), 1),
-            poller(&identity(&beside), 90),
-            poller(&identity(&changed), 60),
-            poller("operator-0@process-operator", 1),
+        let all = [&own, &elsewhere, &beside, &changed].map(identity);
+        let of_earlier = "operator-0@process-operator".to_owned();
+        let all = all.into_iter().chain([of_earlier]).collect();
+        assert_eq!(among(&own, &all), [elsewhere, beside, changed].into());
+    }
+
+    #[test]
+    fn only_those_count_that_are_at_work_now() {
+        let now = Timestamp::from_second(NOW).unwrap();
+        let poller = |identity: &str, ago: i64| PollerInfo {
+            identity: identity.to_owned(),
+            last_access_time: at(NOW - ago),
+            ..PollerInfo::default()
+        };
+        let pollers = [poller("here", 60), poller("gone", 80)];
+        assert_eq!(polling(&pollers, now), ["here".to_owned()].into());
+        let worker = |identity: &str, status: WorkerStatus, ago: i64| WorkerInfo {
+            worker_heartbeat: Some(WorkerHeartbeat {
+                worker_identity: identity.to_owned(),
+                status: status.into(),
+                heartbeat_time: at(NOW - ago),
+                ..WorkerHeartbeat::default()
+            }),
+        };
+        let workers = [
+            worker("here", WorkerStatus::Running, 60),
+            worker("stopped", WorkerStatus::ShuttingDown, 1),
+            worker("killed", WorkerStatus::Running, 100),
         ];
-        let now = Timestamp::from_second(1_000).unwrap();
-        let found = among(&own, &pollers, now);
-        assert_eq!(found, [elsewhere, changed].into());
+        assert_eq!(beating(&workers, now), ["here".to_owned()].into());
     }
 }

@@ -93,6 +93,10 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
             _ => taken.await,
         };
         if let Err(fault) = taken {
+            if matches!(step, Step::PublishStatus { .. }) {
+                // What is wrong with it is said nowhere else.
+                tracing::warn!(process = %input.key, "{fault}");
+            }
             outcome.failure = Some(context.count(fault).into());
         }
         if outcome.superseded || outcome.failure.is_some() {

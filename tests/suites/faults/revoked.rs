@@ -60,7 +60,10 @@ fn rights() -> Result<Vec<Right>> {
 impl Right {
     /// The kind as kubectl names it, and what of it.
     fn subject(&self) -> (String, &str) {
-        let (resource, part) = self.resource.split_once('/').unwrap_or((&self.resource, ""));
+        let (resource, part) = self
+            .resource
+            .split_once('/')
+            .unwrap_or((&self.resource, ""));
         if self.group.is_empty() {
             return (resource.to_owned(), part);
         }
@@ -208,8 +211,7 @@ async fn without(world: &World, n: usize, right: &Right) -> Result<&'static str>
         .await?;
     println!(
         "{} {}: {found}, {asked} refused",
-        right.verb,
-        right.resource
+        right.verb, right.resource
     );
     Ok(found)
 }
