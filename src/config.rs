@@ -160,7 +160,7 @@ pub(crate) enum LogFormat {
 }
 
 impl Config {
-    /// Identity of this replica towards Temporal.
+    /// Name of this replica towards Temporal.
     pub(crate) fn identity(&self) -> String {
         format!("{}@process-operator", self.instance)
     }

@@ -7,6 +7,7 @@
 mod config;
 mod gauges;
 mod health;
+mod installation;
 mod metrics;
 mod operator;
 mod probe;

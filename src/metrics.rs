@@ -100,6 +100,10 @@ pub(crate) struct Metrics {
     namespaces_up: Family<NamespaceLabel, Gauge>,
     /// 1 while the CRD is missing.
     pub crd_missing: Gauge,
+    /// Other installations in the operator's Temporal namespace.
+    pub other_installations: Gauge,
+    /// Processes that another operator works on too.
+    pub contested: Gauge,
     /// Sweeps by result.
     pub sweeps: Family<ResultLabel, Counter>,
     /// Duration of a sweep.
@@ -148,6 +152,8 @@ impl Metrics {
             temporal_up: Gauge::default(),
             namespaces_up: Family::default(),
             crd_missing: Gauge::default(),
+            other_installations: Gauge::default(),
+            contested: Gauge::default(),
             sweeps: Family::default(),
             sweep_seconds: Gauge::default(),
             sweep_findings: Family::default(),
@@ -198,6 +204,16 @@ impl Metrics {
             "crd_missing",
             "1 while the CRD is not installed",
             metrics.crd_missing.clone(),
+        );
+        registry.register(
+            "other_installations",
+            "Other installations that work in the operator's Temporal namespace",
+            metrics.other_installations.clone(),
+        );
+        registry.register(
+            "contested_processes",
+            "Processes that an operator in another Temporal namespace works on too",
+            metrics.contested.clone(),
         );
         registry.register("sweeps", "Sweeps, by result", metrics.sweeps.clone());
         registry.register_with_unit(
@@ -292,6 +308,12 @@ impl Metrics {
         let temporal_namespace = namespace.to_owned();
         self.namespaces_up
             .remove(&NamespaceLabel { temporal_namespace });
+    }
+
+    /// So many other installations work in the operator's Temporal namespace.
+    pub(crate) fn others(&self, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.other_installations.set(count);
     }
 
     /// The page, in the `OpenMetrics` text format.

@@ -1,9 +1,11 @@
 //! Start-up and stop: what is waited for, what runs beside what.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
+use kube::config::Kubeconfig;
 use kube::{Api, ResourceExt as _};
 use process_operator_activities::cache::Cache;
 use process_operator_activities::registry::Registries;
@@ -17,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::health::{Part, Readiness};
+use crate::installation::{self, Installation};
 use crate::metrics::Metrics;
 use crate::queues::Readings;
 use crate::sdk_meter::SdkMeter;
@@ -46,7 +49,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         },
     ));
     let registries = Arc::new(Registries::new(config.registries())?);
-    let mut options = temporal::options(&config)?;
+    let mut options = temporal::options()?;
     options.metrics_meter =
         telemetry_init(telemetry(metrics.sdk.for_client()))?.get_temporal_metric_meter();
     let (connected, connection) = watch::channel(None);
@@ -95,7 +98,7 @@ async fn queues(config: &Config, context: Arc<Context>, metrics: Arc<Metrics>) {
 /// Waits for what the workers need, and puts them together.
 async fn start(
     config: &Config,
-    options: ConnectionOptions,
+    mut options: ConnectionOptions,
     (cache, registries): (Cache, Arc<Registries>),
     connected: &watch::Sender<Option<watcher::Link>>,
     readiness: &Readiness,
@@ -104,6 +107,8 @@ async fn start(
     let kube = kube_client(config, &ACTIVITIES).await?;
     let worker_address = temporal::worker_address(config, &options);
     let cluster_uid = cluster_uid(&kube, readiness).await;
+    let installation = Installation::new(config, &cluster_uid);
+    options.identity = installation.identity(config);
     let impatient = temporal::impatient(&options);
     let connection = temporal::connect(config, options, readiness).await;
     let asking = temporal::connect(config, impatient, readiness).await;
@@ -111,6 +116,8 @@ async fn start(
         let connections = [connection.clone(), asking.clone()];
         tokio::spawn(async move { temporal::renew(&file, &connections).await });
     }
+    let own = &config.temporal_namespace;
+    installation::alone(&connection, own, &installation, (readiness, &metrics)).await;
     let (registered, search_attributes) = watch::channel(false);
     temporal::register_search_attributes(&connection, &config.temporal_namespace, &registered)
         .await;
@@ -141,6 +148,7 @@ async fn start(
     connected.send_replace(Some(watcher::Link {
         connection,
         search_attributes: registered,
+        installation,
     }));
     Ok(workers)
 }
@@ -190,12 +198,31 @@ async fn kube_client(config: &Config, manner: &Manner) -> anyhow::Result<kube::C
         }
         None => kube::Config::infer().await?,
     };
+    if kube_config.root_cert_file.is_none() {
+        kube_config.root_cert_file = authority_file(config.context.as_deref());
+    }
     kube_config.default_retry = manner.retry;
     kube_config.connect_timeout = Some(Duration::from_secs(5));
     kube_config.read_timeout = Some(manner.silence);
     // Counted from the request on, not from when the connection was last used.
     kube_config.reset_reader_on_write = true;
     Ok(kube::Client::try_from(kube_config)?)
+}
+
+/// The file with the authority of the API server that the kubeconfig names, if it does. It is read again from
+/// time to time, as the one of a pod is, so that the authority can be replaced while the operator runs.
+fn authority_file(context: Option<&str>) -> Option<PathBuf> {
+    let kubeconfig = Kubeconfig::read().ok()?;
+    let context = context.or(kubeconfig.current_context.as_deref())?;
+    let mut contexts = kubeconfig.contexts.iter();
+    let context = contexts.find(|it| it.name == context)?.context.as_ref()?;
+    let mut clusters = kubeconfig.clusters.iter();
+    let cluster = clusters.find(|it| it.name == context.cluster)?;
+    let cluster = cluster.cluster.as_ref()?;
+    if cluster.certificate_authority_data.is_some() {
+        return None;
+    }
+    cluster.certificate_authority.as_ref().map(PathBuf::from)
 }
 
 /// uid of `kube-system`: what Kubernetes itself uses as the identity of a cluster.

@@ -42,7 +42,6 @@ pub(crate) fn options(config: &Config) -> anyhow::Result<ConnectionOptions> {
         profile.api_key = Some(api_key(file)?);
     }
     let mut connection = ConnectionOptions::try_from(profile).map_err(wrong)?;
-    connection.identity = config.identity();
     connection.connect_timeout = Some(Duration::from_secs(5));
     Ok(connection)
 }

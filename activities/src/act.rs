@@ -1,7 +1,7 @@
 //! Carries out steps on Kubernetes, in order, until one fails.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
@@ -28,6 +28,11 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 /// Before a task that was given to somebody else looks again.
 const BREATH: Duration = Duration::from_secs(1);
 
+/// After this long it is asked again, before the next write, whether the steps are still wanted. A process
+/// that was stopped in the middle of them goes on where it was, and by then another one has its task. Less
+/// than the time that Temporal gives a workflow task without a sign of life.
+const STALE: Duration = Duration::from_secs(3);
+
 /// What the steps of one call share.
 pub(crate) struct Scene<'a> {
     pub(crate) context: &'a Context,
@@ -40,6 +45,8 @@ pub(crate) struct Scene<'a> {
     now: jiff::Timestamp,
     /// What was made ready ahead of the step that needs it.
     ahead: Mutex<Option<(String, Ready)>>,
+    /// When the steps were last known to be wanted.
+    wanted_at: Mutex<Instant>,
 }
 
 impl Scene<'_> {
@@ -77,9 +84,10 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
         process,
         now: jiff::Timestamp::now(),
         ahead: Mutex::default(),
+        wanted_at: Mutex::new(Instant::now()),
     };
     for (n, step) in input.steps.iter().enumerate() {
-        let taken = Box::pin(persist(&scene, step, &mut outcome));
+        let taken = Box::pin(persist(&scene, input, step, &mut outcome));
         let taken = match step {
             Step::EnsureFinalizer => tokio::join!(taken, ahead(&scene, &input.steps[n..])).0,
             _ => taken.await,
@@ -88,10 +96,32 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
             let failure = context.count(fault).into();
             hindered::step_failed(context, &input.key, input.tries, step, &failure).await;
             outcome.failure = Some(failure);
+        }
+        if outcome.superseded || outcome.failure.is_some() {
             break;
         }
     }
     outcome
+}
+
+/// Whether the steps are still to be taken: asked of the API server when the last answer is old.
+async fn still_wanted(scene: &Scene<'_>, input: &ActInput) -> Result<bool> {
+    let asked_at = *scene
+        .wanted_at
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if asked_at.elapsed() < STALE {
+        return Ok(true);
+    }
+    let found = Box::pin(crate::error::within(read(scene.context, scene.key))).await?;
+    let wanted = found.is_some_and(|found| fits(&found, input) && !outlived(&found, input.decided));
+    if wanted {
+        *scene
+            .wanted_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+    Ok(wanted)
 }
 
 /// Whether the status tells of something that was decided after this task had begun. Then the task was
@@ -117,17 +147,19 @@ async fn ahead(scene: &Scene<'_>, steps: &[Step]) {
 /// The Process that the steps were planned for: as just observed by this process, or read again.
 /// `None` when it has changed since.
 async fn current(context: &Context, input: &ActInput) -> Result<Option<Arc<Process>>> {
-    let fits = |process: &Process| {
-        process.metadata.uid.as_deref() == Some(input.key.uid.as_str())
-            && process.metadata.generation.unwrap_or(0) == input.generation
-    };
     if let Some(recent) = context.recall(&input.key.uid)
-        && fits(&recent)
+        && fits(&recent, input)
     {
         return Ok(Some(recent));
     }
     let found = read(context, &input.key).await?;
-    Ok(found.filter(fits).map(Arc::new))
+    Ok(found.filter(|found| fits(found, input)).map(Arc::new))
+}
+
+/// It is what the steps were planned for.
+fn fits(process: &Process, input: &ActInput) -> bool {
+    process.metadata.uid.as_deref() == Some(input.key.uid.as_str())
+        && process.metadata.generation.unwrap_or(0) == input.generation
 }
 
 /// Reads the Process. One that does not fit the present schema is read as far as its metadata goes:
@@ -153,9 +185,19 @@ pub(crate) async fn read(context: &Context, key: &ProcessKey) -> Result<Option<P
     }))
 }
 
-async fn persist(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Result<()> {
+/// Takes a step, and again what passes within a moment, unless it is not wanted any more.
+async fn persist(
+    scene: &Scene<'_>,
+    input: &ActInput,
+    step: &Step,
+    outcome: &mut ActOutcome,
+) -> Result<()> {
     let mut pause = Duration::from_millis(50);
     for attempt in 1.. {
+        if !still_wanted(scene, input).await? {
+            outcome.superseded = true;
+            return Ok(());
+        }
         let Err(fault) = Box::pin(crate::error::within(take(scene, step, outcome))).await else {
             return Ok(());
         };

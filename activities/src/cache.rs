@@ -151,6 +151,8 @@ pub struct Neighbour {
     pub degraded: bool,
     /// Fingerprint of the annotation `ameide.io/request`; empty without one.
     pub request: String,
+    /// Temporal namespace of the lifecycle that has published its status last.
+    pub worked_from: Option<String>,
     /// Who has written its status.
     pub authorship: Authorship,
     /// `metadata.resourceVersion`, as an opaque mark of this state.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use process_operator_crds::ErrorCategory;
+use process_operator_crds::conditions::truncate;
 use process_operator_workflows::contract::StepFailure;
 use temporalio_client::tonic;
 use temporalio_common::error::ApplicationFailure;
@@ -28,6 +29,9 @@ pub type Result<T> = std::result::Result<T, Fault>;
 /// one that does not answer is told by its name.
 const LIMIT: Duration = Duration::from_secs(12);
 
+/// Bytes of a message that are kept: it goes into histories, again with each try, and a server may say a lot.
+const WORDS: usize = 8 * 1024;
+
 /// Seconds: an API server that asks to be left alone for longer is asked all the same.
 const LONGEST_WAIT: u32 = 120;
 
@@ -48,7 +52,7 @@ impl Fault {
     pub fn new(category: ErrorCategory, message: impl Into<String>) -> Self {
         Self {
             category,
-            message: message.into(),
+            message: truncate(&message.into(), WORDS).to_owned(),
             retry_after_seconds: None,
         }
     }

@@ -11,6 +11,8 @@
 //! * [`outage`]: what is said while Temporal is away, when no workflow can say it; [`sights`] and
 //!   [`lease`]: what is known of that here, and by other replicas.
 //! * [`transitions`]: Events about it.
+//! * [`refusals`]: watches that the API server refuses.
+//! * [`others`]: whether somebody else does the same work.
 
 mod abandoned;
 mod again;
@@ -20,8 +22,10 @@ mod dependencies;
 mod deployments;
 mod lease;
 mod neighbour;
+mod others;
 mod outage;
 mod presence;
+mod refusals;
 mod registries;
 mod routing;
 mod sights;
@@ -46,6 +50,7 @@ pub(crate) use signaler::Signaler;
 
 use crate::config::Config;
 use crate::health::Readiness;
+use crate::installation::Installation;
 use crate::metrics::Metrics;
 
 /// Longest wait for an answer of the API server to anything but a watch.
@@ -68,6 +73,8 @@ pub(crate) struct Link {
     pub connection: Connection,
     /// Whether search attributes may be set.
     pub search_attributes: channel::Sender<bool>,
+    /// Which installation this replica is of.
+    pub installation: Installation,
 }
 
 /// What the watcher is made of.
@@ -108,8 +115,12 @@ struct Shared {
     definitions: mpsc::UnboundedSender<(String, String)>,
     /// Some Process has depended on something.
     depended: channel::Sender<bool>,
-    /// A watch has failed.
+    /// A watch has failed, or something else that the API server is asked for all the time.
     interrupted: Arc<Notify>,
+    /// Watches that are refused.
+    refusals: refusals::Refusals,
+    /// Processes that another operator works on too.
+    contested: others::Contested,
     /// Registries that definitions may come from.
     registries: Arc<Registries>,
     /// What the tasks that ask them have to know.
@@ -129,9 +140,13 @@ impl Shared {
     /// Waits until the first lists of all kinds are complete in all watched namespaces. `false`
     /// when the watch has ended before.
     async fn listed(&self) -> bool {
-        let wanted = KINDS * self.config.watch_namespaces.len().max(1);
         let mut lists = self.lists.subscribe();
-        lists.wait_for(|lists| *lists >= wanted).await.is_ok()
+        lists.wait_for(|lists| self.complete(*lists)).await.is_ok()
+    }
+
+    /// Whether so many first lists are all of them.
+    fn complete(&self, lists: usize) -> bool {
+        lists >= KINDS * self.config.watch_namespaces.len().max(1)
     }
 
     /// Waits for the first connection.
@@ -171,6 +186,8 @@ impl Watcher {
             definitions,
             depended: channel::channel(false).0,
             interrupted: Arc::default(),
+            refusals: refusals::Refusals::default(),
+            contested: others::Contested::default(),
             registries: setup.registries,
             sources,
             kept: registries::Known::default(),
@@ -187,6 +204,8 @@ impl Watcher {
         spawn(&mut tasks, &stop, registries::run(shared.clone(), asked));
         // It has something to do at the end.
         tasks.spawn(turn::run(shared.clone(), holds, stop.clone()));
+        spawn(&mut tasks, &stop, refusals::run(shared.clone()));
+        spawn(&mut tasks, &stop, others::run(shared.clone()));
         spawn(&mut tasks, &stop, outage::run(shared));
         Self { tasks }
     }

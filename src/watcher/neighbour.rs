@@ -103,6 +103,9 @@ pub(super) fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> 
                 since: condition.last_transition_time.0,
             }),
         degraded: says(ConditionType::Degraded, "True").is_some(),
+        worked_from: status
+            .and_then(|status| status.workflow.as_ref())
+            .map(|workflow| workflow.namespace.clone()),
         resource_version: object.resource_version().unwrap_or_default(),
     })
 }

@@ -35,6 +35,10 @@ pub(crate) async fn run(shared: Shared) {
     loop {
         ticks.tick().await;
         let link = shared.connection.borrow().clone();
+        if link.is_none() && shared.metrics.other_installations.get() > 0 {
+            // Temporal is there, and those who work with it say what there is to say.
+            continue;
+        }
         sights.look(&shared, link.as_ref()).await;
         match sights.silence(&own) {
             None => {

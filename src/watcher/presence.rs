@@ -1,5 +1,5 @@
 //! Whether the API server answers and knows `processes.ameide.io`: asked at the start, and again whenever a
-//! watch is interrupted. While nothing is wrong nothing is asked.
+//! watch is interrupted or the Lease cannot be read. While nothing is wrong nothing is asked.
 
 use std::time::Duration;
 
@@ -60,6 +60,9 @@ enum Lacks {
 fn lacking(error: &kube::Error) -> Lacks {
     match error {
         kube::Error::Api(answer) if answer.code == 404 => Lacks::Definition,
+        kube::Error::Api(answer) if answer.code == 401 => {
+            Lacks::Server(format!("the operator's credentials are not taken: {error}"))
+        }
         kube::Error::Api(answer) if answer.code != 429 && answer.code < 500 => {
             Lacks::List(error.to_string())
         }
@@ -104,10 +107,8 @@ mod tests {
     #[test]
     fn what_is_lacking_is_told_apart() {
         assert_eq!(lacking(&answer(404)), Lacks::Definition);
-        for code in [401, 403] {
-            assert!(matches!(lacking(&answer(code)), Lacks::List(_)), "{code}");
-        }
-        for code in [429, 500, 502, 503, 504] {
+        assert!(matches!(lacking(&answer(403)), Lacks::List(_)));
+        for code in [401, 429, 500, 502, 503, 504] {
             assert!(matches!(lacking(&answer(code)), Lacks::Server(_)), "{code}");
         }
         let silent = kube::Error::Service("no answer in 10 s".into());

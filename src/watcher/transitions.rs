@@ -36,6 +36,11 @@ pub(super) fn reachable(shared: &Shared, before: &Neighbour, now: &Neighbour) {
         action: "Observe".to_owned(),
         text,
     };
+    record(shared, note);
+}
+
+/// Records an Event, beside everything else.
+pub(super) fn record(shared: &Shared, note: Note) {
     let shared = shared.clone();
     tokio::spawn(async move {
         let recorded = events::create(&shared.client, &shared.config.instance, &note);

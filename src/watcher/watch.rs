@@ -18,8 +18,7 @@ use serde::de::DeserializeOwned;
 
 use super::again::watched;
 use super::neighbour::neighbour;
-use super::{Shared, definitions, presence, registries, transitions};
-use crate::health::Part;
+use super::{Shared, definitions, others, presence, refusals, registries, transitions};
 use crate::metrics::Metrics;
 
 /// Watches for ever. A missing CRD is waited for.
@@ -55,7 +54,7 @@ where
 /// Waits for the first complete lists of all kinds, then tells the sweep.
 async fn listed(shared: &Shared) {
     if shared.listed().await {
-        shared.readiness.up(Part::Watch);
+        refusals::show(shared);
         tracing::info!(
             processes = shared.cache.process_count(),
             "first lists are complete"
@@ -158,7 +157,9 @@ async fn follow<K: Followed>(shared: &Shared, config: watcher::Config) {
             }
             Err(error) => {
                 failed(shared, &K::kind(&()), &error);
-                if K::OPTIONAL && forbidden(&error) && std::mem::take(&mut first[n]) {
+                if !K::OPTIONAL {
+                    refusals::failed(shared, &K::kind(&()), &error);
+                } else if forbidden(&error) && std::mem::take(&mut first[n]) {
                     shared.lists.send_modify(|lists| *lists += 1);
                 }
             }
@@ -205,6 +206,7 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
     }
     if let Some(before) = &before {
         transitions::reachable(shared, before, &now);
+        others::seen(shared, before, &now);
     }
     let changed = before.as_ref().is_none_or(|before| {
         before.generation != now.generation

@@ -84,3 +84,68 @@ async fn a_history_of_other_code_is_refused() {
         .expect_err("it must not replay");
     assert!(why.contains("TMPRL1100"), "{why}");
 }
+
+/// What each release must have left: the three workflows that its histories are of.
+const TYPES: [&str; 3] = ["ProcessLifecycle", "ProcessRollout", "ProcessDrain"];
+
+#[test]
+fn the_present_release_has_histories_of_each_workflow() {
+    let release = format!("/{}/", env!("CARGO_PKG_VERSION"));
+    let own: Vec<String> = histories()
+        .iter()
+        .map(|path| path.to_string_lossy().into_owned())
+        .filter(|path| path.contains(&release))
+        .collect();
+    for type_ in TYPES {
+        assert!(
+            own.iter().any(|path| path.contains(&format!("-{type_}-"))),
+            "tests/histories{release} has none of {type_}: RECORD_HISTORIES=1 cargo xtask test recorded"
+        );
+    }
+}
+
+/// Commands by the number of their event, with another one that stands in its place.
+const COMMANDS: [(u64, &str); 7] = [
+    (10, "an activity"),
+    (17, "a timer"),
+    (25, "a local activity"),
+    (29, "a child workflow"),
+    (37, "a signal to another workflow"),
+    (40, "search attributes"),
+    (46, "a memo"),
+];
+
+type Event = serde_json::Value;
+
+fn events(path: &Path) -> Vec<Event> {
+    let history = fs::read(path).expect("a file");
+    let history: serde_json::Value = serde_json::from_slice(&history).expect("a stored history");
+    history["events"].as_array().expect("events").clone()
+}
+
+/// Stands for code that does something else at this place, or the same later: as the code is, the history
+/// has been written by it.
+#[tokio::test]
+async fn code_without_one_of_its_commands_does_not_fit_what_is_stored() {
+    let all: Vec<Vec<Event>> = histories().iter().map(|path| events(path)).collect();
+    let first_of = |kind: u64| {
+        all.iter().find_map(|events| {
+            let at = events
+                .iter()
+                .position(|event| event["event_type"] == kind)?;
+            Some((events.clone(), at))
+        })
+    };
+    for (kind, what) in COMMANDS {
+        let (mut events, at) = first_of(kind).unwrap_or_else(|| panic!("no history has {what}"));
+        let instead = if kind == 17 { 40 } else { 17 };
+        let (others, other) = first_of(instead).expect("another command");
+        let id = events[at]["event_id"].clone();
+        events[at] = others[other].clone();
+        events[at]["event_id"] = id;
+        let history = serde_json::json!({ "events": events });
+        let refused = replay(history.to_string().as_bytes()).await.err();
+        let why = refused.unwrap_or_else(|| panic!("without {what} it replays all the same"));
+        assert!(why.contains("TMPRL1100"), "{what}: {why}");
+    }
+}

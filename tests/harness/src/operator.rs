@@ -24,6 +24,8 @@ pub struct OperatorOptions {
     pub temporal_address: Option<String>,
     /// Another service account than the one of `deploy/rbac.yaml`: namespace and name.
     pub account: Option<(String, String)>,
+    /// Another kubeconfig than one with a token of that account.
+    pub kubeconfig: Option<PathBuf>,
     /// Name of the replica.
     pub instance: Option<String>,
     /// Further arguments.
@@ -74,11 +76,13 @@ impl Operator {
             .account
             .clone()
             .unwrap_or_else(|| ("process-operator".to_owned(), "process-operator".to_owned()));
-        let kubeconfig = env.testbed.service_account_kubeconfig(
-            &namespace,
-            &account,
-            options.kube_server.as_deref(),
-        )?;
+        let server = options.kube_server.as_deref();
+        let kubeconfig = match options.kubeconfig.clone() {
+            Some(kubeconfig) => kubeconfig,
+            None => env
+                .testbed
+                .service_account_kubeconfig(&namespace, &account, server)?,
+        };
         let instance = options
             .instance
             .clone()

@@ -155,6 +155,31 @@ async fn fields_that_an_older_definition_lacks_harm_no_running_version() -> Resu
     world.finish().await
 }
 
+/// A release adds fields with defaults; the objects were stored before.
+#[tokio::test(flavor = "multi_thread")]
+async fn defaults_that_a_newer_definition_adds_make_no_version() -> Result<()> {
+    const DEFAULTED: [&str; 4] = ["replicas", "imagePullPolicy", "rollout", "deletion"];
+    let world = World::empty("f29stored").await?;
+    let env = &world.env;
+    for field in DEFAULTED {
+        prune(&world, "spec", field);
+    }
+    world.start(true).await?;
+    let process = env.apply(&manifest(env, NAME, "v1")).await?;
+    at_rest(&world, "v1").await?;
+    let (before, first) = (children(env).await?, build_id(env).await?);
+
+    world.kube.show_as_stored("processes");
+    list_again(&world);
+    signal(&world, &process, "with defaults", "look").await?;
+    at_rest(&world, "v1").await?;
+    ensure!(children(env).await? == before, "all is as it was");
+    ensure!(build_id(env).await? == first, "the same version");
+    env.set_tag(NAME, "v2").await?;
+    at_rest(&world, "v2").await?;
+    world.finish().await
+}
+
 async fn current(env: &Env, wanted: impl Fn(&str) -> bool) -> Result<()> {
     env.wait_process(NAME, "another version", SOON, |process| {
         let status: Value = serde_json::to_value(&process.status).unwrap_or_default();

@@ -119,14 +119,22 @@ impl World {
     /// The same, with arguments of its own.
     pub(crate) async fn start_with(&self, ready: bool, args: &[&str]) -> Result<()> {
         let options = OperatorOptions {
-            kube_server: Some(self.kube.url()),
-            temporal_address: Some(self.temporal.addr().to_string()),
             unready: !ready,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             ..OperatorOptions::default()
         };
-        self.crew.add(Operator::start(&self.env, options).await?);
+        self.start_as(options).await?;
         Ok(())
+    }
+
+    /// The same, as the options say.
+    pub(crate) async fn start_as(&self, options: OperatorOptions) -> Result<Arc<Operator>> {
+        let options = OperatorOptions {
+            kube_server: Some(self.kube.url()),
+            temporal_address: Some(self.temporal.addr().to_string()),
+            ..options
+        };
+        Ok(self.crew.add(Operator::start(&self.env, options).await?))
     }
 
     /// Starts one of several replicas, once its proxies are prepared.

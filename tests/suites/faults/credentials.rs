@@ -1,0 +1,245 @@
+//! F22: what lets the operator in does not any more: its token is revoked, the authority of the API server is
+//! another one. It says so, asks seldom, and goes on by itself when it has been given what is right now.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use process_operator_faultproxy::{KubeRequest, Record};
+use process_operator_harness::{Env, OperatorOptions, manifest, until};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::apiserver_away::lacks;
+use crate::scenario::at_rest;
+use crate::world::{NAME, SOON, World};
+
+/// Files are read again once a minute.
+const READ_AGAIN: Duration = Duration::from_secs(60);
+/// Refused requests in a time without an end would be a storm.
+const A_WHILE: Duration = Duration::from_secs(8);
+
+/// Where the files of a world are kept.
+fn file(env: &Env, name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join("process-operator-tests");
+    dir.join(format!("{}-{name}", env.namespace))
+}
+
+/// A token of the operator's account that is good as long as a Secret is there.
+fn token(env: &Env, secret: &str) -> Result<String> {
+    const NAMESPACE: [&str; 2] = ["-n", "process-operator"];
+    let make = ["create", "secret", "generic", secret];
+    env.kubectl(&[&make[..], &NAMESPACE].concat(), "")?;
+    let account = ["create", "token", "process-operator"];
+    let bound = [
+        "--bound-object-kind=Secret",
+        "--bound-object-name",
+        secret,
+        "--duration=24h",
+    ];
+    let token = env.kubectl(&[&account[..], &bound, &NAMESPACE].concat(), "")?;
+    Ok(token.trim().to_owned())
+}
+
+fn revoke(env: &Env, secret: &str) -> Result<()> {
+    let delete = ["delete", "secret", secret, "-n", "process-operator"];
+    env.kubectl(&delete, "")?;
+    Ok(())
+}
+
+/// A kubeconfig that names files, as that of a pod does.
+fn kubeconfig(env: &Env, cluster: &Value, token: &Path) -> Result<PathBuf> {
+    let path = file(env, "kubeconfig.yaml");
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{ "name": "it", "cluster": cluster }],
+        "users": [{ "name": "it", "user": { "tokenFile": token } }],
+        "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "it" } }],
+    });
+    std::fs::write(&path, config.to_string())?;
+    Ok(path)
+}
+
+/// Requests that were answered with this code.
+pub(crate) fn answered(world: &World, code: u16) -> usize {
+    let with = |record: &Record<KubeRequest>| record.outcome.code() == Some(code);
+    world.kube.count(.., with)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_is_told_and_its_successor_is_taken() -> Result<()> {
+    let world = World::empty("f22token").await?;
+    let env = &world.env;
+    let secrets = ["first", "second"].map(|name| format!("{}-{name}", env.namespace));
+    let path = file(env, "token");
+    std::fs::write(&path, token(env, &secrets[0])?)?;
+    let cluster = json!({ "server": world.kube.url() });
+    let options = OperatorOptions {
+        kubeconfig: Some(kubeconfig(env, &cluster, &path)?),
+        ..OperatorOptions::default()
+    };
+    let operator = world.start_as(options).await?;
+    env.apply(&manifest(env, NAME, "v1")).await?;
+    at_rest(&world, "v1").await?;
+
+    revoke(env, &secrets[0])?;
+    let said = lacks(&world, Some("apiserver")).await?;
+    ensure!(said.contains("credentials are not taken"), "{said}");
+    env.set_tag(NAME, "v2").await?;
+    ensure!(operator.get("/livez").await?.0 == 200, "it is alive");
+    // Time has to pass for what must not happen in it.
+    let before = answered(&world, 401);
+    tokio::time::sleep(A_WHILE).await;
+    let refused = answered(&world, 401) - before;
+    println!("{refused} refused requests in {A_WHILE:?}");
+    ensure!(refused <= 40, "{refused} refused requests in {A_WHILE:?}");
+    let answer = env.temporal.quick(&env.apps, "l2o-tq", "meanwhile").await?;
+    ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
+
+    std::fs::write(&path, token(env, &secrets[1])?)?;
+    until("the new token is taken", READ_AGAIN + SOON, async || {
+        let (code, text) = operator.get("/readyz").await?;
+        ensure!(code == 200, "{code} {text}");
+        Ok(())
+    })
+    .await?;
+    at_rest(&world, "v2").await?;
+    ensure!(!operator.ended(), "one process from beginning to end");
+    revoke(env, &secrets[1])?;
+    world.finish().await
+}
+
+/// TLS before the proxy, with a certificate that can be replaced.
+struct Front {
+    port: u16,
+    config: Arc<Mutex<Arc<ServerConfig>>>,
+    open: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Front {
+    /// Starts with a certificate of a new authority, which is returned in PEM.
+    async fn start(world: &World) -> Result<(Self, String)> {
+        let (config, authority) = certified()?;
+        let config = Arc::new(Mutex::new(config));
+        let open: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let to = world.kube.addr();
+        let (present, connections) = (Arc::clone(&config), Arc::clone(&open));
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let config = present
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
+                let passing = tokio::spawn(async move {
+                    let Ok(mut client) = TlsAcceptor::from(config).accept(stream).await else {
+                        return;
+                    };
+                    if let Ok(mut server) = TcpStream::connect(to).await {
+                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    }
+                });
+                let mut open = connections.lock().unwrap_or_else(PoisonError::into_inner);
+                open.push(passing);
+            }
+        });
+        let front = Self {
+            port,
+            config,
+            open,
+            accepting,
+        };
+        Ok((front, authority))
+    }
+
+    /// Another authority from now on; what was open is cut.
+    fn replace(&self) -> Result<String> {
+        let (config, authority) = certified()?;
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        for open in self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
+            open.abort();
+        }
+        Ok(authority)
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// A certificate for this machine, and its authority.
+fn certified() -> Result<(Arc<ServerConfig>, String)> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let authority = params.self_signed(&key)?.pem();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate()?;
+    let leaf = CertificateParams::new(["127.0.0.1".to_owned()])?.signed_by(&key, &issuer)?;
+    let certificate = CertificateDer::from_pem_slice(leaf.pem().as_bytes())?;
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())?;
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    Ok((Arc::new(config), authority))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_is_replaced_is_read_again() -> Result<()> {
+    let world = World::empty("f22ca").await?;
+    let env = &world.env;
+    let secret = format!("{}-token", env.namespace);
+    let (path, trusted) = (file(env, "token"), file(env, "ca.crt"));
+    std::fs::write(&path, token(env, &secret)?)?;
+    let (front, authority) = Front::start(&world).await?;
+    std::fs::write(&trusted, authority)?;
+    let cluster = json!({
+        "server": format!("https://127.0.0.1:{}", front.port), "certificate-authority": trusted,
+    });
+    let options = OperatorOptions {
+        kubeconfig: Some(kubeconfig(env, &cluster, &path)?),
+        ..OperatorOptions::default()
+    };
+    let operator = world.start_as(options).await?;
+    env.apply(&manifest(env, NAME, "v1")).await?;
+    at_rest(&world, "v1").await?;
+
+    let authority = front.replace()?;
+    let said = lacks(&world, Some("apiserver")).await?;
+    println!("{said}");
+    env.set_tag(NAME, "v2").await?;
+    std::fs::write(&trusted, authority)?;
+    until(
+        "the new authority is trusted",
+        READ_AGAIN + SOON,
+        async || {
+            let (code, text) = operator.get("/readyz").await?;
+            ensure!(code == 200, "{code} {text}");
+            Ok(())
+        },
+    )
+    .await?;
+    at_rest(&world, "v2").await?;
+    ensure!(!operator.ended(), "one process from beginning to end");
+    revoke(env, &secret)?;
+    world.finish().await
+}
