@@ -49,7 +49,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         },
     ));
     let registries = Arc::new(Registries::new(config.registries())?);
-    let mut options = temporal::options()?;
+    let mut options = temporal::options(&config)?;
     options.metrics_meter =
         telemetry_init(telemetry(metrics.sdk.for_client()))?.get_temporal_metric_meter();
     let (connected, connection) = watch::channel(None);
