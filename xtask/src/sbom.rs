@@ -1,4 +1,4 @@
-//! The bill of materials of the operator's image, in CycloneDX's JSON. It is small enough to be written
+//! The bill of materials of the operator's image, in `CycloneDX`'s JSON. It is small enough to be written
 //! as it is, and nothing in it says when or where it was made: what is the same gives the same text.
 
 use std::env;
