@@ -15,6 +15,8 @@ use crate::arch::Arch;
 pub(crate) enum Profile {
     Dev,
     Release,
+    /// Of an image for others, as small as it gets.
+    Image,
 }
 
 impl Profile {
@@ -22,12 +24,17 @@ impl Profile {
         match self {
             Self::Dev => "debug",
             Self::Release => "release",
+            Self::Image => "image",
         }
     }
 
     /// The argument for cargo, if any.
     pub(crate) fn flag(self) -> Option<&'static str> {
-        (self == Self::Release).then_some("--release")
+        match self {
+            Self::Dev => None,
+            Self::Release => Some("--release"),
+            Self::Image => Some("--profile=image"),
+        }
     }
 }
 

@@ -175,7 +175,7 @@ fn operator<T>(
     let released = released();
     let next = format!("{released}-next");
     let names: &[&str] = match profile {
-        Profile::Release => &[&released],
+        Profile::Release | Profile::Image => &[&released],
         Profile::Dev => &[&released, &next],
     };
     let roots = roots();

@@ -205,7 +205,7 @@ fn execute(task: Task) -> Result<()> {
             output,
         } => {
             let profile = if release {
-                Profile::Release
+                Profile::Image
             } else {
                 Profile::Dev
             };
