@@ -141,14 +141,16 @@ async fn no_workflow_task_failed(env: &Env) -> Result<()> {
     Ok(())
 }
 
-/// What the server writes as a failed task although no code has failed: a reset by a person, and
+/// What the server writes as a failed task although no code has failed: a reset and a termination by a person, and
 /// something that arrived while the workflow was about to end, with which the task is done again.
 fn no_fault(event: &HistoryEvent) -> bool {
     matches!(
         &event.attributes,
         Some(Attributes::WorkflowTaskFailedEventAttributes(failed)) if matches!(
             failed.cause(),
-            WorkflowTaskFailedCause::ResetWorkflow | WorkflowTaskFailedCause::UnhandledCommand
+            WorkflowTaskFailedCause::ResetWorkflow
+                | WorkflowTaskFailedCause::ForceCloseCommand
+                | WorkflowTaskFailedCause::UnhandledCommand
         )
     )
 }
