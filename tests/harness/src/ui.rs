@@ -9,6 +9,7 @@ use temporalio_client::Url;
 
 use crate::SOON;
 use crate::browser::Browser;
+use crate::wait::until;
 
 /// Width of the window, which is that of pictures: what is normal on a laptop.
 const WIDTH: u32 = 1400;
@@ -116,20 +117,23 @@ impl TemporalUi {
             .click("//button[contains(., 'More Actions')]")
             .await?;
         browser.click("//*[@data-testid='signal-button']").await?;
+        // The input first: when it is left it is set out in lines, and the form grows. Whoever leaves it by a
+        // click misses what moves away under the mouse, or closes the form.
+        let data = format!("{FORM}//*[@role='textbox']");
+        browser.write(&data, input).await?;
         browser
             .write(&format!("{FORM}//input[@data-testid='signal-name']"), name)
             .await?;
-        let data = format!("{FORM}//*[@role='textbox']");
-        browser.write(&data, input).await?;
-        // When it is left the input is set out in lines, which moves the button away from under the mouse.
-        browser.click(&format!("{FORM}//h3")).await?;
         let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text);
-        let typed = browser.read(&data).await?;
-        ensure!(
-            parsed(&typed)? == parsed(input)?,
-            "typed was {input}, there is {typed}"
-        );
-        Ok(())
+        until("the form has its input", SOON, async || {
+            let typed = browser.read(&data).await?;
+            ensure!(
+                parsed(&typed)? == parsed(input)?,
+                "typed was {input}, there is {typed}"
+            );
+            Ok::<_, anyhow::Error>(())
+        })
+        .await
     }
 
     /// Sends what the form has.

@@ -46,7 +46,10 @@ async fn logs_go_on_with_pods_that_come_later() -> Result<()> {
         }
     };
     let now = env.pods("l2o").await?;
-    let new = now.iter().map(kube::ResourceExt::name_any).find(|it| *it != pod);
+    let new = now
+        .iter()
+        .map(kube::ResourceExt::name_any)
+        .find(|it| *it != pod);
     let new = new.context("a pod in its place")?;
     ensure!(later.starts_with(&format!("[{new}] ")), "{later}");
     ensure!(logs.try_wait()?.is_none(), "it goes on until it is stopped");
