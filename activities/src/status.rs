@@ -77,7 +77,9 @@ fn hindered(
     if !is_true(&old.conditions, ConditionType::Stalled) {
         told.push(about(ConditionType::Reconciling, true));
     }
-    if find(&old.conditions, ConditionType::Ready).is_none() {
+    // As the definition of the resource has it, or not at all: nobody has ever looked.
+    let ready = find(&old.conditions, ConditionType::Ready);
+    if ready.is_none_or(|ready| ready.status == "Unknown") {
         told.push(about(ConditionType::Ready, false));
     }
     let mut all = merge_conditions(&old.conditions, &told, now);
@@ -306,5 +308,62 @@ pub(crate) fn decided(status: &ProcessStatus, versions: &BTreeMap<String, Versio
         undone: (reason == Reason::Undone.as_str())
             .then(|| Undone::from_text(message))
             .flatten(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_fails_goes_into_what_was_published_and_nothing_else_changes() {
+        let condition = |kind: &str, status: &str| {
+            json!({
+                "type": kind, "status": status, "reason": "Settled", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            })
+        };
+        let process: Process = serde_json::from_value(json!({
+            "apiVersion": "ameide.io/v1", "kind": "Process",
+            "metadata": { "name": "l2o", "generation": 2 },
+            "spec": {
+                "image": "i", "definitionRef": { "id": "d", "tenantId": "t" },
+                "temporal": { "namespace": "n", "taskQueue": "q" },
+            },
+            "status": {
+                "observedGeneration": 1,
+                "conditions": [
+                    condition("Ready", "True"),
+                    condition("Reconciling", "False"),
+                    condition("example.com/Audited", "True"),
+                    condition("Degraded", "False"),
+                ],
+            },
+        }))
+        .expect("a Process");
+        let old = process.status.clone().expect("a status");
+        let failure = StepFailure::new(ErrorCategory::Unavailable, "etcd is slow");
+        let now = "2026-01-02T00:00:00Z".parse().expect("a time");
+        let told = hindered(&old, &process, &failure, now);
+        let shown: Vec<_> = told
+            .iter()
+            .map(|it| (it.type_.as_str(), it.status.as_str(), it.reason.as_str()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("Ready", "True", "Settled"),
+                ("Reconciling", "True", "Unavailable"),
+                ("Degraded", "True", "Unavailable"),
+            ],
+            "and what others have written is not ours"
+        );
+        let again = ProcessStatus {
+            conditions: told.clone(),
+            ..old
+        };
+        assert_eq!(hindered(&again, &process, &failure, now), told, "told once");
     }
 }

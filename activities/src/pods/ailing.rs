@@ -130,8 +130,14 @@ fn unready(pod: &Pod, name: &str, now: Timestamp) -> Option<String> {
     } else {
         message
     };
+    // A large image takes its time.
+    let mut containers = pod
+        .status
+        .iter()
+        .flat_map(|it| it.container_statuses.iter().flatten());
+    let runs = containers.all(|it| it.state.as_ref().is_some_and(|it| it.running.is_some()));
     let scheduled = condition(pod, "PodScheduled").is_some_and(|(status, _)| status == "True");
-    (scheduled && age > MOUNTING && status != "True")
+    (scheduled && runs && age > MOUNTING && status != "True")
         .then(|| format!("pod {name} is not ready: {why}"))
 }
 

@@ -6,15 +6,12 @@ use anyhow::Result;
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest as _;
 use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentOptions;
-use temporalio_common::protos::temporal::api::enums::v1::{TaskQueueType, WorkerVersioningMode};
+use temporalio_common::protos::temporal::api::enums::v1::WorkerVersioningMode;
 use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
-use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    DescribeTaskQueueRequest, PollWorkflowTaskQueueRequest,
-};
+use temporalio_common::protos::temporal::api::workflowservice::v1::PollWorkflowTaskQueueRequest;
 
 use crate::SOON;
 use crate::temporal::Temporal;
-use crate::wait::until;
 
 fn named(queue: &str) -> TaskQueue {
     TaskQueue {
@@ -41,25 +38,25 @@ impl Temporal {
             .await
     }
 
-    /// Polls a queue of workflow tasks as a worker without Worker Versioning does, until the server tells
-    /// of the poller, which it does for minutes after that.
-    pub async fn poll_until_known(&self, namespace: &str, queue: &str) -> Result<()> {
-        let known = until("the poller is known", SOON, async || {
-            let request = DescribeTaskQueueRequest {
-                namespace: namespace.to_owned(),
-                task_queue: Some(named(queue)),
-                task_queue_type: TaskQueueType::Workflow.into(),
-                ..Default::default()
-            };
-            let mut connection = self.connection.clone();
-            let found =
-                WorkflowService::describe_task_queue(&mut connection, request.into_request());
-            anyhow::ensure!(!found.await?.into_inner().pollers.is_empty(), "not yet");
-            Ok(())
-        });
+    /// Polls a queue of workflow tasks, as a worker without Worker Versioning does, for as long as something
+    /// else is done.
+    pub async fn while_polled<T>(
+        &self,
+        namespace: &str,
+        queue: &str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let polls = async {
+            loop {
+                if let Err(error) = self.poll(namespace, queue, None, SOON).await {
+                    break error;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
         tokio::select! {
-            known = known => known,
-            ended = self.poll(namespace, queue, None, SOON) => ended,
+            done = work => done,
+            error = polls => Err(error),
         }
     }
 

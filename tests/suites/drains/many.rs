@@ -36,17 +36,15 @@ fn without_pods(env: &Env, name: &str, tag: &str) -> Value {
     wanted
 }
 
-/// Makes it poll its version's queue, and gives that queue's name.
-async fn polled(env: &Env, wanted: &Value) -> Result<String> {
+/// The queue of its version.
+fn queue(wanted: &Value) -> Result<String> {
     let process: Process = serde_json::from_value(wanted.clone())?;
     let build_id = Version::of(&process)?.build_id;
-    let queue = names::task_queue(
+    Ok(names::task_queue(
         Versioning::TaskQueuePerVersion,
         &process.spec.temporal.task_queue,
         build_id.as_str(),
-    );
-    env.temporal.poll_until_known(&env.apps, &queue).await?;
-    Ok(queue)
+    ))
 }
 
 /// One version after the other becomes current and is held by a workflow that nobody takes.
@@ -54,12 +52,17 @@ async fn supersede(env: &Env, name: &str) -> Result<()> {
     for n in 0..=EACH {
         let tag = format!("d{n}");
         let wanted = without_pods(env, name, &tag);
-        let queue = polled(env, &wanted).await?;
-        env.apply(&wanted).await?;
-        env.wait_process(name, &format!("{tag} is current"), SOON, |process| {
-            is_current(process, &tag)
-        })
-        .await?;
+        let queue = queue(&wanted)?;
+        let current = async {
+            env.apply(&wanted).await?;
+            env.wait_process(name, &format!("{tag} is current"), SOON, |process| {
+                is_current(process, &tag)
+            })
+            .await
+        };
+        env.temporal
+            .while_polled(&env.apps, &queue, current)
+            .await?;
         if n < EACH {
             let id = format!("{name}-{n}");
             env.temporal
@@ -86,7 +89,7 @@ async fn supersede(env: &Env, name: &str) -> Result<()> {
 /// How long a new Process takes to its Deployment, and to its first version.
 async fn created(env: &Env, name: &str) -> Result<(Duration, Duration)> {
     let wanted = without_pods(env, name, "v1");
-    polled(env, &wanted).await?;
+    let queue = queue(&wanted)?;
     let config = watcher::Config::default().labels(&format!("ameide.io/process={name}"));
     let deployment = async {
         let api = env.api::<Deployment>();
@@ -102,7 +105,8 @@ async fn created(env: &Env, name: &str) -> Result<(Duration, Duration)> {
         anyhow::Ok(Instant::now())
     };
     let sent = Instant::now();
-    let (_, deployment, current) = tokio::try_join!(env.apply(&wanted), deployment, current)?;
+    let all = async { tokio::try_join!(env.apply(&wanted), deployment, current) };
+    let (_, deployment, current) = env.temporal.while_polled(&env.apps, &queue, all).await?;
     Ok((
         deployment.duration_since(sent),
         current.duration_since(sent),
