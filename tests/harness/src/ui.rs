@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use process_operator_tests::testbed::Testbed;
+use serde_json::Value;
 use temporalio_client::Url;
 
 use crate::SOON;
@@ -41,12 +42,12 @@ pub enum Tab {
 }
 
 impl Tab {
-    fn test_id(self) -> &'static str {
+    fn path(self) -> &'static str {
         match self {
-            Self::Timeline => "timeline-tab",
-            Self::UserMetadata => "user-metadata-tab",
-            Self::History => "history-tab",
-            Self::SearchAttributes => "search-attributes-tab",
+            Self::Timeline => "timeline",
+            Self::UserMetadata => "user-metadata",
+            Self::History => "history",
+            Self::SearchAttributes => "search-attributes",
         }
     }
 }
@@ -70,12 +71,19 @@ impl TemporalUi {
         Ok(url)
     }
 
-    /// The page of a workflow's last run.
+    /// A tab of the page of a workflow's last run. Without the run in its address the page looks for it
+    /// first, and may show no tabs meanwhile.
     pub async fn workflow(&self, namespace: &str, id: &str, tab: Tab) -> Result<()> {
-        let url = self.url(&["namespaces", namespace, "workflows", id])?;
-        self.browser.open(url.as_str()).await?;
-        let tab = format!("//*[@data-testid='{}']", tab.test_id());
-        self.browser.click(&tab).await
+        let asked = self.url(&["api", "v1", "namespaces", namespace, "workflows", id])?;
+        let found = tokio::task::spawn_blocking(move || -> Result<Value> {
+            let mut answer = ureq::get(asked.as_str()).call()?;
+            Ok(serde_json::from_str(&answer.body_mut().read_to_string()?)?)
+        })
+        .await??;
+        let run = found["workflowExecutionInfo"]["execution"]["runId"].as_str();
+        let run = run.context("no run")?;
+        let path = ["namespaces", namespace, "workflows", id, run, tab.path()];
+        self.browser.open(self.url(&path)?.as_str()).await
     }
 
     /// The list of workflows that a query finds.
