@@ -250,8 +250,8 @@ mod tests {
         of.identity(&config(&["--instance", "operator-0"]))
     }
 
-    fn at(seconds: i64) -> Option<prost_wkt_types::Timestamp> {
-        Some(prost_wkt_types::Timestamp { seconds, nanos: 0 })
+    fn at(seconds: i64) -> prost_wkt_types::Timestamp {
+        prost_wkt_types::Timestamp { seconds, nanos: 0 }
     }
 
     const NOW: i64 = 1_000;
@@ -284,7 +284,7 @@ mod tests {
         let now = Timestamp::from_second(NOW).unwrap();
         let poller = |identity: &str, ago: i64| PollerInfo {
             identity: identity.to_owned(),
-            last_access_time: at(NOW - ago),
+            last_access_time: Some(at(NOW - ago)),
             ..PollerInfo::default()
         };
         let pollers = [poller("here", 60), poller("gone", 80)];
@@ -293,7 +293,7 @@ mod tests {
             worker_heartbeat: Some(WorkerHeartbeat {
                 worker_identity: identity.to_owned(),
                 status: status.into(),
-                heartbeat_time: at(NOW - ago),
+                heartbeat_time: Some(at(NOW - ago)),
                 ..WorkerHeartbeat::default()
             }),
         };

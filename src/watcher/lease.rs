@@ -44,13 +44,10 @@ fn read(shared: &Shared, lease: &Lease, temporal_namespace: &str) -> Option<Time
 pub(super) async fn tell(shared: &Shared, answers: &Answers, fresh: SignedDuration) {
     let own = &shared.config.temporal_namespace;
     let name = names::lease_name(own);
-    let present = match answered(api(shared).get_opt(&name)).await {
-        Ok(present) => present,
-        Err(_) => {
-            // An open watch does not show that the API server takes nothing more from us.
-            shared.interrupted.notify_one();
-            return;
-        }
+    let Ok(present) = answered(api(shared).get_opt(&name)).await else {
+        // An open watch does not show that the API server takes nothing more from us.
+        shared.interrupted.notify_one();
+        return;
     };
     let now = Timestamp::now();
     let told = |namespace: &str| read(shared, present.as_ref()?, namespace);

@@ -46,7 +46,8 @@ pub(crate) fn base() -> Result<PathBuf> {
         hash.update([0]);
     }
     let digest = hash.finalize();
-    let key: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let digest = format!("{digest:x}");
+    let key = &digest[..16];
     let dir = testbed::cache_dir()?.join("python");
     let layer = dir.join(format!("{key}.tar"));
     if !layer.is_file() {

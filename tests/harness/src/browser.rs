@@ -99,7 +99,7 @@ impl Browser {
         Ok(())
     }
 
-    /// All that is displayed, by XPath.
+    /// All that is displayed, by `XPath`.
     async fn all(&self, xpath: &str) -> Result<Vec<String>> {
         let by = json!({ "using": "xpath", "value": xpath });
         let found = self.post("/elements", &by).await?;

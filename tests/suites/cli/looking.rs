@@ -63,8 +63,8 @@ async fn a_browser_is_opened_on_the_page_of_the_workflow() -> Result<()> {
     let env = &scene.env;
     let dir = scratch(&scene)?;
     // What desktops open addresses with.
-    let (opener, opened) = (dir.join("xdg-open"), dir.join("opened"));
-    let script = format!("#!/bin/sh\nprintf '%s' \"$1\" > '{}'\n", opened.display());
+    let (opener, visited) = (dir.join("xdg-open"), dir.join("visited"));
+    let script = format!("#!/bin/sh\nprintf '%s' \"$1\" > '{}'\n", visited.display());
     std::fs::write(&opener, script)?;
     std::fs::set_permissions(&opener, std::fs::Permissions::from_mode(0o755))?;
     let ui = env.testbed.state().ui_url.clone().context("a UI")?;
@@ -74,7 +74,7 @@ async fn a_browser_is_opened_on_the_page_of_the_workflow() -> Result<()> {
     command.env("PATH", format!("{}:/usr/bin:/bin", dir.display()));
     let shown = said(command).await?.ended(0)?.out;
     let url = until("a browser is opened", SOON, async || {
-        let url = std::fs::read_to_string(&opened)?;
+        let url = std::fs::read_to_string(&visited)?;
         ensure!(!url.is_empty(), "not written yet");
         Ok::<_, anyhow::Error>(url)
     })

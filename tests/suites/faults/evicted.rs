@@ -1,5 +1,5 @@
 //! F40: pods are taken away as by the drain of a node, by the Eviction API and by deletion, during a canary and
-//! while an old version drains, with and without a PodDisruptionBudget. The version under test is not blamed
+//! while an old version drains, with and without a `PodDisruptionBudget`. The version under test is not blamed
 //! for it, and an old version keeps its pods as long as something runs on it.
 
 use std::time::Duration;

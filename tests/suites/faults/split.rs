@@ -56,9 +56,9 @@ async fn stopped_in(
     let process = env.apply(&manifest(env, NAME, "v1")).await?;
     at_rest(&world, "v1").await?;
 
-    let held = hold(&world, &first);
+    let late = hold(&world, &first);
     env.set_tag(NAME, "v2").await?;
-    held.wait_hits(1, SOON).await?;
+    late.wait_hits(1, SOON).await?;
     first.operator.signal(Signal::SIGSTOP)?;
     idle.context("prepared")?.remove();
     env.wait_process(NAME, "the other one brings v2", SOON, |process| {
@@ -71,8 +71,8 @@ async fn stopped_in(
     ensure!(build.starts_with("v3-"), "{build} is current");
     let seen = world.observer.states().len();
 
-    held.remove();
-    held.wait_done(1, SOON).await?;
+    late.remove();
+    late.wait_done(1, SOON).await?;
     first.operator.signal(Signal::SIGCONT)?;
     first.operator.ready().await?;
     until("v3 alone is left", SOON, async || {
@@ -86,7 +86,7 @@ async fn stopped_in(
     .await?;
     at_rest(&world, "v3").await?;
 
-    let code = first_answer(&first, &held).context("the late write was answered")?;
+    let code = first_answer(&first, &late).context("the late write was answered")?;
     println!("{name}: the late write was answered {code}");
     ensure!(codes.contains(&code), "the late write was answered {code}");
     let after = world.observer.states().split_off(seen);

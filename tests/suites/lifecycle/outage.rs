@@ -138,6 +138,16 @@ fn since(process: &Process) -> Option<(String, Timestamp)> {
     Some((found.status.clone(), found.last_transition_time.0))
 }
 
+/// Transitions have whole seconds: two outages that begin in the same one are told as one.
+async fn in_another_second(over: &Process) -> Result<()> {
+    let (_, ended) = since(over).context("no time of transition")?;
+    until("the next second", SOON, async || {
+        ensure!(Timestamp::now().as_second() > ended.as_second(), "not yet");
+        Ok(())
+    })
+    .await
+}
+
 fn reachable(process: &Process) -> (String, String) {
     let (status, reason, _) = condition(process, "TemporalReachable");
     (status, reason)
@@ -225,13 +235,7 @@ async fn one_temporal_namespace_fails_and_only_its_processes_say_so() -> Result<
                     && condition(process, "Degraded").0 == "False"
             })
             .await?;
-        // Transitions have whole seconds: two outages that begin in the same one are told as one.
-        let (_, ended) = since(&over).context("no time of transition")?;
-        until("the next second", SOON, async || {
-            ensure!(Timestamp::now().as_second() > ended.as_second(), "not yet");
-            Ok(())
-        })
-        .await?;
+        in_another_second(&over).await?;
     }
 
     let after = env.wait_settled("other", "v1").await?;
