@@ -198,14 +198,21 @@ impl Temporal {
         Ok((state.paused, state.notes))
     }
 
-    /// Deletes a Temporal namespace and waits until the server knows it no more.
-    pub async fn delete_namespace(&self, name: &str) -> Result<()> {
+    /// Lets a Temporal namespace go; the server does it behind the answer. For each that is left it keeps
+    /// workers, and timers for each version, and all later tests pay for them.
+    pub(crate) async fn let_namespace_go(&self, name: &str) -> Result<()> {
         let request = DeleteNamespaceRequest {
             namespace: name.to_owned(),
             ..Default::default()
         };
         let mut connection = self.connection.clone();
         OperatorService::delete_namespace(&mut connection, request.into_request()).await?;
+        Ok(())
+    }
+
+    /// Deletes a Temporal namespace and waits until the server knows it no more.
+    pub async fn delete_namespace(&self, name: &str) -> Result<()> {
+        self.let_namespace_go(name).await?;
         until(
             &format!("Temporal namespace {name} is gone"),
             SOON,

@@ -152,7 +152,7 @@ impl Env {
         Ok(text)
     }
 
-    /// Deletes the namespace. Called at the end of a test that passed; one that failed leaves its
+    /// Deletes its namespaces. Called at the end of a test that passed; one that failed leaves its
     /// world to be looked at.
     pub async fn remove(self) -> Result<()> {
         // The operator ends with the test: nobody would take the finalizers off, and the namespace
@@ -170,6 +170,10 @@ impl Env {
         let api: Api<Namespace> = Api::all(self.kube.clone());
         api.delete(&self.namespace, &DeleteParams::background())
             .await?;
+        for name in [&self.control, &self.apps] {
+            // A test may have taken it away itself.
+            let _ = self.temporal.let_namespace_go(name).await;
+        }
         Ok(())
     }
 }
