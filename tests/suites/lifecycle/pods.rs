@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams};
 use process_operator_crds::Process;
-use process_operator_harness::{Env, condition, manifest};
+use process_operator_harness::{Env, condition, manifest, until};
 use serde_json::{Value, json};
 
 use crate::support::{SOON, Scene};
@@ -46,11 +46,17 @@ async fn ailing(env: &Env, words: &str) -> Result<Process> {
     .await
 }
 
-/// How often Events have told that workers are lost, and that they are back.
-async fn told(env: &Env, process: &Process) -> Result<(usize, usize)> {
-    let events = env.events(process).await?;
-    let count = |wanted: &str| events.iter().filter(|(reason, _)| reason == wanted).count();
-    Ok((count("WorkersUnavailable"), count("WorkersReady")))
+/// Waits until Events, which follow the status, have told so often that workers are lost, and that they are
+/// back.
+async fn told(env: &Env, process: &Process, enough: impl Fn(usize, usize) -> bool) -> Result<()> {
+    until("Events of lost workers", SOON, async || {
+        let events = env.events(process).await?;
+        let count = |wanted: &str| events.iter().filter(|(reason, _)| reason == wanted).count();
+        let (lost, back) = (count("WorkersUnavailable"), count("WorkersReady"));
+        ensure!(enough(lost, back), "{lost} lost, {back} back");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,15 +85,12 @@ async fn why_workers_are_lost_is_told_and_taken_back_when_they_return() -> Resul
     let (ready, _, message) = condition(&one, "Ready");
     ensure!(ready == "True", "the other one serves");
     ensure!(message.contains("1/2 worker pods ready"), "{message}");
-    ensure!(told(env, &process).await? == (1, 0), "one Event");
+    told(env, &process, |lost, back| (lost, back) == (1, 0)).await?;
     create::<Secret>(env, secret).await?;
     let well = env.wait_settled("l2o", "v1").await?;
     let message = condition(&well, "Ready").2;
     ensure!(message.ends_with("2/2 worker pods ready"), "{message}");
-    ensure!(
-        told(env, &process).await? == (1, 1),
-        "and one for their return"
-    );
+    told(env, &process, |lost, back| (lost, back) == (1, 1)).await?;
 
     // Both are, and the new ones end as soon as they start.
     let tune = async |data: Value| {
@@ -119,7 +122,6 @@ async fn why_workers_are_lost_is_told_and_taken_back_when_they_return() -> Resul
     let well = env.wait_settled("l2o", "v1").await?;
     let message = condition(&well, "WorkersReady").2;
     ensure!(message == "2/2 worker pods ready", "{message}");
-    let (lost, back) = told(env, &process).await?;
-    ensure!(lost == back && lost >= 2, "{lost} lost, {back} back");
+    told(env, &process, |lost, back| lost == back && lost >= 2).await?;
     scene.finish().await
 }
