@@ -16,14 +16,15 @@ use serde::Deserialize;
 use crate::arch::Arch;
 use crate::cargo::{cargo_for, root};
 
-const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+/// How a source begins that is a registry; there is but one, which `deny.toml` sees to.
+const REGISTRY: &str = "registry+";
 
 /// One crate.
 #[derive(Debug)]
 pub(crate) struct Crate {
     pub(crate) name: String,
     pub(crate) version: String,
-    /// Whether it is from crates.io, and not from this repository.
+    /// Whether it is from the registry, and not from this repository.
     pub(crate) public: bool,
     /// As its manifest says.
     pub(crate) licence: Option<String>,
@@ -171,7 +172,9 @@ fn described(
     Crate {
         name: found.name,
         version: found.version,
-        public: found.source.as_deref() == Some(CRATES_IO),
+        public: found
+            .source
+            .is_some_and(|source| source.starts_with(REGISTRY)),
         licence: found.license,
         licence_file: found
             .license_file
