@@ -12,8 +12,8 @@ use process_operator_workflows::contract::{
     CountOpenInput, CountOpenOutcome, EndOpenInput, EndOpenOutcome, EvidenceInput, EvidenceOutcome,
     GateInput, GateOutcome, KeepDrainedInput, KeepDrainedOutcome, Observation, ObserveInput,
     RetireInput, RetireOutcome, SetCurrentInput, SetWeightInput, SetWeightOutcome,
-    StopVersionInput, StopVersionOutcome, WaitDrainedInput, WaitDrainedOutcome, WaitServingInput,
-    WaitServingOutcome,
+    StopVersionInput, StopVersionOutcome, TellInput, WaitDrainedInput, WaitDrainedOutcome,
+    WaitServingInput, WaitServingOutcome,
 };
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
@@ -84,7 +84,7 @@ impl OperatorActivities {
             again: ctx.info().attempt > 1,
         };
         let wait = Box::pin(wait::serving::wait(&self.context, &input, try_));
-        wait::beating(&self.context, &ctx, wait).await
+        wait::beating(&self.context, &ctx, &input.key, wait).await
     }
 
     /// Makes a version Current.
@@ -102,7 +102,7 @@ impl OperatorActivities {
                 shift::set_current(&self.context, &input, begun).await
             }
         };
-        wait::beating(&self.context, &ctx, Box::pin(set)).await
+        wait::beating(&self.context, &ctx, &input.key, Box::pin(set)).await
     }
 
     /// Sets the share of a version.
@@ -121,7 +121,7 @@ impl OperatorActivities {
             }
             Ok(temporal::lifecycle::weighted(&self.context, &input, &occasion).await)
         };
-        wait::beating(&self.context, &ctx, Box::pin(set)).await
+        wait::beating(&self.context, &ctx, &input.key, Box::pin(set)).await
     }
 
     /// Runs a gate workflow.
@@ -132,7 +132,7 @@ impl OperatorActivities {
         input: GateInput,
     ) -> Result<GateOutcome, ActivityError> {
         let run = wait::gate::run(&self.context, &input);
-        wait::beating(&self.context, &ctx, Box::pin(run)).await
+        wait::beating(&self.context, &ctx, &input.key, Box::pin(run)).await
     }
 
     /// Watches executions and pods of a version.
@@ -143,7 +143,7 @@ impl OperatorActivities {
         input: EvidenceInput,
     ) -> Result<EvidenceOutcome, ActivityError> {
         let watch = wait::evidence::watch(&self.context, &input);
-        wait::beating(&self.context, &ctx, Box::pin(watch)).await
+        wait::beating(&self.context, &ctx, &input.key, Box::pin(watch)).await
     }
 
     /// Waits until there is evidence enough.
@@ -155,7 +155,7 @@ impl OperatorActivities {
     ) -> Result<EvidenceOutcome, ActivityError> {
         let occasion = occasion(&ctx);
         let judge = wait::evidence::judge(&self.context, &input, &occasion);
-        wait::beating(&self.context, &ctx, Box::pin(judge)).await
+        wait::beating(&self.context, &ctx, &input.key, Box::pin(judge)).await
     }
 
     /// Waits until a version is drained.
@@ -168,9 +168,23 @@ impl OperatorActivities {
         wait::beating(
             &self.context,
             &ctx,
+            &input.key,
             Box::pin(wait::drained::wait(&self.context, &input)),
         )
         .await
+    }
+
+    /// Tells a lifecycle how far a child of it has come.
+    #[activity(name = "tell")]
+    pub async fn tell(
+        self: Arc<Self>,
+        _ctx: ActivityContext,
+        input: TellInput,
+    ) -> Result<(), ActivityError> {
+        if let Some(told) = &input.drain {
+            temporal::lifecycle::drained(&self.context, &input.key, told).await?;
+        }
+        Ok(())
     }
 
     /// Counts what holds a version.
@@ -181,7 +195,7 @@ impl OperatorActivities {
         input: CountOpenInput,
     ) -> Result<CountOpenOutcome, ActivityError> {
         let work = wait::ending::count(&self.context, &input);
-        wait::beating(&self.context, &ctx, Box::pin(work)).await
+        wait::beating(&self.context, &ctx, &input.key, Box::pin(work)).await
     }
 
     /// Ends or moves what holds a version.
@@ -192,7 +206,7 @@ impl OperatorActivities {
         input: EndOpenInput,
     ) -> Result<EndOpenOutcome, ActivityError> {
         let work = wait::ending::end(&self.context, &input);
-        wait::beating(&self.context, &ctx, Box::pin(work)).await
+        wait::beating(&self.context, &ctx, &input.key, Box::pin(work)).await
     }
 
     /// Leaves a drained version as it is for a while.
@@ -203,7 +217,7 @@ impl OperatorActivities {
         input: KeepDrainedInput,
     ) -> Result<KeepDrainedOutcome, ActivityError> {
         let work = wait::drained::keep(&self.context, &input);
-        wait::beating(&self.context, &ctx, Box::pin(work)).await
+        wait::beating(&self.context, &ctx, &input.key, Box::pin(work)).await
     }
 
     /// Stops the pods of a drained version.
@@ -214,7 +228,7 @@ impl OperatorActivities {
         input: StopVersionInput,
     ) -> Result<StopVersionOutcome, ActivityError> {
         let work = wait::retire::stop(&self.context, &input);
-        wait::beating(&self.context, &ctx, Box::pin(work)).await
+        wait::beating(&self.context, &ctx, &input.key, Box::pin(work)).await
     }
 
     /// Removes a retired version.
@@ -227,6 +241,7 @@ impl OperatorActivities {
         wait::beating(
             &self.context,
             &ctx,
+            &input.key,
             Box::pin(wait::retire::retire(&self.context, &input)),
         )
         .await
@@ -242,6 +257,7 @@ impl OperatorActivities {
         wait::beating(
             &self.context,
             &ctx,
+            &input.key,
             Box::pin(wait::close::close(&self.context, &input)),
         )
         .await
@@ -257,6 +273,7 @@ impl OperatorActivities {
         wait::beating(
             &self.context,
             &ctx,
+            &input.key,
             Box::pin(wait::records::clean(&self.context, &input)),
         )
         .await

@@ -153,6 +153,12 @@ pub(crate) async fn scale_to_zero(context: &Context, key: &ProcessKey, name: &st
         .as_ref()
         .filter(|stored| belongs(key, &stored.metadata))
         .and_then(revision::kept);
+    // The watcher may hear of it before the answer is here.
+    context.cache.expect(
+        &uid,
+        live.metadata.generation.unwrap_or(0) + 1,
+        &hash::owned_fields(live.metadata.managed_fields.as_ref()),
+    );
     let params = PatchParams::apply(names::manager::OPERATOR).force();
     let patched = if let Some(kept) = kept {
         let mut built = deployment::deployment(key, name, &kept, 0);
@@ -172,7 +178,10 @@ pub(crate) async fn scale_to_zero(context: &Context, key: &ProcessKey, name: &st
         deployments.patch(name, &params, &Patch::Merge(&none)).await
     };
     match patched {
-        Ok(_) => Ok(()),
+        Ok(stopped) => {
+            ours(context, &stopped.metadata);
+            Ok(())
+        }
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
         Err(error) => Err(Fault::from(error).about(&format!("stopping the pods of {name}"))),
     }

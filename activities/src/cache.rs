@@ -48,6 +48,13 @@ pub struct Workload {
     pub resource_version: String,
 }
 
+impl Workload {
+    /// Without pods, as wanted.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.replicas == 0 && self.available && self.ready_replicas == 0
+    }
+}
+
 /// An owned CronJob as last seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Job {

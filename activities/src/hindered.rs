@@ -83,19 +83,69 @@ async fn publish(context: &Context, key: &ProcessKey, failure: &StepFailure) -> 
 /// Once an hour for what keeps being refused: whoever reads the Process finds an old status there, and that
 /// it is old.
 async fn no_status(context: &Context, key: &ProcessKey, failure: &StepFailure) {
-    let category = failure.category;
+    let text = format!(
+        "the status is out of date, since it cannot be written: {}",
+        failure.message
+    );
+    event(
+        context,
+        key,
+        ("status", "PublishStatus"),
+        failure.category,
+        text,
+    )
+    .await;
+}
+
+/// An activity that Temporal tries again has failed, for the `attempt`th time. What a wait is about is in
+/// nobody's status while it fails.
+pub(crate) async fn activity_failed(
+    context: &Context,
+    key: &ProcessKey,
+    activity: &str,
+    attempt: u32,
+    fault: &Fault,
+) {
+    let category = fault.category;
+    if !category.retryable() {
+        return;
+    }
+    tracing::warn!(
+        namespace = key.namespace,
+        process = key.name,
+        category = category.metric_label(),
+        attempt,
+        "{activity}: {fault}"
+    );
+    // That a server is away is told for all.
+    let away = [
+        ErrorCategory::Unavailable,
+        ErrorCategory::TemporalUnavailable,
+        ErrorCategory::RateLimited,
+    ];
+    if attempt > FROM && !away.contains(&category) {
+        let text = format!("{activity} has failed {attempt} times and is tried again: {fault}");
+        event(context, key, (activity, "Work"), category, text).await;
+    }
+}
+
+/// An Event, once an hour, about something that fails: what, and the action.
+async fn event(
+    context: &Context,
+    key: &ProcessKey,
+    (about, action): (&str, &str),
+    category: ErrorCategory,
+    text: String,
+) {
     let hour = jiff::Timestamp::now().as_second() / 3600;
     let note = Note {
         // Every replica makes the same name of it, and the API server takes the first.
-        id: format!("{}/status/{category}/{hour}", key.uid),
+        id: format!("{}/{about}/{category}/{hour}", key.uid),
         key: key.clone(),
         kind: EventType::Warning,
         reason: category.event_reason().to_owned(),
-        action: "PublishStatus".to_owned(),
-        text: format!(
-            "the status is out of date, since it cannot be written: {}",
-            failure.message
-        ),
+        action: action.to_owned(),
+        text,
     };
     let created = events::create(&context.kube, &context.instance, &note);
     match tokio::time::timeout(BRIEF, created).await {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
-use process_operator_activities::cache::Workload;
+use process_operator_activities::cache::{Neighbour, Workload};
 use process_operator_activities::watched::workload;
 use process_operator_crds::spec::Versioning;
 use process_operator_workflows::contract::{ChangeKind, Changed, ProcessKey};
@@ -81,6 +81,9 @@ fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
             }
             "being deleted"
         }
+        Some(before) if edited(shared, before, &now) => "edited",
+        // The drain that stops them tells it.
+        Some(_) if stopped(shared, &now) => return,
         Some(before) if before.available != now.available => {
             if now.available {
                 "available"
@@ -90,12 +93,6 @@ fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
             }
         }
         Some(before) if (before.ready_replicas > 0) != (now.ready_replicas > 0) => "ready pods",
-        Some(before)
-            if (before.generation != now.generation || before.fields != now.fields)
-                && !shared.cache.expected(&now.uid, now.generation, &now.fields) =>
-        {
-            "edited"
-        }
         Some(_) => return,
     };
     if let Some(key) = process_of(shared, &now) {
@@ -107,6 +104,20 @@ fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
             .signaler
             .send(&key, &now.uid, &now.resource_version, changed);
     }
+}
+
+/// Somebody else has written it.
+fn edited(shared: &Shared, before: &Workload, now: &Workload) -> bool {
+    (before.generation != now.generation || before.fields != now.fields)
+        && !shared.cache.expected(&now.uid, now.generation, &now.fields)
+}
+
+/// A version that does not serve is to have no pods.
+fn stopped(shared: &Shared, now: &Workload) -> bool {
+    let serves = |process: Neighbour| {
+        process.versioning == Versioning::None || process.current.as_ref() == Some(&now.build_id)
+    };
+    now.replicas == 0 && !shared.cache.process(&now.owner_uid).is_none_or(serves)
 }
 
 /// Has the lifecycle look again at a version that serves and has lost pods.

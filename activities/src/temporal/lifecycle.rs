@@ -1,8 +1,8 @@
 //! What activities tell a lifecycle by themselves, so that its workflow code need not.
 
 use process_operator_workflows::contract::{
-    DeletionProgress, ProcessKey, RolloutProgress, SIGNAL_DELETION, SIGNAL_PROGRESS,
-    SetWeightInput, SetWeightOutcome,
+    DeletionProgress, DrainTold, ProcessKey, RolloutProgress, SIGNAL_DELETION,
+    SIGNAL_DRAIN_PROGRESS, SIGNAL_PROGRESS, SetWeightInput, SetWeightOutcome,
 };
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
@@ -10,9 +10,10 @@ use temporalio_common::protos::coresdk::AsJsonPayloadExt;
 use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
 use temporalio_common::protos::temporal::api::workflowservice::v1::SignalWorkflowExecutionRequest;
 
-use super::call;
+use super::{call, unless_gone};
 use crate::build::hash;
 use crate::context::Context;
+use crate::error::Result;
 
 /// A weight is set, and tells the lifecycle so: the pause that follows begins now.
 pub(crate) async fn weighted(
@@ -45,7 +46,21 @@ pub(crate) async fn announce(
         return;
     };
     let request_id = hash::prefix(format!("{}\n{occasion}", progress.id).as_bytes(), 16);
-    signal(context, key, SIGNAL_PROGRESS, payload, request_id).await;
+    heard(
+        key,
+        signal(context, key, SIGNAL_PROGRESS, payload, request_id).await,
+    );
+}
+
+/// Tells a lifecycle how far a drain has come. A lifecycle that is gone needs no telling: its successor looks
+/// for itself. The same message counts once.
+pub(crate) async fn drained(context: &Context, key: &ProcessKey, told: &DrainTold) -> Result<()> {
+    let Ok(payload) = told.as_json_payload() else {
+        return Ok(());
+    };
+    let request_id = hash::prefix(&payload.data, 16);
+    let told = signal(context, key, SIGNAL_DRAIN_PROGRESS, payload, request_id);
+    unless_gone(told.await).map(drop)
 }
 
 /// Tells a lifecycle how far the deletion of its Process has come. Each call counts: the same may be
@@ -59,7 +74,16 @@ pub(crate) async fn tell(context: &Context, key: &ProcessKey, progress: &Deletio
         format!("{}\n{}\n{now}", key.uid, context.instance).as_bytes(),
         16,
     );
-    signal(context, key, SIGNAL_DELETION, payload, request_id).await;
+    heard(
+        key,
+        signal(context, key, SIGNAL_DELETION, payload, request_id).await,
+    );
+}
+
+fn heard(key: &ProcessKey, told: Result<()>) {
+    if let Err(fault) = told {
+        tracing::info!(process = key.worker_deployment(), "{fault}");
+    }
 }
 
 async fn signal(
@@ -68,7 +92,7 @@ async fn signal(
     name: &str,
     payload: Payload,
     request_id: String,
-) {
+) -> Result<()> {
     let request = SignalWorkflowExecutionRequest {
         namespace: context.control_namespace.clone(),
         workflow_execution: Some(WorkflowExecution {
@@ -84,12 +108,10 @@ async fn signal(
         ..Default::default()
     };
     let mut connection = context.connection.clone();
-    let told = call(
+    call(
         "tell the lifecycle",
         WorkflowService::signal_workflow_execution(&mut connection, request.into_request()),
     )
-    .await;
-    if let Err(fault) = told {
-        tracing::info!(process = key.worker_deployment(), "{fault}");
-    }
+    .await
+    .map(drop)
 }

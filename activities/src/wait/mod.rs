@@ -12,10 +12,12 @@ pub(crate) mod serving;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use process_operator_workflows::contract::ProcessKey;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
 use crate::context::Context;
 use crate::error::Fault;
+use crate::hindered;
 
 /// Well below the heartbeat time-out of 5 s, so that one lost heartbeat is not a death.
 const BEAT: Duration = Duration::from_secs(1);
@@ -24,6 +26,7 @@ const BEAT: Duration = Duration::from_secs(1);
 pub(crate) async fn beating<T>(
     context: &Context,
     ctx: &ActivityContext,
+    key: &ProcessKey,
     wait: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, ActivityError> {
     let mut wait = std::pin::pin!(wait);
@@ -33,7 +36,13 @@ pub(crate) async fn beating<T>(
         tokio::select! {
             biased;
             () = ctx.cancelled() => return Err(ActivityError::cancelled()),
-            result = &mut wait => return result.map_err(|fault| context.count(fault).fail()),
+            result = &mut wait => {
+                let Err(fault) = result else { return result.map_err(Fault::fail) };
+                let fault = context.count(fault);
+                let info = ctx.info();
+                hindered::activity_failed(context, key, &info.activity_type, info.attempt, &fault).await;
+                return Err(fault.fail());
+            }
             // The heartbeat carries nothing: what the wait is about stands in its summary, and
             // details that change would be written to the server each time.
             _ = beat.tick() => ctx.record_heartbeat(()).await?,

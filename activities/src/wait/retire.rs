@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::{
-    RetireInput, RetireOutcome, StopVersionInput, StopVersionOutcome,
+    ProcessKey, RetireInput, RetireOutcome, StopVersionInput, StopVersionOutcome,
 };
 
 use super::drained::{Need, need, past};
@@ -15,6 +15,11 @@ use crate::context::Context;
 use crate::error::{Fault, Result, within};
 use crate::remove::{delete_deployment, deployment_uid, keep_revision};
 use crate::temporal::{routing, versions, visibility};
+
+/// How long it is waited for pods that were told to stop, at most. They are not waited for when they take longer.
+const STOPPING: Duration = Duration::from_secs(10);
+/// Between looks at what this process knows.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Stops the pods, when nothing needs them at this moment.
 pub(crate) async fn stop(
@@ -34,8 +39,20 @@ pub(crate) async fn stop(
     }
     if !outcome.in_use && !outcome.held && !input.name.is_empty() {
         Box::pin(within(apply::scale_to_zero(context, key, &input.name))).await?;
+        stopped(context, key, &input.name).await;
     }
     Ok(outcome)
+}
+
+/// Waits a little until the Deployment says that its pods are gone: a look that follows then sees what stays.
+async fn stopped(context: &Context, key: &ProcessKey, name: &str) {
+    let gone = async {
+        let found = || context.cache.workload(&key.namespace, name);
+        while found().is_some_and(|workload| !workload.is_stopped()) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(STOPPING, gone).await;
 }
 
 pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<RetireOutcome> {

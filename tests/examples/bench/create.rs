@@ -13,6 +13,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use process_operator_crds::Process;
 use process_operator_harness::{Env, counts, is_current, manifest};
 use serde_json::Value;
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 
 use crate::gauge::percentile;
 
@@ -176,6 +177,19 @@ pub(crate) async fn to_current(env: &Env, count: usize) -> Result<()> {
     Ok(())
 }
 
+/// The history of a workflow that has no more to do.
+async fn at_rest(env: &Env, id: &str) -> Result<Vec<HistoryEvent>> {
+    let mut history = env.temporal.history(&env.control, id).await?;
+    loop {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let now = env.temporal.history(&env.control, id).await?;
+        if now.len() == history.len() {
+            return Ok(now);
+        }
+        history = now;
+    }
+}
+
 /// History events of one create and one change of image, in the lifecycle and with its children.
 pub(crate) async fn events(env: &Env) -> Result<()> {
     let name = "hist";
@@ -186,10 +200,10 @@ pub(crate) async fn events(env: &Env) -> Result<()> {
         process.uid().unwrap_or_default()
     );
     env.wait_settled(name, "v1").await?;
-    let created = env.temporal.history(&env.control, &id).await?;
+    let created = at_rest(env, &id).await?;
     env.set_tag(name, "v2").await?;
     env.wait_settled(name, "v2").await?;
-    let changed = env.temporal.history(&env.control, &id).await?;
+    let changed = at_rest(env, &id).await?;
     let mut children = HashMap::new();
     for info in env
         .temporal

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use process_operator_faultproxy::{KubeRequest, Record, Verb};
 use process_operator_harness::until;
 
-use crate::crowd::{create, deployed, how_many, names, set_tags};
+use crate::crowd::{create, deployed, how_many, names, set_tags, soon};
 use crate::world::{SOON, World};
 
 /// As long as it is away.
@@ -41,7 +41,7 @@ async fn what_many_changed_while_the_api_server_was_away_is_done_after_it() -> R
     let (env, operator) = (&world.env, world.operator()?);
     let all = names("p", count);
     create(env, &all).await?;
-    deployed(env, &all, "v1", SOON).await?;
+    deployed(env, &all, "v1", soon(count)).await?;
 
     world.kube.down().await;
     let since = Instant::now();
@@ -55,7 +55,7 @@ async fn what_many_changed_while_the_api_server_was_away_is_done_after_it() -> R
     let mark = world.kube.mark();
     world.kube.up().await?;
     lacks(&world, None).await?;
-    deployed(env, &all, "v2", SOON).await?;
+    deployed(env, &all, "v2", soon(count)).await?;
     let records = world.kube.records(mark..);
     let (most, each) = (most_at_once(&records), records.len() / count);
     println!("{count} Processes: {most} requests at once, {each} for each");

@@ -12,6 +12,8 @@ use process_operator_crds::Process;
 use process_operator_harness::{Env, manifest, until};
 use serde_json::{Value, json};
 
+use crate::world::SOON;
+
 /// Requests of a test side by side.
 const AT_ONCE: usize = 8;
 
@@ -19,6 +21,11 @@ const AT_ONCE: usize = 8;
 pub(crate) fn how_many(by_default: usize, complete: usize) -> usize {
     let all = std::env::var("FAULTS").is_ok_and(|text| text == "complete");
     if all { complete } else { by_default }
+}
+
+/// Until so many are done.
+pub(crate) fn soon(count: usize) -> Duration {
+    SOON + Duration::from_secs(u64::try_from(count).unwrap_or_default())
 }
 
 /// `<prefix><n>`.

@@ -153,11 +153,12 @@ async fn a_rotated_secret_is_taken_over_by_a_restart() -> Result<()> {
     let process = env.api::<Process>().get(NAME).await?;
     let now = said("second").await?;
     ensure!(now == ("before".into(), build_id.clone()), "{now:?}");
-    let uid = async || {
+    let uids = async || {
         let pods = env.pods(NAME).await?;
-        anyhow::Ok(pods.first().and_then(kube::ResourceExt::uid))
+        let uids = pods.iter().filter_map(kube::ResourceExt::uid);
+        anyhow::Ok(uids.collect::<Vec<_>>())
     };
-    let first = uid().await?;
+    let first = uids().await?;
 
     env.grant(&process, "restart").await?;
     until("the new value is there", SOON, async || {
@@ -168,7 +169,13 @@ async fn a_rotated_secret_is_taken_over_by_a_restart() -> Result<()> {
     })
     .await?;
     at_rest(&world, "v1").await?;
-    ensure!(uid().await? != first, "another pod");
+    until("there are other pods, and only those", SOON, async || {
+        let now = uids().await?;
+        let other = !now.is_empty() && now.iter().all(|uid| !first.contains(uid));
+        ensure!(other, "{first:?}, now {now:?}");
+        Ok(())
+    })
+    .await?;
 
     // Gone while nobody needs it: what runs goes on.
     secrets.delete("who", &DeleteParams::default()).await?;

@@ -14,7 +14,7 @@ use super::drain_works::{
     WaitDrainedInput, WaitDrainedOutcome,
 };
 use super::{
-    ActOutcome, CloseRunsInput, CloseRunsOutcome, LateStarts, Observation, ProcessKey,
+    ActOutcome, CloseRunsInput, CloseRunsOutcome, DrainTold, LateStarts, Observation, ProcessKey,
     RolloutProgress, Step, StepFailure,
 };
 
@@ -93,6 +93,11 @@ activity!(
     RetireVersion, "retire-version", RetireInput => RetireOutcome
 );
 activity!(
+    /// Tells a lifecycle how far a child of it has come. Local: a signal of the child's would cost it a workflow
+    /// task.
+    Tell, "tell", TellInput => ()
+);
+activity!(
     /// Ends what a Process that is being deleted still runs: pauses schedules, then waits until no
     /// workflow is open, and ends what is when it is told to. Heartbeats.
     CloseRuns, "close-runs", CloseRunsInput => CloseRunsOutcome
@@ -132,6 +137,17 @@ pub struct ActInput {
     /// How often what came before this has failed without a break.
     #[serde(skip_serializing_if = "super::rollout::is_default")]
     pub tries: u32,
+}
+
+/// Input of [`Tell`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TellInput {
+    /// Whose lifecycle.
+    pub key: ProcessKey,
+    /// How far a drain has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainTold>,
 }
 
 /// Names of one version in both worlds.

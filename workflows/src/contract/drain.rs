@@ -186,6 +186,9 @@ pub struct DrainMemory {
     /// How often the count was told.
     #[serde(skip_serializing_if = "is_default")]
     pub counts: u32,
+    /// How many messages the lifecycle was sent.
+    #[serde(skip_serializing_if = "is_default")]
+    pub told: u32,
     /// Orders of people that have not been taken in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forces: Vec<Force>,
@@ -284,4 +287,8 @@ pub struct DrainTold {
     pub progress: DrainProgress,
     /// What has happened.
     pub notes: Vec<DrainNote>,
+    /// Counts the messages of a drain, so that one that is late is not taken for the latest. 0: from an
+    /// operator that did not count them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub serial: u32,
 }

@@ -18,8 +18,8 @@ pub use activities::{
     Act, ActInput, CleanRecords, CleanRecordsInput, CleanRecordsOutcome, CloseRuns, CountOpen,
     EndOpen, EvidenceInput, EvidenceOutcome, Expected, GateInput, GateOutcome, Judge, KeepDrained,
     Observe, ObserveInput, RetireVersion, RunGate, SetCurrent, SetCurrentInput, SetWeight,
-    SetWeightInput, SetWeightOutcome, StopVersion, WaitDrained, WaitServing, WaitServingInput,
-    WaitServingOutcome, WatchEvidence,
+    SetWeightInput, SetWeightOutcome, StopVersion, Tell, TellInput, WaitDrained, WaitServing,
+    WaitServingInput, WaitServingOutcome, WatchEvidence,
 };
 pub use deletion::{
     CloseBy, CloseRunsInput, CloseRunsOutcome, DeletionProgress, DeletionStage, DeletionState,

@@ -275,6 +275,9 @@ pub struct Drain {
     /// How far it has come, as far as it has told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<DrainProgress>,
+    /// Number of the message that told it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub heard: u32,
 }
 
 impl Drain {

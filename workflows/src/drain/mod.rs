@@ -10,10 +10,10 @@
 )]
 
 mod legacy;
+mod telling;
 mod works;
 
 use futures::FutureExt as _;
-use futures::future::FusedFuture;
 use jiff::Timestamp;
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
@@ -22,12 +22,12 @@ use temporalio_workflow::{
     WorkflowResult, WorkflowTermination,
 };
 
+use self::telling::Telling;
 use self::works::Works;
 use crate::contract::{
-    ChildKind, DrainMemory, DrainPolicy, DrainProgress, DrainStage, DrainTold, EndAction, Force,
-    KeptApart, ProcessKey, StepFailure, VerbArgs,
+    ChildKind, DrainMemory, DrainPolicy, DrainProgress, EndAction, Force, KeptApart, ProcessKey,
+    StepFailure, VerbArgs,
 };
-use crate::lifecycle::ProcessLifecycle;
 use crate::plan::draining::{Draining, Event, Work};
 use crate::support;
 
@@ -63,6 +63,10 @@ pub struct DrainInput {
     /// How the version's executions are told from those of others.
     #[serde(skip_serializing_if = "KeptApart::is_default")]
     pub apart: KeptApart,
+    /// It counts what holds the version before it waits, and tells its lifecycle only what lasts. `false`:
+    /// started by an operator that did neither.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub terse: bool,
 }
 
 /// The retirement of one version.
@@ -193,7 +197,13 @@ async fn course(
     let (key, build_id) = (input.key.clone(), input.build_id.clone());
     let mut machine = Draining::new(key, build_id, policy, memory).apart(input.apart.clone());
     let mut works = Works::default();
-    let mut telling = std::future::ready(()).boxed_local().fuse();
+    let mut telling = Telling::default();
+    if input.terse && input.memory.is_none() {
+        // Within the first workflow task; a wait that had to come back to say so costs another one.
+        if let Some(counted) = works::first_count(ctx, input).await {
+            machine.apply(Event::Found(counted), now());
+        }
+    }
     loop {
         let news = ctx.state_mut(|s| {
             let policy = s.policy.take().map(Event::Policy);
@@ -212,37 +222,28 @@ async fn course(
         let work = machine.work();
         if let Work::Finish(result) = work {
             works.stop();
-            told(&mut telling).await;
-            tell(ctx, input, &mut machine).await;
+            telling.finish(ctx, input, &mut machine).await;
             return Ok(Ok(result));
         }
         if ctx.history_length() > HISTORY_LIMIT || ctx.continue_as_new_suggested() {
-            told(&mut telling).await;
-            tell(ctx, input, &mut machine).await;
+            telling.finish(ctx, input, &mut machine).await;
             ctx.continue_as_new(
                 next_run(ctx, input, &machine),
                 ContinueAsNewOptions::default(),
             )?;
         }
         works.turn_to(ctx, input, &machine, work);
-        // Told while the work goes on: an answer takes a workflow task of its own.
-        if let Some(message) = message(ctx, input, &mut machine) {
-            told(&mut telling).await;
-            telling = send(ctx.clone(), input.key.clone(), message)
-                .boxed_local()
-                .fuse();
-        }
+        telling.turn_to(ctx, input, &mut machine).await;
         let happened = {
             let mut ended = std::pin::pin!(ctx.cancelled());
             let mut news = std::pin::pin!(ctx.wait_condition(ProcessDrain::has_news));
             let mut next = std::pin::pin!(works.next().fuse());
-            loop {
-                temporalio_workflow::workflows::select! {
-                    _ = ended => break Err(None),
-                    _ = news => break Ok(None),
-                    event = next => break event.map(Some),
-                    () = telling => {}
-                }
+            let mut lasted = std::pin::pin!(telling.next().fuse());
+            temporalio_workflow::workflows::select! {
+                _ = ended => Err(None),
+                _ = news => Ok(None),
+                event = next => event.map(Some),
+                () = lasted => Ok(None),
             }
         };
         match happened {
@@ -272,47 +273,4 @@ fn next_run(
         }),
         ..input.clone()
     }
-}
-
-/// Tells the lifecycle how far it has come and what has happened.
-async fn tell(ctx: &WorkflowContext<ProcessDrain>, input: &DrainInput, machine: &mut Draining) {
-    if let Some(message) = message(ctx, input, machine) {
-        send(ctx.clone(), input.key.clone(), message).await;
-    }
-}
-
-/// Waits until what is being told is told.
-async fn told(telling: &mut (impl FusedFuture<Output = ()> + Unpin)) {
-    // One that has ended is never ready again.
-    if !telling.is_terminated() {
-        telling.await;
-    }
-}
-
-async fn send(ctx: WorkflowContext<ProcessDrain>, key: ProcessKey, message: DrainTold) {
-    let signal = ProcessLifecycle::drain_progress;
-    support::signal_lifecycle(&ctx, &key, signal, &message, "tell the lifecycle").await;
-}
-
-/// What the lifecycle does not know yet.
-fn message(
-    ctx: &WorkflowContext<ProcessDrain>,
-    input: &DrainInput,
-    machine: &mut Draining,
-) -> Option<DrainTold> {
-    let progress = machine.progress();
-    let (told, again) = ctx.state_mut(|s| (s.told.clone(), std::mem::take(&mut s.tell)));
-    let notes = machine.take_notes();
-    // That it has begun the lifecycle knows.
-    let plain = told.is_none() && progress.stage == DrainStage::Waiting && progress.open.is_none();
-    if notes.is_empty() && !again && (plain || told.as_ref() == Some(&progress)) {
-        return None;
-    }
-    ctx.state_mut(|s| s.told = Some(progress.clone()));
-    Some(DrainTold {
-        id: ctx.workflow_id().to_owned(),
-        build_id: input.build_id.clone(),
-        progress,
-        notes,
-    })
 }

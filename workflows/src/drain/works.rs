@@ -7,8 +7,9 @@ use temporalio_workflow::{WorkflowCancellationToken, WorkflowContext};
 
 use super::{DrainInput, ProcessDrain};
 use crate::contract::{
-    CountOpen, CountOpenInput, EndOpen, EndOpenInput, KeepDrained, KeepDrainedInput, RetireInput,
-    RetireVersion, StepFailure, StopVersion, StopVersionInput, WaitDrained, WaitDrainedInput,
+    CountOpen, CountOpenInput, CountOpenOutcome, EndOpen, EndOpenInput, KeepDrained,
+    KeepDrainedInput, RetireInput, RetireVersion, StepFailure, StopVersion, StopVersionInput,
+    WaitDrained, WaitDrainedInput,
 };
 use crate::plan::draining::{Draining, Event, Work};
 use crate::support;
@@ -180,6 +181,23 @@ async fn wait(
         .await
         .map(Event::Waited)
         .map_err(support::unless_cancelled)
+}
+
+/// What holds the version when its drain begins, if that is found out quickly.
+pub(super) async fn first_count(ctx: &Ctx, input: &DrainInput) -> Option<CountOpenOutcome> {
+    let count = CountOpenInput {
+        key: input.key.clone(),
+        temporal_namespace: input.temporal_namespace.clone(),
+        build_id: input.build_id.clone(),
+        apart: input.apart.clone(),
+    };
+    let summary = format!(
+        "count the running workflows that are pinned to {}",
+        input.build_id
+    );
+    let options = support::quick(summary, ctx.cancellation_token().child_token());
+    let counted = ctx.execute_local_activity(CountOpen, count, options);
+    counted.await.ok()
 }
 
 async fn count(

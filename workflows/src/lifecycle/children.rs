@@ -163,6 +163,7 @@ pub(super) async fn start(
                 policy: process.drain.clone(),
                 since: process.drain.is_some().then_some(*since),
                 memory: None,
+                terse: true,
             };
             let words = Words {
                 summary: format!("retire {} {build_id}", key.name),

@@ -52,6 +52,8 @@ pub enum Event {
     Due(Timestamp),
     /// What holds it was counted.
     Counted(CountOpenOutcome),
+    /// What holds it at the beginning.
+    Found(CountOpenOutcome),
     /// What holds it was ended, or not.
     Ended(EndOpenOutcome),
     /// It was left as it is long enough.
@@ -121,6 +123,12 @@ impl Draining {
     /// Takes what the lifecycle has not been told.
     pub fn take_notes(&mut self) -> Vec<DrainNote> {
         std::mem::take(&mut self.memory.notes)
+    }
+
+    /// Number of the next message to the lifecycle.
+    pub fn next_serial(&mut self) -> u32 {
+        self.memory.told = self.memory.told.saturating_add(1);
+        self.memory.told
     }
 
     /// When the policy is applied.
@@ -193,6 +201,11 @@ impl Draining {
             Event::Waited(waited) => self.waited(waited, now),
             Event::Due(deadline) => self.memory.overdue = Some(deadline),
             Event::Counted(counted) => self.counted(&counted, now),
+            Event::Found(found) => {
+                self.memory.counts += 1;
+                self.memory.open = Some(found.open);
+                self.memory.oldest = found.oldest;
+            }
             Event::Ended(ended) => self.ended(&ended),
             Event::Kept if self.memory.stage == DrainStage::Lingering => {
                 self.enter(DrainStage::Stopping, now);

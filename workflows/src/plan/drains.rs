@@ -14,7 +14,10 @@ pub(super) fn told(state: &mut State, told: &DrainTold, now: Timestamp, plan: &m
     if drain.id != told.id {
         return;
     }
-    drain.progress = Some(told.progress.clone());
+    if told.serial == 0 || told.serial >= drain.heard {
+        drain.progress = Some(told.progress.clone());
+        drain.heard = told.serial;
+    }
     for note in &told.notes {
         let actor = if note.actor.is_empty() {
             names::manager::OPERATOR

@@ -41,6 +41,7 @@ fn told(state: &State, progress: DrainProgress, notes: Vec<DrainNote>) -> Inbox 
     let id = state.drains.get(V1).map(|drain| drain.id.clone());
     Inbox {
         drained: vec![DrainTold {
+            serial: 0,
             id: id.unwrap_or_default(),
             build_id: V1.into(),
             progress,
@@ -145,6 +146,24 @@ fn what_a_drain_tells_is_in_status_conditions_history_and_events() {
             .and_then(|drain| drain.progress.clone()),
         Some(progress)
     );
+}
+
+#[test]
+fn what_a_drain_told_earlier_and_comes_late_is_not_taken_for_the_latest() {
+    let mut state = draining();
+    for (open, serial) in [(5, 1), (3, 2), (5, 1)] {
+        let progress = DrainProgress {
+            open: Some(open),
+            ..DrainProgress::default()
+        };
+        let mut inbox = told(&state, progress, Vec::new());
+        for told in &mut inbox.drained {
+            told.serial = serial;
+        }
+        ask(&mut state, &seen(7200), &inbox);
+    }
+    let progress = state.drains[V1].progress.as_ref().expect("told");
+    assert_eq!(progress.open, Some(3));
 }
 
 #[test]
