@@ -19,10 +19,10 @@ use crate::health::{Part, Readiness};
 use crate::metrics::Metrics;
 use crate::wear::{Counted, Wear};
 
-/// Lifecycles at work at once. More do not get done sooner: their reads and writes wait for each other
-/// at the servers while the time of their workflow tasks runs out, and the first ones are held up by
-/// the last. What waits, waits in Temporal.
-const AT_WORK: usize = 32;
+/// Lifecycles at work at once. Of many new ones all get their Deployments before anything is told about them, as
+/// far as they are at work; many more would hold each other up at the servers while the time of their
+/// workflow tasks runs out. What waits, waits in Temporal.
+const AT_WORK: usize = 64;
 /// Pause before a worker that ended by itself is started again.
 const PAUSE: Duration = Duration::from_secs(2);
 

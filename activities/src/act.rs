@@ -59,6 +59,12 @@ impl Scene<'_> {
 
 /// Never fails: what went wrong is part of the answer.
 pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
+    let outcome = take_all(context, input).await;
+    context.rush.leave(&input.key.uid);
+    outcome
+}
+
+async fn take_all(context: &Context, input: &ActInput) -> ActOutcome {
     let mut outcome = ActOutcome::default();
     let process = match current(context, input).await {
         Ok(Some(process)) if outlived(&process, input.decided) => {
@@ -86,7 +92,16 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
         ahead: Mutex::default(),
         wanted_at: Mutex::new(Instant::now()),
     };
+    let mut applied = false;
     for (n, step) in input.steps.iter().enumerate() {
+        match step {
+            Step::ApplyVersion { .. } => applied = true,
+            Step::PublishStatus { .. } | Step::Event { .. } if applied => {
+                context.rush.leave(&input.key.uid);
+                context.rush.over().await;
+            }
+            _ => {}
+        }
         let taken = Box::pin(persist(&scene, input, step, &mut outcome));
         let taken = match step {
             Step::EnsureFinalizer => tokio::join!(taken, ahead(&scene, &input.steps[n..])).0,

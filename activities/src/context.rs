@@ -17,6 +17,7 @@ use crate::cache::Cache;
 use crate::dependencies::Kinds;
 use crate::error::Fault;
 use crate::registry::Registries;
+use crate::rush::Rush;
 use crate::shared::SharedLook;
 use crate::temporal::open::Questions;
 use crate::temporal::schedules::Schedules;
@@ -71,6 +72,8 @@ pub struct Context {
     questions: Mutex<HashMap<String, Arc<Questions>>>,
     /// For calls that only hasten an answer: a server that is slow because it is busy gets few.
     pub(crate) hints: Semaphore,
+    /// Those that are made at once.
+    pub(crate) rush: Rush,
 }
 
 /// Such calls on their way at once.
@@ -146,6 +149,7 @@ impl Context {
             schedules: Mutex::default(),
             questions: Mutex::default(),
             hints: Semaphore::new(HINTS),
+            rush: Rush::default(),
         }
     }
 

@@ -26,6 +26,7 @@ mod observe;
 mod pods;
 mod remove;
 pub mod routes;
+mod rush;
 mod shared;
 mod shift;
 mod status;

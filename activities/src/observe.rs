@@ -29,6 +29,11 @@ mod versions;
 /// Never fails: what went wrong is part of the answer.
 pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observation {
     let settings = context.settings(&input.key);
+    let uid = &input.key.uid;
+    let new = |process: &Neighbour| !process.finalizer && !process.deleting;
+    if context.cache.process(uid).as_ref().is_some_and(new) {
+        context.rush.enter(uid);
+    }
     match Box::pin(crate::error::within(look(context, input))).await {
         Ok(seen) => Observation { settings, ..seen },
         Err(fault) => {

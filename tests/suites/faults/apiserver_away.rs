@@ -12,8 +12,8 @@ use crate::world::{SOON, World};
 /// As long as it is away.
 const AWAY: Duration = Duration::from_secs(20);
 
-/// Requests of the operator under way at the same time: 32 activities, a few reads each.
-const AT_ONCE: usize = 128;
+/// Requests of the operator under way at the same time: 64 activities, a few reads each.
+const AT_ONCE: usize = 256;
 
 /// Waits until `/readyz` says that a part is missing, or that all are there.
 pub(crate) async fn lacks(world: &World, part: Option<&str>) -> Result<String> {
