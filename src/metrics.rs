@@ -20,6 +20,9 @@ use crate::gauges::Gauges;
 use crate::queues::Readings;
 use crate::sdk_meter::SdkMeter;
 
+#[cfg(test)]
+mod documented;
+
 /// Of the operator's own metrics.
 const PREFIX: &str = "process_operator";
 

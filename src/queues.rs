@@ -272,7 +272,7 @@ impl Collector for Readings {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use prometheus_client::encoding::text::encode;
     use prometheus_client::registry::Registry;
 
@@ -289,7 +289,8 @@ mod tests {
         }
     }
 
-    fn page(names: bool) -> String {
+    /// What looks at the queues of two Processes have found.
+    pub(crate) fn readings(names: bool) -> Readings {
         let readings = Readings::new(names);
         for (uid, sides) in [
             ("a", vec![side("current", 3, 60, 1)]),
@@ -304,8 +305,12 @@ mod tests {
             let question = question(&process).expect("a question");
             readings.keep(uid, Some(Reading { question, sides }));
         }
+        readings
+    }
+
+    fn page(names: bool) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(readings));
+        registry.register_collector(Box::new(readings(names)));
         let mut page = String::new();
         encode(&mut page, &registry).expect("a page");
         page

@@ -1,11 +1,12 @@
 //! Carries out steps on Kubernetes, in order, until one fails.
 
+mod finalizer;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
-use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use process_operator_crds::{ErrorCategory, Process, names};
 use process_operator_workflows::contract::{ActInput, ActOutcome, ProcessKey, StatusView, Step};
@@ -14,7 +15,6 @@ use serde_json::json;
 
 use crate::apply::{Ready, Version};
 use crate::context::Context;
-use crate::dependents;
 use crate::error::{Fault, Result};
 use crate::remove::delete_version;
 use crate::{apply, cron_jobs, events, hindered, routes, status};
@@ -232,7 +232,7 @@ async fn persist(
 
 async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Result<()> {
     match step {
-        Step::EnsureFinalizer => add_finalizer(scene).await,
+        Step::EnsureFinalizer => finalizer::add(scene).await,
         Step::ApplyVersion { name, .. } => {
             if let Some(wanted) = Version::of(step) {
                 let fields = Box::pin(apply::apply(scene, &wanted)).await?;
@@ -289,7 +289,7 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
             )
             .await
         }
-        Step::RemoveFinalizer => remove_finalizer(scene).await,
+        Step::RemoveFinalizer => finalizer::remove(scene).await,
     }
 }
 
@@ -312,95 +312,6 @@ async fn publish(scene: &Scene<'_>, view: &StatusView) -> Result<String> {
         *scene.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
     }
     published
-}
-
-/// JSON patch with a test of the uid, so that a successor of the same name is never written to.
-async fn patch_finalizers(scene: &Scene<'_>, present: &Process, wanted: &[String]) -> Result<()> {
-    let before = present.finalizers();
-    let change = if before.is_empty() {
-        json!([{ "op": "add", "path": "/metadata/finalizers", "value": wanted }])
-    } else {
-        json!([
-            { "op": "test", "path": "/metadata/finalizers", "value": before },
-            { "op": "replace", "path": "/metadata/finalizers", "value": wanted },
-        ])
-    };
-    let mut operations =
-        vec![json!({ "op": "test", "path": "/metadata/uid", "value": scene.key.uid })];
-    operations.extend(change.as_array().into_iter().flatten().cloned());
-    let patch: Patch<DynamicObject> = Patch::Json(
-        serde_json::from_value(operations.into())
-            .map_err(|error| Fault::new(ErrorCategory::Internal, error.to_string()))?,
-    );
-    let params = PatchParams {
-        field_manager: Some(names::manager::OPERATOR.into()),
-        ..PatchParams::default()
-    };
-    match scene
-        .context
-        .processes(&scene.key.namespace)
-        .patch(&scene.key.name, &params, &patch)
-        .await
-    {
-        Ok(patched) => {
-            let mut latest = scene.latest.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::make_mut(&mut latest).metadata = patched.metadata;
-            Ok(())
-        }
-        Err(error) => {
-            let fault = Fault::from(error).about("patching the finalizer");
-            match fault.category {
-                // A failed test of the patch is answered with 422: somebody was faster.
-                ErrorCategory::InvalidSpec => {
-                    Err(Fault::new(ErrorCategory::Conflict, fault.message))
-                }
-                ErrorCategory::NotFound => Ok(()),
-                _ => Err(fault),
-            }
-        }
-    }
-}
-
-async fn add_finalizer(scene: &Scene<'_>) -> Result<()> {
-    let Some(present) = fresh(scene).await? else {
-        return Ok(());
-    };
-    let mut wanted = present.finalizers().to_vec();
-    if wanted.iter().any(|name| name == names::finalizer::PROCESS) {
-        return Ok(());
-    }
-    wanted.push(names::finalizer::PROCESS.into());
-    patch_finalizers(scene, &present, &wanted).await
-}
-
-async fn remove_finalizer(scene: &Scene<'_>) -> Result<()> {
-    let Some(present) = read(scene.context, scene.key).await? else {
-        return Ok(());
-    };
-    if present.uid().as_deref() != Some(scene.key.uid.as_str()) {
-        return Ok(());
-    }
-    let wanted: Vec<String> = present
-        .finalizers()
-        .iter()
-        .filter(|name| *name != names::finalizer::PROCESS)
-        .cloned()
-        .collect();
-    if wanted.len() == present.finalizers().len() {
-        return Ok(());
-    }
-    let finalizers = present.finalizers();
-    dependents::release(&scene.context.kube, scene.key, finalizers, None).await?;
-    patch_finalizers(scene, &present, &wanted).await
-}
-
-/// The first try works on the object just observed; after a conflict it is read again.
-async fn fresh(scene: &Scene<'_>) -> Result<Option<Process>> {
-    if scene.process.finalizers().is_empty() {
-        return Ok(Some((*scene.process).clone()));
-    }
-    let found = read(scene.context, scene.key).await?;
-    Ok(found.filter(|found| found.uid().as_deref() == Some(scene.key.uid.as_str())))
 }
 
 /// Restarts pods as `kubectl rollout restart` does, and like that under another name: our own applies

@@ -4,20 +4,20 @@
 //! somebody else, a status that others wrote into, a Temporal namespace that came or went. Its cost is a few calls per Temporal
 //! namespace, not per Process, and it only reports: lifecycles look for themselves.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod targets;
+
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use process_operator_activities::cache::Neighbour;
-use process_operator_crds::Reason;
 use process_operator_crds::names::WorkflowId;
 use process_operator_workflows::contract::{ChangeKind, Changed, MEMO_DIGEST, TYPE_LIFECYCLE};
 use process_operator_workflows::plan::{DeploymentMark, cron_job_mark, digest};
 use temporalio_client::grpc::WorkflowService;
-use temporalio_client::tonic::{Code, IntoRequest, Status};
+use temporalio_client::tonic::{IntoRequest, Status};
 use temporalio_common::protos::coresdk::FromJsonPayloadExt;
 use temporalio_common::protos::temporal::api::workflowservice::v1::ListWorkflowExecutionsRequest;
 
-use super::deployments::{allowed, manager, routing};
 use super::{Link, Shared, again};
 use crate::metrics::Metrics;
 
@@ -209,7 +209,7 @@ async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
         .map(|process| process.temporal_namespace.as_str())
         .collect::<BTreeSet<_>>()
     {
-        target(round, namespace, &processes, told).await?;
+        targets::compare(round, namespace, &processes, told).await?;
     }
     Ok(())
 }
@@ -322,83 +322,4 @@ async fn running_lifecycles(round: &Round<'_>) -> Result<HashMap<String, String>
         }
         next_page_token = page.next_page_token;
     }
-}
-
-/// Compares the routing of one Temporal namespace with what its Processes say about it.
-async fn target(
-    round: &Round<'_>,
-    namespace: &str,
-    processes: &[Neighbour],
-    told: &mut Told,
-) -> Result<(), Status> {
-    const MAY_BE_FREE: &str = "Worker Deployment may be free";
-    const MAY_BE_USED: &str = "Temporal namespace may be used";
-    let here = processes
-        .iter()
-        .filter(|process| process.temporal_namespace == namespace);
-    let routed = match routing(round.link, namespace).await {
-        Ok(routed) => Some(routed),
-        Err(status) if status.code() == Code::NotFound => None,
-        // Not ours to look at; the Process says so itself.
-        Err(status) if status.code() == Code::PermissionDenied => {
-            for process in here {
-                told.is_new(process, MAY_BE_USED, None);
-            }
-            return Ok(());
-        }
-        Err(status) => return Err(status),
-    };
-    for process in here {
-        let name = process.key().worker_deployment();
-        let manager = if routed.is_some() && says(process, Reason::DeploymentOwnedElsewhere) {
-            Some(manager(round.link, namespace, &name).await?)
-        } else {
-            None
-        };
-        // What the lifecycle was refused, which is not this list.
-        let allowed = if says(process, Reason::Forbidden) {
-            allowed(round.link, namespace, &name).await?
-        } else {
-            None
-        };
-        if told.is_new(process, MAY_BE_FREE, manager) {
-            report(round.shared, process, MAY_BE_FREE);
-        } else if told.is_new(process, MAY_BE_USED, allowed) {
-            report(round.shared, process, MAY_BE_USED);
-        } else {
-            let finding = |process: &Neighbour| differs(process, routed.as_ref());
-            round.confirm(process, finding).await;
-        }
-    }
-    Ok(())
-}
-
-/// Its condition `Stalled` has this reason.
-fn says(process: &Neighbour, reason: Reason) -> bool {
-    process.stalled.as_ref() == Some(&reason.to_string())
-}
-
-/// What a Process says that is not so. `None` for the routing: its Temporal namespace is gone.
-fn differs(
-    process: &Neighbour,
-    routed: Option<&BTreeMap<String, Option<String>>>,
-) -> Option<&'static str> {
-    // What is being deleted looks for itself.
-    if process.deleting {
-        return None;
-    }
-    let missing = says(process, Reason::NamespaceNotFound);
-    let Some(routed) = routed else {
-        return (!missing).then_some("Temporal namespace is gone");
-    };
-    if missing {
-        return Some("Temporal namespace is there");
-    }
-    let held_by_temporal = process.versioning.is_default();
-    if says(process, Reason::DeploymentOwnedElsewhere) || !held_by_temporal {
-        return None;
-    }
-    let present = routed.get(&process.key().worker_deployment());
-    let changed = process.current.is_some() && process.current != present.cloned().flatten();
-    changed.then_some("routing changed")
 }

@@ -5,4 +5,6 @@ pub mod testbed;
 #[cfg(test)]
 mod links;
 #[cfg(test)]
+mod reasons;
+#[cfg(test)]
 mod specification;

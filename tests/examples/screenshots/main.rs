@@ -94,6 +94,12 @@ impl Album<'_> {
         self.told(name)
     }
 
+    /// A picture of what a workflow says of itself.
+    async fn take_workflow(&mut self, name: &str, id: &str, parts: &[&str]) -> Result<()> {
+        self.ui.workflow(CONTROL, id, Tab::UserMetadata).await?;
+        self.take(name, parts).await
+    }
+
     /// A picture of the form for a signal.
     async fn take_form(&mut self, name: &str) -> Result<()> {
         self.ui.picture_of_form(&self.dir.join(name)).await?;
@@ -143,37 +149,28 @@ async fn take(env: &Env, dir: &Path) -> Result<()> {
         )
         .await?;
     album
-        .ui
-        .workflow(CONTROL, &lifecycle, Tab::UserMetadata)
-        .await?;
-    album
-        .take(
+        .take_workflow(
             "lifecycle.png",
+            &lifecycle,
             &["draining 1 of 1", "target 1 of 1 Ramping"],
         )
         .await?;
     album
-        .ui
-        .workflow(CONTROL, &rollout, Tab::UserMetadata)
-        .await?;
-    album
-        .take(
+        .take_workflow(
             "canary.png",
+            &rollout,
             &["▶ 1 of 3", "25 % of new workflows go to v3-"],
         )
         .await?;
     album
-        .ui
-        .workflow(CONTROL, &drain, Tab::UserMetadata)
-        .await?;
-    album
-        .take("drain.png", &["pinned to it: 12", "they are cancelled"])
+        .take_workflow(
+            "drain.png",
+            &drain,
+            &["pinned to it: 12", "they are cancelled"],
+        )
         .await?;
 
-    album
-        .ui
-        .workflow(CONTROL, &drain, Tab::UserMetadata)
-        .await?;
+    // The form is on the same page.
     let order = r#"{"action": "Terminate", "actor": "ada", "reason": "incident 7"}"#;
     album.ui.fill_signal("forceCancelDrain", order).await?;
     album.take_form("signal.png").await?;

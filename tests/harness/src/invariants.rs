@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt as _;
+use kube::api::ListParams;
 use process_operator_crds::Process;
 use process_operator_faultproxy::audit::{AuditFilter, AuditMark, Entry};
 use temporalio_common::protos::temporal::api::enums::v1::{EventType, WorkflowTaskFailedCause};
@@ -19,6 +21,8 @@ use crate::wait::until;
 /// Checks after a scenario. Start it before the scenario, so that it sees every write.
 pub struct Invariants {
     mark: AuditMark,
+    /// Workflows are terminated while a task of theirs is under way.
+    terminating: bool,
 }
 
 /// The operator's writes in the audit log.
@@ -33,7 +37,17 @@ impl Invariants {
     pub fn start(env: &Env) -> Result<Self> {
         Ok(Self {
             mark: env.audit.mark()?,
+            terminating: false,
         })
+    }
+
+    /// For a scenario that terminates workflows of the operator while they may be in the middle of a task, which the
+    /// server writes down as failed.
+    pub fn with_terminations(self) -> Self {
+        Self {
+            terminating: true,
+            ..self
+        }
     }
 
     /// All writes of operators in this namespace since the start.
@@ -45,7 +59,8 @@ impl Invariants {
     pub async fn hold(&self, env: &Env, operators: &[&Operator], quiet: Duration) -> Result<()> {
         one_lifecycle_each(env).await?;
         self.nothing_created_twice(env)?;
-        no_workflow_task_failed(env).await?;
+        self.no_workflow_task_failed(env).await?;
+        only_documented_events(env).await?;
         for operator in operators {
             let log = operator.log_text();
             ensure!(
@@ -83,6 +98,44 @@ impl Invariants {
         }
         Ok(())
     }
+
+    /// I9: no workflow task failed, none was non-deterministic.
+    async fn no_workflow_task_failed(&self, env: &Env) -> Result<()> {
+        for info in env.temporal.list(&env.control, "").await? {
+            let Some(execution) = info.execution else {
+                continue;
+            };
+            for event in env
+                .temporal
+                .history(&env.control, &execution.workflow_id)
+                .await?
+            {
+                if event.event_type() == EventType::WorkflowTaskFailed && !self.no_fault(&event) {
+                    anyhow::bail!(
+                        "I9: workflow task failed in {}: {event:?}",
+                        execution.workflow_id
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the server writes as a failed task although no code has failed: a reset by a person, something that
+    /// arrived while the workflow was about to end, with which the task is done again, and where the scenario does
+    /// so, a termination.
+    fn no_fault(&self, event: &HistoryEvent) -> bool {
+        let Some(Attributes::WorkflowTaskFailedEventAttributes(failed)) = &event.attributes else {
+            return false;
+        };
+        match failed.cause() {
+            WorkflowTaskFailedCause::ResetWorkflow | WorkflowTaskFailedCause::UnhandledCommand => {
+                true
+            }
+            WorkflowTaskFailedCause::ForceCloseCommand => self.terminating,
+            _ => false,
+        }
+    }
 }
 
 /// I1: exactly one open lifecycle for each Process uid, none for others.
@@ -91,10 +144,7 @@ async fn one_lifecycle_each(env: &Env) -> Result<()> {
         "I1: one open lifecycle for each Process",
         SOON,
         async || {
-            let processes = env
-                .api::<Process>()
-                .list(&kube::api::ListParams::default())
-                .await?;
+            let processes = env.api::<Process>().list(&ListParams::default()).await?;
             let wanted: BTreeSet<String> = processes
                 .iter()
                 .map(|process| {
@@ -119,40 +169,27 @@ async fn one_lifecycle_each(env: &Env) -> Result<()> {
     .await
 }
 
-/// I9: no workflow task failed, none was non-deterministic.
-async fn no_workflow_task_failed(env: &Env) -> Result<()> {
-    for info in env.temporal.list(&env.control, "").await? {
-        let Some(execution) = info.execution else {
-            continue;
-        };
-        for event in env
-            .temporal
-            .history(&env.control, &execution.workflow_id)
-            .await?
-        {
-            if event.event_type() == EventType::WorkflowTaskFailed && !no_fault(&event) {
-                anyhow::bail!(
-                    "I9: workflow task failed in {}: {event:?}",
-                    execution.workflow_id
-                );
-            }
-        }
+/// Every Event of the operator is one that the documentation explains.
+async fn only_documented_events(env: &Env) -> Result<()> {
+    let page = include_str!("../../../docs/events.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let cells = rows.filter_map(|row| row.split(" | ").next());
+    let mut known: BTreeSet<&str> = cells.flat_map(|cell| cell.split(['`', ',', ' '])).collect();
+    // What a condition would say, where it cannot be written.
+    let page = include_str!("../../../docs/reference/conditions.md");
+    let (_, errors) = page.split_once("## Errors").unwrap_or_default();
+    known.extend(errors.lines().filter_map(|row| row.split('`').nth(3)));
+    let events = env.api::<Event>().list(&ListParams::default()).await?;
+    for event in events {
+        let ours = event.reporting_controller.as_deref() == Some("ameide.io/process-operator");
+        let reason = event.reason.unwrap_or_default();
+        ensure!(
+            !ours || known.contains(reason.as_str()),
+            "docs/events.md does not have {reason}: {:?}",
+            event.note
+        );
     }
     Ok(())
-}
-
-/// What the server writes as a failed task although no code has failed: a reset and a termination by a person, and
-/// something that arrived while the workflow was about to end, with which the task is done again.
-fn no_fault(event: &HistoryEvent) -> bool {
-    matches!(
-        &event.attributes,
-        Some(Attributes::WorkflowTaskFailedEventAttributes(failed)) if matches!(
-            failed.cause(),
-            WorkflowTaskFailedCause::ResetWorkflow
-                | WorkflowTaskFailedCause::ForceCloseCommand
-                | WorkflowTaskFailedCause::UnhandledCommand
-        )
-    )
 }
 
 /// I7 and I12: a quiet window without a write to Kubernetes and without a new history event. The

@@ -212,6 +212,18 @@ impl Temporal {
         Ok(())
     }
 
+    /// The order of a person to end a drain, as a signal at the drain: Terminate.
+    pub async fn force_drain(&self, namespace: &str, drain: &str, reason: &str) -> Result<()> {
+        let order = serde_json::json!({ "action": "Terminate", "actor": "ada", "reason": reason });
+        self.signal(
+            namespace,
+            drain,
+            "forceCancelDrain",
+            vec![json_payload(&order)],
+        )
+        .await
+    }
+
     /// Terminates a workflow, as a person does in the Temporal UI.
     pub async fn terminate(&self, namespace: &str, id: &str) -> Result<()> {
         let request = TerminateWorkflowExecutionRequest {

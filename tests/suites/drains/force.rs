@@ -120,19 +120,13 @@ async fn by_a_signal_at_the_drain_after_some_that_cannot_be_read() -> Result<()>
         count(env, "old", "Running").await? == 20,
         "nothing was ended"
     );
-    let order = json!({ "action": "Terminate", "actor": "eve", "reason": "the incident" });
     env.temporal
-        .signal(
-            &env.control,
-            &drain,
-            "forceCancelDrain",
-            vec![json_payload(&order)],
-        )
+        .force_drain(&env.control, &drain, "the incident")
         .await?;
     counted(env, "old", "Terminated", 20).await?;
     let (reason, actor) = tells(env, "WorkflowsEnded").await?;
     ensure!(
-        reason.starts_with("Terminate of 20") && actor == "eve",
+        reason.starts_with("Terminate of 20") && actor == "ada",
         "{reason} {actor}"
     );
     retired(env).await?;
@@ -140,7 +134,7 @@ async fn by_a_signal_at_the_drain_after_some_that_cannot_be_read() -> Result<()>
     let forced = events.iter().find(|(reason, _)| reason == "DrainForced");
     let (_, note) = forced.context("an Event")?;
     ensure!(
-        note.contains("the incident") && note.ends_with("by eve"),
+        note.contains("the incident") && note.ends_with("by ada"),
         "{note}"
     );
     scene.finish().await

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use process_operator_faultproxy::{KubeRequest, Record};
-use process_operator_harness::{Env, OperatorOptions, manifest, until};
+use process_operator_harness::{Env, Operator, OperatorOptions, manifest, until};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -67,6 +67,31 @@ fn kubeconfig(env: &Env, cluster: &Value, token: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// An operator with these credentials, and a Process that has settled.
+async fn begin(world: &World, cluster: &Value, token: &Path) -> Result<Arc<Operator>> {
+    let options = OperatorOptions {
+        kubeconfig: Some(kubeconfig(&world.env, cluster, token)?),
+        ..OperatorOptions::default()
+    };
+    let operator = world.start_as(options).await?;
+    world.env.apply(&manifest(&world.env, NAME, "v1")).await?;
+    at_rest(world, "v1").await?;
+    Ok(operator)
+}
+
+/// It works again, without a restart, and does what was asked for meanwhile.
+async fn goes_on(world: &World, operator: &Operator) -> Result<()> {
+    until("it is ready again", READ_AGAIN + SOON, async || {
+        let (code, text) = operator.get("/readyz").await?;
+        ensure!(code == 200, "{code} {text}");
+        Ok(())
+    })
+    .await?;
+    at_rest(world, "v2").await?;
+    ensure!(!operator.ended(), "one process from beginning to end");
+    Ok(())
+}
+
 /// Requests that were answered with this code.
 pub(crate) fn answered(world: &World, code: u16) -> usize {
     let with = |record: &Record<KubeRequest>| record.outcome.code() == Some(code);
@@ -81,13 +106,7 @@ async fn a_token_that_is_revoked_is_told_and_its_successor_is_taken() -> Result<
     let path = file(env, "token");
     std::fs::write(&path, token(env, &secrets[0])?)?;
     let cluster = json!({ "server": world.kube.url() });
-    let options = OperatorOptions {
-        kubeconfig: Some(kubeconfig(env, &cluster, &path)?),
-        ..OperatorOptions::default()
-    };
-    let operator = world.start_as(options).await?;
-    env.apply(&manifest(env, NAME, "v1")).await?;
-    at_rest(&world, "v1").await?;
+    let operator = begin(&world, &cluster, &path).await?;
 
     revoke(env, &secrets[0])?;
     let said = lacks(&world, Some("apiserver")).await?;
@@ -104,14 +123,7 @@ async fn a_token_that_is_revoked_is_told_and_its_successor_is_taken() -> Result<
     ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
 
     std::fs::write(&path, token(env, &secrets[1])?)?;
-    until("the new token is taken", READ_AGAIN + SOON, async || {
-        let (code, text) = operator.get("/readyz").await?;
-        ensure!(code == 200, "{code} {text}");
-        Ok(())
-    })
-    .await?;
-    at_rest(&world, "v2").await?;
-    ensure!(!operator.ended(), "one process from beginning to end");
+    goes_on(&world, &operator).await?;
     revoke(env, &secrets[1])?;
     world.finish().await
 }
@@ -215,31 +227,14 @@ async fn an_authority_that_is_replaced_is_read_again() -> Result<()> {
     let cluster = json!({
         "server": format!("https://127.0.0.1:{}", front.port), "certificate-authority": trusted,
     });
-    let options = OperatorOptions {
-        kubeconfig: Some(kubeconfig(env, &cluster, &path)?),
-        ..OperatorOptions::default()
-    };
-    let operator = world.start_as(options).await?;
-    env.apply(&manifest(env, NAME, "v1")).await?;
-    at_rest(&world, "v1").await?;
+    let operator = begin(&world, &cluster, &path).await?;
 
     let authority = front.replace()?;
     let said = lacks(&world, Some("apiserver")).await?;
     println!("{said}");
     env.set_tag(NAME, "v2").await?;
     std::fs::write(&trusted, authority)?;
-    until(
-        "the new authority is trusted",
-        READ_AGAIN + SOON,
-        async || {
-            let (code, text) = operator.get("/readyz").await?;
-            ensure!(code == 200, "{code} {text}");
-            Ok(())
-        },
-    )
-    .await?;
-    at_rest(&world, "v2").await?;
-    ensure!(!operator.ended(), "one process from beginning to end");
+    goes_on(&world, &operator).await?;
     revoke(env, &secret)?;
     world.finish().await
 }

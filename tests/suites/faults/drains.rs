@@ -193,14 +193,8 @@ async fn an_order_given_between_two_runs_of_a_drain_is_carried_out() -> Result<(
         sent += 20;
     }
     held_back.wait_hits(1, SOON).await?;
-    let order = json!({ "action": "Terminate", "actor": "ada", "reason": "between two runs" });
     env.temporal
-        .signal(
-            &env.control,
-            &drain,
-            "forceCancelDrain",
-            vec![json_payload(&order)],
-        )
+        .force_drain(&env.control, &drain, "between two runs")
         .await?;
     let still = draining(&env.api::<Process>().get(NAME).await?).context("draining")?;
     ensure!(
@@ -256,14 +250,8 @@ async fn an_order_given_while_a_run_of_a_drain_tells_its_last_is_handed_over() -
         .signal(&env.control, &drain, "report", vec![])
         .await?;
     held_back.wait_hits(1, SOON).await?;
-    let order = json!({ "action": "Terminate", "actor": "ada", "reason": "late in a run" });
     env.temporal
-        .signal(
-            &env.control,
-            &drain,
-            "forceCancelDrain",
-            vec![json_payload(&order)],
-        )
+        .force_drain(&env.control, &drain, "late in a run")
         .await?;
     held_back.remove();
 

@@ -53,9 +53,9 @@ async fn ready(env: &Env, tag: &str, count: usize) -> Result<Vec<Pod>> {
 /// Evicts all pods that a version has now, as the drain of their node does: what a budget holds back is
 /// asked for again.
 async fn evict(env: &Env, tag: &str) -> Result<()> {
+    let api = env.asked_once::<Pod>().await?;
     for pod in pods(env, tag).await? {
         until("the pod may go", SOON, async || {
-            let api = env.api::<Pod>();
             match api.evict(&pod.name_any(), &EvictParams::default()).await {
                 Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
                 answer => answer.map(|_| ()),
@@ -86,8 +86,9 @@ async fn held_back(env: &Env, tag: &str) -> Result<()> {
         delete_options: Some(DeleteParams::default().dry_run()),
         ..EvictParams::default()
     };
+    let api = env.asked_once::<Pod>().await?;
     until("the budget holds pods back", SOON, async || {
-        match env.api::<Pod>().evict(&name, &params).await {
+        match api.evict(&name, &params).await {
             Err(kube::Error::Api(answer)) if answer.message.contains("disruption budget") => Ok(()),
             other => anyhow::bail!("{other:?}"),
         }
@@ -189,7 +190,6 @@ async fn a_drained_node_fails_no_canary_and_ends_no_drain() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "five minutes; part of FAULTS=complete"]
 async fn a_budget_holds_a_drained_node_back_and_nothing_else() -> Result<()> {
     drained_node("f40pdb", true).await
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::support::{chart, crds_chart, helm, objects, output, render};
+use crate::support::{chart, crds_chart, helm, objects, output, render, root};
 
 /// What is set, and a part of what Helm says.
 const REFUSED: [(&str, &str); 17] = [
@@ -124,7 +124,15 @@ fn every_flag_of_the_operator_is_a_value_with_the_same_default() -> Result<()> {
     let all = "--values=tests/snapshots/charts/everything.values.yaml";
     let with_all = render("op", "default", &[all, "--set", "watchNamespaces={team}"])?;
     let as_is = render("op", "default", &[])?;
+    let documented = std::fs::read_to_string(root().join("docs/operations.md"))?;
     for (flag, (variable, default)) in flags()? {
+        ensure!(
+            documented.contains(&format!("`{flag}`"))
+                && variable
+                    .as_ref()
+                    .is_none_or(|name| documented.contains(&format!("`{name}`"))),
+            "docs/operations.md has no {flag} {variable:?}"
+        );
         let by_variable = variable
             .as_ref()
             .is_some_and(|name| with_all.contains(&format!("- name: {name}\n")));

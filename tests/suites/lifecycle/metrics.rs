@@ -69,6 +69,7 @@ async fn rollouts_drains_and_conditions_can_be_read_without_names_of_objects() -
         ensure!(value(&page, &line)? > 0.5, "{line}");
     }
     nothing_is_named(env, &page)?;
+    is_documented(&page)?;
     for name in [
         "temporal_request_total{",
         "temporal_worker_start_total{",
@@ -88,6 +89,43 @@ pub(crate) fn nothing_is_named(env: &Env, page: &str) -> Result<()> {
     for name in ["l2o", env.namespace.as_str()] {
         ensure!(!page.contains(name), "{name} is in {page}");
     }
+    Ok(())
+}
+
+/// What is on a page is in the documentation, with its type and its labels.
+pub(crate) fn is_documented(page: &str) -> Result<()> {
+    // All of the SDK's have these.
+    const COMMON: [&str; 4] = ["le", "namespace", "task_queue", "service_name"];
+    let told = include_str!("../../../docs/metrics.md");
+    let (mut row, mut found, mut wrong) = ("", 0, Vec::new());
+    for line in page.lines() {
+        let mut words = line.split(' ');
+        if let (Some("#"), Some("TYPE"), Some(name), Some(kind)) =
+            (words.next(), words.next(), words.next(), words.next())
+        {
+            let ends = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            let begins = format!("| `{name}{ends}` | {kind} |");
+            let mut rows = told.lines().filter(|row| row.starts_with(&begins));
+            row = rows.next().unwrap_or_default();
+            if row.is_empty() {
+                wrong.push(format!("no {begins}"));
+            }
+            found += 1;
+        }
+        let series = line.split_once('{').and_then(|(_, it)| it.split_once('}'));
+        for label in series.iter().flat_map(|(labels, _)| labels.split(',')) {
+            let name = label.split('=').next().unwrap_or_default();
+            if !COMMON.contains(&name) && !row.contains(&format!("`{name}`")) {
+                wrong.push(format!("no {name} of {line} in {row:?}"));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "docs/metrics.md: {wrong:#?}");
+    ensure!(found > 40, "{found} on {page}");
     Ok(())
 }
 

@@ -16,5 +16,6 @@ mod meddling;
 mod modes;
 mod queues;
 mod recorded;
+mod requests;
 mod support;
 mod verbs;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DeleteParams, PostParams};
+use process_operator_crds::Process;
 use process_operator_harness::{
     Env, Invariants, Operator, OperatorOptions, QUIET, Scene, Traffic, condition, manifest, until,
 };
@@ -56,26 +57,45 @@ fn before(env: &Env, version: Option<&str>) -> Result<Deployment> {
     }))?)
 }
 
+/// Starts them.
+async fn run_before(env: &Env, version: Option<&str>) -> Result<()> {
+    let deployments = env.api::<Deployment>();
+    deployments
+        .create(&PostParams::default(), &before(env, version)?)
+        .await?;
+    Ok(())
+}
+
+async fn stop_before(env: &Env) -> Result<()> {
+    let deployments = env.api::<Deployment>();
+    deployments
+        .delete("before", &DeleteParams::default())
+        .await?;
+    Ok(())
+}
+
+/// The Process that takes over from them, with a step that waits for a person.
+async fn take_over(env: &Env) -> Result<Process> {
+    env.temporal
+        .start_waiting(&env.apps, "l2o-tq", "open")
+        .await?;
+    let mut first = manifest(env, "l2o", "v1");
+    first["spec"]["rollout"] = canary(&json!([{ "weight": 30, "pause": {} }]));
+    env.apply(&first).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_without_a_version_are_taken_over_by_the_steps() -> Result<()> {
     let scene = Scene::new("migrate").await?;
     let env = &scene.env;
-    let deployments = env.api::<Deployment>();
-    deployments
-        .create(&PostParams::default(), &before(env, None)?)
-        .await?;
+    run_before(env, None).await?;
     let traffic = Traffic::start(env, "l2o-tq", Duration::from_millis(100));
     until("workflows are answered", SOON, async || {
         ensure!(traffic.answered() > 5, "{}", traffic.answered());
         Ok(())
     })
     .await?;
-    env.temporal
-        .start_waiting(&env.apps, "l2o-tq", "open")
-        .await?;
-    let mut first = manifest(env, "l2o", "v1");
-    first["spec"]["rollout"] = canary(&json!([{ "weight": 30, "pause": {} }]));
-    let process = env.apply(&first).await?;
+    let process = take_over(env).await?;
     at_step(env, 1).await?;
     routed(env, "", "v1", 30.0).await?;
     let so_far = traffic.answered();
@@ -90,9 +110,7 @@ async fn workers_without_a_version_are_taken_over_by_the_steps() -> Result<()> {
     answers.all_answered()?;
     ensure!(answers.by_build.len() == 2, "{answers:?}");
     ensure!(answers.of("v1") > 0, "{answers:?}");
-    deployments
-        .delete("before", &DeleteParams::default())
-        .await?;
+    stop_before(env).await?;
     let answer = env.temporal.quick(&env.apps, "l2o-tq", "after").await?;
     ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
     // What was open goes on with the version.
@@ -107,10 +125,7 @@ async fn workers_without_a_version_are_taken_over_by_the_steps() -> Result<()> {
 async fn versions_of_another_controller_are_taken_over_by_the_steps() -> Result<()> {
     let scene = Scene::new("adopt").await?;
     let env = &scene.env;
-    let deployments = env.api::<Deployment>();
-    deployments
-        .create(&PostParams::default(), &before(env, Some("old-1"))?)
-        .await?;
+    run_before(env, Some("old-1")).await?;
     let name = format!("{}/l2o", env.namespace);
     until("the old version is Current", SOON, async || {
         env.temporal
@@ -121,13 +136,7 @@ async fn versions_of_another_controller_are_taken_over_by_the_steps() -> Result<
     env.temporal
         .set_manager(&env.apps, &name, Some("other"))
         .await?;
-    env.temporal
-        .start_waiting(&env.apps, "l2o-tq", "open")
-        .await?;
-
-    let mut first = manifest(env, "l2o", "v1");
-    first["spec"]["rollout"] = canary(&json!([{ "weight": 30, "pause": {} }]));
-    let process = env.apply(&first).await?;
+    let process = take_over(env).await?;
     let stalled = reason(env, "Stalled", "DeploymentOwnedElsewhere").await?;
     let message = condition(&stalled, "Stalled").2;
     ensure!(message.contains("other"), "{message}");
@@ -148,9 +157,7 @@ async fn versions_of_another_controller_are_taken_over_by_the_steps() -> Result<
     ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
     let finished = env.temporal.finish_waiting(&env.apps, "open").await?;
     ensure!(finished.completed_on == "old-1", "{finished:?}");
-    deployments
-        .delete("before", &DeleteParams::default())
-        .await?;
+    stop_before(env).await?;
     env.wait_settled("l2o", "v1").await?;
     until("the record of old-1 is gone", SOON, async || {
         let info = env.temporal.worker_deployment(&env.apps, &name).await?;

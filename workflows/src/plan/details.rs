@@ -8,6 +8,10 @@ use super::Verdict;
 use super::conditions::deployment_of;
 use crate::contract::{Observation, ProcessView, State};
 
+/// Ends a cell of a table, whose columns the UI would draw without a space between them: it does not break, and is
+/// not taken for the space that Markdown cuts off.
+pub(crate) const GAP: &str = "\u{a0}\u{a0}";
+
 /// Markdown for the Temporal UI's current details.
 pub(super) fn details(
     state: &State,
@@ -31,11 +35,17 @@ pub(super) fn details(
         if holds || found.type_ != ConditionType::Degraded {
             let status = if holds { "yes" } else { "no" };
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "* {}: {status}, {}", found.type_, found.message);
+            let _ = writeln!(
+                text,
+                "* {}: {status}, {}",
+                found.type_,
+                without_fractions(&found.message)
+            );
         }
     }
-    text.push_str(
-        "\n| version | role | ready pods | in Temporal | image |\n|---|---|---|---|---|\n",
+    let _ = writeln!(
+        text,
+        "\n| version{GAP} | role{GAP} | ready pods{GAP} | in Temporal{GAP} | image |\n|---|---|---|---|---|"
     );
     let names: std::collections::BTreeSet<&String> = seen
         .versions
@@ -63,7 +73,6 @@ pub(super) fn details(
         };
         let pods = deployment_of(seen, build_id).map_or_else(
             || "-".to_owned(),
-            // The UI would draw a slash between numbers as a fraction.
             |pods| format!("{} of {}", pods.ready_replicas, pods.replicas),
         );
         let server = seen
@@ -74,7 +83,7 @@ pub(super) fn details(
         let image = version.map_or("-", |version| version.image.as_str());
         let _ = writeln!(
             text,
-            "| `{build_id}` | {role} | {pods} | {server} | {image} |"
+            "| `{build_id}`{GAP} | {role}{GAP} | {pods}{GAP} | {server}{GAP} | {image} |"
         );
     }
     text
@@ -89,5 +98,34 @@ fn heading(phase: &str) -> &str {
         "Degraded" => "Something is wrong",
         "Suspended" => "Suspended: observing, not acting",
         other => other,
+    }
+}
+
+/// The UI would draw a slash between numbers as a fraction.
+fn without_fractions(message: &str) -> String {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    let words = message.split(' ').map(|word| match word.split_once('/') {
+        Some((some, all)) if number(some) && number(all) => format!("{some} of {all}"),
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_no_fractions_and_all_else_stays() {
+        for (said, shown) in [
+            ("1/2 worker pods ready", "1 of 2 worker pods ready"),
+            (
+                "image localhost:5000/7 of 1/1",
+                "image localhost:5000/7 of 1 of 1",
+            ),
+            ("shop/l2o  /", "shop/l2o  /"),
+        ] {
+            assert_eq!(without_fractions(said), shown);
+        }
     }
 }

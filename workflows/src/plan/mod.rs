@@ -6,7 +6,7 @@ mod block;
 mod conditions;
 mod cron_jobs;
 mod deletion;
-mod details;
+pub(crate) mod details;
 mod digest;
 pub mod draining;
 #[cfg(test)]

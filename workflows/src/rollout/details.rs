@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use process_operator_crds::spec::{Pause, RolloutStep};
 
 use super::{RolloutInput, works};
+use crate::plan::details::GAP;
 use crate::plan::machine::{Machine, Work};
 
 /// What is being done or waited for, and the steps with the present one marked.
@@ -73,7 +74,7 @@ fn waits_for(machine: &Machine) -> String {
 
 /// The steps as a table; the last line is what comes after them.
 fn steps(steps: &[RolloutStep], present: u32) -> String {
-    let mut text = String::from("| step | new workflows | until |\n|---|---|---|\n");
+    let mut text = format!("| step{GAP} | new workflows{GAP} | until |\n|---|---|---|\n");
     for (number, step) in (1..).zip(steps) {
         let sign = match number {
             _ if number < present => "✔ ",
@@ -83,13 +84,13 @@ fn steps(steps: &[RolloutStep], present: u32) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| {sign}{number} of {} | {} % | {} |",
+            "| {sign}{number} of {}{GAP} | {} %{GAP} | {} |",
             steps.len(),
             step.weight,
             until(step)
         );
     }
-    text.push_str("| then | 100 % | |\n");
+    let _ = writeln!(text, "| then{GAP} | 100 %{GAP} | |");
     text
 }
 
@@ -173,23 +174,24 @@ mod tests {
         assert_eq!(
             text,
             "**25 %** of new workflows go to `v2-b7d74504` until **2026-11-29T10:09:48Z**.\n\n\
-             | step | new workflows | until |\n|---|---|---|\n\
-             | ✔ 1 of 4 | 10 % | 1 h have passed |\n\
-             | ▶ 2 of 4 | 25 % | 90 s have passed |\n\
-             | 3 of 4 | 50 % | somebody promotes it |\n\
-             | 4 of 4 | 75 % | Temporal has it |\n\
-             | then | 100 % | |\n"
+             | step_ | new workflows_ | until |\n|---|---|---|\n\
+             | ✔ 1 of 4_ | 10 %_ | 1 h have passed |\n\
+             | ▶ 2 of 4_ | 25 %_ | 90 s have passed |\n\
+             | 3 of 4_ | 50 %_ | somebody promotes it |\n\
+             | 4 of 4_ | 75 %_ | Temporal has it |\n\
+             | then_ | 100 %_ | |\n"
+                .replace('_', GAP)
         );
     }
 
     #[test]
     fn steps_that_are_not_taken_are_not_told() {
         let before = shown(&canary(), []);
-        assert!(before.contains("| 1 of 4 | 10 % |"), "{before}");
+        assert!(before.contains("1 of 4"), "{before}");
         let at_once = RolloutInput {
             at_once: true,
             ..canary()
         };
-        assert!(!shown(&at_once, []).contains("| 1 of 4 |"));
+        assert!(!shown(&at_once, []).contains("1 of 4"));
     }
 }
