@@ -1,7 +1,7 @@
 //! From an earlier revision of the operator to this one: `cargo xtask test --upgrade-from <revision>`. Without that
 //! the earlier one is this one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -22,7 +22,7 @@ fn earlier(what: &str) -> Option<PathBuf> {
     std::env::var_os(format!("PROCESS_OPERATOR_EARLIER_{what}")).map(PathBuf::from)
 }
 
-fn define(env: &Env, definition: PathBuf) -> Result<()> {
+fn define(env: &Env, definition: &Path) -> Result<()> {
     let file = definition.to_string_lossy();
     env.kubectl(
         &["apply", "--server-side", "--force-conflicts", "-f", &file],
@@ -46,7 +46,7 @@ async fn an_earlier_revision_is_replaced_in_mid_rollout_and_loses_nothing() -> R
     let env = Env::new("upgrade").await?;
     // The definition is there once for all tests: nothing may run beside this one.
     if let Some(definition) = earlier("DEFINITION") {
-        define(&env, definition)?;
+        define(&env, &definition)?;
     }
     let invariants = Invariants::start(&env)?;
     let leaving = [
@@ -78,7 +78,7 @@ async fn an_earlier_revision_is_replaced_in_mid_rollout_and_loses_nothing() -> R
     at_weight(&env, 20).await?;
 
     // The definition first, as the documentation says, then one replica after the other.
-    define(&env, root().join("crds/processes.ameide.io.yaml"))?;
+    define(&env, &root().join("crds/processes.ameide.io.yaml"))?;
     let first = start(&env, "present-0", None).await?;
     leaving[0].stop().await?;
     at_weight(&env, 50).await?;
