@@ -4,6 +4,7 @@
 //! signals, Temporal workers that run the workflows and activities, a sweep for what Kubernetes
 //! cannot tell, and an HTTP server for probes and metrics.
 
+mod certificates;
 mod config;
 mod gauges;
 mod health;

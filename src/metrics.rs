@@ -101,6 +101,8 @@ pub(crate) struct Metrics {
     pub temporal_up: Gauge,
     /// The same for each Temporal namespace in use.
     namespaces_up: Family<NamespaceLabel, Gauge>,
+    /// 1 while there are certificates for Temporal that cannot be used.
+    pub certificates_waiting: Gauge,
     /// 1 while the CRD is missing.
     pub crd_missing: Gauge,
     /// Other installations in the operator's Temporal namespace.
@@ -154,6 +156,7 @@ impl Metrics {
             processes: Gauge::default(),
             temporal_up: Gauge::default(),
             namespaces_up: Family::default(),
+            certificates_waiting: Gauge::default(),
             crd_missing: Gauge::default(),
             other_installations: Gauge::default(),
             contested: Gauge::default(),
@@ -202,6 +205,11 @@ impl Metrics {
             "temporal_namespace_up",
             "1 while Temporal answers for a Temporal namespace in use",
             metrics.namespaces_up.clone(),
+        );
+        registry.register(
+            "temporal_certificates_waiting",
+            "1 while there are new certificates for Temporal that cannot be used",
+            metrics.certificates_waiting.clone(),
         );
         registry.register(
             "crd_missing",

@@ -17,6 +17,7 @@ use temporalio_sdk::Runtime;
 use temporalio_sdk::runtime::RuntimeOptions;
 use tokio::sync::watch;
 
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::health::{Part, Readiness};
 use crate::installation::{self, Installation};
@@ -52,6 +53,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut options = temporal::options(&config)?;
     options.metrics_meter =
         telemetry_init(telemetry(metrics.sdk.for_client()))?.get_temporal_metric_meter();
+    // From now on: it is by new ones that a server may be reached at all.
+    if let Some(certificates) = Certificates::take(&mut options)? {
+        tokio::spawn(certificates.renew(config.clone(), metrics.clone()));
+    }
     let (connected, connection) = watch::channel(None);
     let watcher = Watcher::start(watcher::Setup {
         config: config.clone(),

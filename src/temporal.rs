@@ -30,8 +30,8 @@ const PROBE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_millis(2_500);
 /// Pause between tries to connect.
 const RETRY: Duration = Duration::from_secs(2);
-/// Pause between two looks at the file with the API key. The kubelet takes a minute to change it.
-const KEY: Duration = Duration::from_secs(10);
+/// Pause between two looks at files with the API key or certificates. The kubelet takes a minute to change them.
+pub(crate) const AGAIN: Duration = Duration::from_secs(10);
 
 /// Options of the connection, from Temporal's environment configuration.
 pub(crate) fn options(config: &Config) -> anyhow::Result<ConnectionOptions> {
@@ -66,7 +66,7 @@ pub(crate) async fn renew(file: &Path, connections: &[Connection]) {
     let mut known = None;
     let mut said = String::new();
     loop {
-        tokio::time::sleep(KEY).await;
+        tokio::time::sleep(AGAIN).await;
         match api_key(file) {
             Ok(key) if known.as_ref() != Some(&key) => {
                 for connection in connections {
@@ -120,7 +120,7 @@ pub(crate) async fn connect(
                 }
                 Err(why) => why,
             },
-            Err(error) => format!("cannot connect to Temporal at {}: {error}", options.target),
+            Err(error) => format!("cannot connect to Temporal at {}: {error}", place(&options)),
         };
         if why != said {
             tracing::warn!("{why}; trying again every {} s", RETRY.as_secs());
@@ -129,6 +129,12 @@ pub(crate) async fn connect(
         readiness.down(Part::Temporal, why);
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// What the server is asked as.
+fn place(options: &ConnectionOptions) -> String {
+    let origin = options.override_origin.as_ref();
+    origin.map_or_else(|| options.target.to_string(), ToString::to_string)
 }
 
 async fn namespace(connection: &Connection, namespace: &str) -> Result<(), String> {

@@ -20,7 +20,7 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    fn dir(self) -> &'static str {
+    pub(crate) fn dir(self) -> &'static str {
         match self {
             Self::Dev => "debug",
             Self::Release => "release",
@@ -90,6 +90,11 @@ pub(crate) fn build(profile: Profile) -> Result<()> {
         .args(profile.flag()))
 }
 
+/// Where everything is built.
+pub(crate) fn target_dir() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// Where a built program is.
 pub(crate) fn binary(name: &str, profile: Profile) -> PathBuf {
     binary_for(Arch::host(), name, profile)
@@ -97,7 +102,7 @@ pub(crate) fn binary(name: &str, profile: Profile) -> PathBuf {
 
 /// The same for another architecture.
 pub(crate) fn binary_for(arch: Option<Arch>, name: &str, profile: Profile) -> PathBuf {
-    let base = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let base = target_dir();
     let base = arch.map_or(base.clone(), |arch| base.join(arch.target()));
     base.join(profile.dir()).join(name)
 }

@@ -4,6 +4,7 @@ mod arch;
 mod book;
 mod cargo;
 mod charts;
+mod earlier;
 mod image;
 mod languages;
 mod linked;
@@ -110,6 +111,10 @@ struct TestArgs {
     /// Every fault at every point instead of a sample.
     #[arg(long)]
     faults: bool,
+    /// Only the upgrade from the operator of this git revision, which is built for it. Nothing else may use the
+    /// testbed meanwhile.
+    #[arg(long, value_name = "REVISION", conflicts_with_all = ["unit", "faults"])]
+    upgrade_from: Option<String>,
     /// Leaves the testbed up.
     #[arg(long)]
     keep: bool,
@@ -219,7 +224,10 @@ fn execute(task: Task) -> Result<()> {
             Ok(())
         }
         Task::Test(args) if args.unit => suites::unit(&args.arguments),
-        Task::Test(args) => suites::test(&args),
+        Task::Test(args) => match &args.upgrade_from {
+            Some(revision) => suites::upgrade(revision, &args),
+            None => suites::test(&args),
+        },
         Task::Demo { keep, existing } => suites::demo(keep, &existing),
         Task::Screenshots { keep, output } => suites::screenshots(keep, &output),
         Task::Bench {

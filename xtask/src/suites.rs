@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::cargo::{Profile, binary, cargo, root, run};
 use crate::charts;
+use crate::earlier::earlier;
 use crate::image::image;
 use crate::languages;
 use crate::phases::Phases;
@@ -235,6 +236,31 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
                 Some(mark) => phases.run("rights of the operator", || rights::compare(&mark)),
                 None => Ok(()),
             }
+        },
+    )
+}
+
+/// The upgrade from an earlier revision alone.
+pub(crate) fn upgrade(revision: &str, args: &TestArgs) -> Result<()> {
+    let mut phases = Phases::of(2 + testbed_phases(&args.existing, args.keep));
+    let from = phases.run(&format!("operator of {revision}"), || earlier(revision))?;
+    let test = TestRun::new("upgrade", ["--test", "install", "upgrade::"]);
+    with_testbed(
+        &mut phases,
+        &args.existing,
+        args.keep,
+        Profile::Dev,
+        |phases| {
+            let mut arguments = args.arguments.clone();
+            if !arguments.iter().any(|argument| argument == "--") {
+                arguments.push("--".to_owned());
+            }
+            arguments.push("--ignored".to_owned());
+            test.phase(phases, &arguments, |command| {
+                equip(command, args);
+                command.env("PROCESS_OPERATOR_EARLIER_BINARY", &from.binary);
+                command.env("PROCESS_OPERATOR_EARLIER_DEFINITION", &from.definition);
+            })
         },
     )
 }

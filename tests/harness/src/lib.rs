@@ -2,6 +2,7 @@
 //! Temporal namespaces of their own, an operator that looks after nothing else, waits for conditions
 //! with a deadline, and the invariants that hold after every scenario.
 
+mod authority;
 mod browser;
 mod cli;
 mod crowd;
@@ -22,6 +23,7 @@ mod verbs;
 mod wait;
 mod work;
 
+pub use authority::{Authority, Issued};
 pub use browser::Browser;
 pub use cli::{Cli, Said, said};
 pub use ending::PodGuard;

@@ -26,6 +26,8 @@ pub struct OperatorOptions {
     pub account: Option<(String, String)>,
     /// Another kubeconfig than one with a token of that account.
     pub kubeconfig: Option<PathBuf>,
+    /// Another program than the one that the test run was built with.
+    pub program: Option<PathBuf>,
     /// Name of the replica.
     pub instance: Option<String>,
     /// Further arguments.
@@ -95,7 +97,8 @@ impl Operator {
             .temporal_address
             .as_deref()
             .unwrap_or(&env.temporal_address);
-        let child = Command::new(binary())
+        let program = options.program.clone().unwrap_or_else(binary);
+        let child = Command::new(&program)
             .arg("run")
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--watch-namespace", &env.namespace])
@@ -115,7 +118,7 @@ impl Operator {
             .stdout(File::create(&log)?)
             .stderr(File::options().append(true).open(&log)?)
             .spawn()
-            .with_context(|| format!("starting {}", binary().display()))?;
+            .with_context(|| format!("starting {}", program.display()))?;
         let operator = Self {
             pid: i32::try_from(child.id())?,
             child: Mutex::new(Some(child)),

@@ -14,4 +14,5 @@ mod release;
 mod render;
 mod rights;
 mod support;
+mod upgrade;
 mod values;

@@ -79,8 +79,8 @@ async fn kill_all(env: &Env, release: &Release) -> Result<()> {
     Ok(())
 }
 
-async fn at_weight(env: &Env, weight: i32) -> Result<Process> {
-    let what = format!("v2 takes {weight} %");
+pub(crate) async fn at_weight(env: &Env, weight: i32) -> Result<Process> {
+    let what = format!("the new version takes {weight} %");
     env.wait_process("l2o", &what, SOON, |process| {
         let rollout = process.status.as_ref().and_then(|it| it.rollout.as_ref());
         rollout.is_some_and(|rollout| rollout.weight == weight)

@@ -8,6 +8,7 @@
 
 mod blocked;
 mod byhand;
+mod certificates;
 mod crash;
 mod deletion;
 mod drift;

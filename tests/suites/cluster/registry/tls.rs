@@ -6,51 +6,17 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use axum::serve::Listener;
-use process_operator_harness::{Env, Invariants, Operator, OperatorOptions, condition, manifest};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use process_operator_harness::{
+    Authority, Env, Invariants, Operator, OperatorOptions, condition, manifest,
+};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::server::TlsStream;
 
 use super::server::{Mood, Registry};
 use super::{SOON, TOKEN};
 use crate::definition::{current, read};
-
-/// Certificates signed by one key.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(name: &str) -> Result<Self> {
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Ok(Self {
-            pem: params.self_signed(&key)?.pem(),
-            issuer: Issuer::new(params, key),
-        })
-    }
-
-    /// What a server with this name needs.
-    fn server(&self, name: &str) -> Result<TlsAcceptor> {
-        let key = KeyPair::generate()?;
-        let params = CertificateParams::new([name.to_owned()])?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
-    }
-}
 
 /// Connections that speak TLS; others are dropped.
 struct Secured {
@@ -79,7 +45,7 @@ impl Listener for Secured {
 async fn start(authority: &Authority, name: &str) -> Result<Registry> {
     let tcp = TcpListener::bind("127.0.0.1:0").await?;
     let host = format!("https://{}", tcp.local_addr()?);
-    let tls = authority.server(name)?;
+    let tls = TlsAcceptor::from(Arc::new(authority.server(name, None)?));
     let registry = Registry::on(Secured { tcp, tls }, host);
     registry.is(Mood::Serves);
     Ok(registry)
