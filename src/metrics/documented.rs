@@ -1,8 +1,13 @@
 //! `docs/metrics.md` has every metric of the operator, with the type and the labels that it is served with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::*;
+use process_operator_activities::Meter as _;
+use process_operator_activities::cache::Cache;
+
+use super::Metrics;
 use crate::queues::tests::readings;
 
 /// Type and labels.
