@@ -79,6 +79,7 @@ fn full() -> Arc<Metrics> {
         temporal_up: _,
         namespaces_up: _,
         crd_missing: _,
+        certificates_waiting: _,
         other_installations: _,
         contested: _,
         sweeps,
