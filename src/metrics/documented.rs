@@ -78,6 +78,7 @@ fn full() -> Arc<Metrics> {
         processes: _,
         temporal_up: _,
         namespaces_up: _,
+        certificates_waiting: _,
         crd_missing: _,
         certificates_waiting: _,
         other_installations: _,

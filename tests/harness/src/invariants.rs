@@ -43,6 +43,7 @@ impl Invariants {
 
     /// For a scenario that terminates workflows of the operator while they may be in the middle of a task, which the
     /// server writes down as failed.
+    #[must_use]
     pub fn with_terminations(self) -> Self {
         Self {
             terminating: true,
