@@ -80,7 +80,6 @@ fn full() -> Arc<Metrics> {
         namespaces_up: _,
         certificates_waiting: _,
         crd_missing: _,
-        certificates_waiting: _,
         other_installations: _,
         contested: _,
         sweeps,
