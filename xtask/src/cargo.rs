@@ -38,6 +38,9 @@ impl Profile {
     }
 }
 
+/// Programs run wherever their image does.
+const STATIC: &str = "target-feature=+crt-static";
+
 /// The root of the work tree.
 pub(crate) fn root() -> &'static Path {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -68,14 +71,37 @@ pub(crate) fn cargo_for(arch: Option<Arch>) -> Command {
         let prefix = arch.target().to_uppercase().replace('-', "_");
         let prefix = format!("CARGO_TARGET_{prefix}");
         command.env("CARGO_BUILD_TARGET", arch.target());
-        command.env(
-            format!("{prefix}_RUSTFLAGS"),
-            "-C target-feature=+crt-static",
-        );
+        command.env(format!("{prefix}_RUSTFLAGS"), format!("-C {STATIC}"));
         if Some(arch) != Arch::host() {
             command.env(format!("{prefix}_LINKER"), arch.tool("gcc"));
         }
     }
+    command
+}
+
+/// The same for a profile. No path of this machine is in what others are given, so that another machine makes the
+/// same of it.
+pub(crate) fn cargo_of(profile: Profile, arch: Option<Arch>) -> Command {
+    let mut command = cargo_for(arch);
+    if profile != Profile::Image {
+        return command;
+    }
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let places = [
+        home.map(|home| (home, "/cargo")),
+        Some((root().to_owned(), "/source")),
+        Some((target_dir(), "/target")),
+    ];
+    let mut flags: Vec<String> = Vec::new();
+    if arch.is_some() {
+        flags.extend(["-C".into(), STATIC.into()]);
+    }
+    // The last one that fits counts.
+    for (place, name) in places.into_iter().flatten() {
+        flags.push(format!("--remap-path-prefix={}={name}", place.display()));
+    }
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     command
 }
 
@@ -85,7 +111,7 @@ pub(crate) fn cargo_for(arch: Option<Arch>) -> Command {
 /// with follows from what is built at once, and any other choice would build
 /// many of them a second time. `cargo test --workspace` chooses the same.
 pub(crate) fn build(profile: Profile) -> Result<()> {
-    run(cargo()
+    run(cargo_of(profile, Arch::host())
         .args(["build", "--workspace", "--bins", "--examples"])
         .args(profile.flag()))
 }

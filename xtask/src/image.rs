@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use process_operator_tests::testbed::{self, Contents, Testbed};
 
 use crate::arch::Arch;
-use crate::cargo::{Profile, binary_for, build, cargo_for, root, run};
+use crate::cargo::{Profile, binary_for, build, cargo_of, root, run};
 use crate::languages;
 use crate::linked::{Crate, Linked};
 use crate::phases::minutes;
@@ -157,7 +157,7 @@ fn build_operator(profile: Profile, arch: Option<Arch>) -> Result<()> {
     if let Some(arch) = arch {
         arch.check()?;
     }
-    run(cargo_for(arch)
+    run(cargo_of(profile, arch)
         .args(["build", "--package", OPERATOR])
         .args(profile.flag()))
 }
