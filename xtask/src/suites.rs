@@ -252,9 +252,7 @@ pub(crate) fn upgrade(revision: &str, args: &TestArgs) -> Result<()> {
         Profile::Dev,
         |phases| {
             let mut arguments = args.arguments.clone();
-            if !arguments.iter().any(|argument| argument == "--") {
-                arguments.push("--".to_owned());
-            }
+            arguments.extend(separator(&args.arguments).map(str::to_owned));
             arguments.push("--ignored".to_owned());
             test.phase(phases, &arguments, |command| {
                 equip(command, args);
@@ -265,14 +263,17 @@ pub(crate) fn upgrade(revision: &str, args: &TestArgs) -> Result<()> {
     )
 }
 
+/// What has to stand before options of the tests themselves, when the caller has not begun with these.
+fn separator(arguments: &[String]) -> Option<&'static str> {
+    (!arguments.iter().any(|argument| argument == "--")).then_some("--")
+}
+
 /// Tells a run of tests what it is to test, and how.
 fn equip(command: &mut Command, args: &TestArgs) {
     if args.faults {
         command.env("FAULTS", "complete");
         // Tests that only the complete run has are marked as ignored.
-        if !args.arguments.iter().any(|argument| argument == "--") {
-            command.arg("--");
-        }
+        command.args(separator(&args.arguments));
         command.arg("--include-ignored");
     }
     // The suites wait more than they work: more of them fit beside each other than there are cores.
