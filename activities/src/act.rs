@@ -96,7 +96,7 @@ async fn take_all(context: &Context, input: &ActInput) -> ActOutcome {
     for (n, step) in input.steps.iter().enumerate() {
         match step {
             Step::ApplyVersion { .. } => applied = true,
-            Step::PublishStatus { .. } | Step::Event { .. } if applied => {
+            Step::PublishStatus { .. } | Step::Event { .. } if std::mem::take(&mut applied) => {
                 context.rush.leave(&input.key.uid);
                 context.rush.over().await;
             }

@@ -103,13 +103,7 @@ fn start(
             wait(ctx, input, summary, token).boxed_local()
         }
         Work::Count => {
-            let summary = format!("count the running workflows that are pinned to {build_id}");
-            let input = CountOpenInput {
-                key,
-                temporal_namespace,
-                build_id,
-                apart,
-            };
+            let (input, summary) = counting(input);
             count(ctx, input, summary, token).boxed_local()
         }
         Work::End {
@@ -183,8 +177,8 @@ async fn wait(
         .map_err(support::unless_cancelled)
 }
 
-/// What holds the version when its drain begins, if that is found out quickly.
-pub(super) async fn first_count(ctx: &Ctx, input: &DrainInput) -> Option<CountOpenOutcome> {
+/// What is to be counted, in words as well.
+fn counting(input: &DrainInput) -> (CountOpenInput, String) {
     let count = CountOpenInput {
         key: input.key.clone(),
         temporal_namespace: input.temporal_namespace.clone(),
@@ -195,6 +189,12 @@ pub(super) async fn first_count(ctx: &Ctx, input: &DrainInput) -> Option<CountOp
         "count the running workflows that are pinned to {}",
         input.build_id
     );
+    (count, summary)
+}
+
+/// What holds the version when its drain begins, if that is found out quickly.
+pub(super) async fn first_count(ctx: &Ctx, input: &DrainInput) -> Option<CountOpenOutcome> {
+    let (count, summary) = counting(input);
     let options = support::quick(summary, ctx.cancellation_token().child_token());
     let counted = ctx.execute_local_activity(CountOpen, count, options);
     counted.await.ok()
