@@ -76,9 +76,27 @@ pub(crate) fn quick(summary: String, token: WorkflowCancellationToken) -> LocalA
 /// Options of a heartbeating wait. It may take weeks; a worker that dies is noticed by its heartbeat.
 /// Without a token of its own it ends with the workflow's cancellation.
 pub(crate) fn wait(summary: String, token: Option<WorkflowCancellationToken>) -> ActivityOptions {
+    waiting(summary, token, Duration::from_secs(5))
+}
+
+/// The same for a wait of days that only looks: there may be hundreds, each heartbeat is a write on the server,
+/// and nobody minds if it goes on half a minute after its worker has died. The SDK sends a heartbeat each
+/// time that four fifths of the time-out have passed.
+pub(crate) fn long_wait(
+    summary: String,
+    token: Option<WorkflowCancellationToken>,
+) -> ActivityOptions {
+    waiting(summary, token, Duration::from_secs(30))
+}
+
+fn waiting(
+    summary: String,
+    token: Option<WorkflowCancellationToken>,
+    heartbeat: Duration,
+) -> ActivityOptions {
     ActivityOptions::with_start_to_close_timeout(Duration::from_secs(400 * 24 * 3600))
         .task_queue(QUEUE_WAITS)
-        .heartbeat_timeout(Duration::from_secs(5))
+        .heartbeat_timeout(heartbeat)
         .retry_policy(retry())
         .maybe_cancellation_token(token)
         .summary(summary)

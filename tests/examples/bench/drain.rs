@@ -8,10 +8,9 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use process_operator_crds::Process;
 use process_operator_harness::{Env, Operator, is_current, manifest, until};
-use serde_json::json;
 
 use crate::gauge::{memory, percentile};
-use crate::{create, idle, pollers};
+use crate::{create, idle, options, pollers};
 
 /// Old versions of one Process that drain at the same time.
 const EACH: usize = 10;
@@ -24,13 +23,18 @@ pub(crate) async fn ends(env: &Env) -> Result<()> {
     env.clear().await
 }
 
-/// `count` drains are open at once: what they cost, and what they do to a new Process.
-pub(crate) async fn open(
-    env: &Env,
-    operator: &Operator,
-    count: usize,
-    window: Duration,
-) -> Result<()> {
+/// `count` drains are open at once: what they cost, and what they do to a new Process. In a Temporal namespace
+/// of this name the server looks after its drains as seldom as it does by default.
+pub(crate) async fn open(count: usize, window: Duration) -> Result<()> {
+    let env = Env::named("bench-drains", "bench-drains-apps", "bench-drains-control").await?;
+    let operator = Operator::start(&env, options()).await?;
+    beside(&env, &operator, count, window).await?;
+    // What is open still goes with its Temporal namespace.
+    operator.stop().await?;
+    env.remove().await
+}
+
+async fn beside(env: &Env, operator: &Operator, count: usize, window: Duration) -> Result<()> {
     println!("with no drain open:");
     create::one_by_one(env, 20).await?;
     env.clear().await?;
@@ -51,9 +55,7 @@ pub(crate) async fn open(
     );
     waiting(env, operator, processes * EACH, window).await?;
     println!("with {} drains open:", processes * EACH);
-    create::one_by_one(env, 20).await?;
-    end_all(env).await?;
-    env.clear().await
+    create::one_by_one(env, 20).await
 }
 
 /// Real pods: the last workflow on an old version closes, and its Deployment gets no replicas.
@@ -188,15 +190,4 @@ async fn calls(env: &Env) -> Result<f64> {
     let mut requests = idle::temporal_requests(env, &[env.apps.as_str()]).await?;
     requests.retain(|operation, _| !operation.starts_with("Poll"));
     Ok(requests.into_values().sum())
-}
-
-/// So that what follows finds nothing open.
-async fn end_all(env: &Env) -> Result<()> {
-    let now = json!({ "timeoutSeconds": 0, "onTimeout": "Terminate" });
-    let all = env.api::<Process>().list(&ListParams::default()).await?;
-    for process in all {
-        env.patch(&process.name_any(), &json!({ "spec": { "deletion": now } }))
-            .await?;
-    }
-    Ok(())
 }

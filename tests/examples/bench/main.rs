@@ -81,7 +81,7 @@ async fn main() -> Result<()> {
     }
     if wanted("drain") || wanted("drains-open") {
         let drains = usize::try_from(number("BENCH_DRAINS", 300))?;
-        Box::pin(drain::open(&env, &operator, drains, window)).await?;
+        Box::pin(drain::open(drains, window)).await?;
     }
     Box::pin(rollout::run(&env, operator)).await?;
     println!("load average at the end: {}", gauge::load()?);

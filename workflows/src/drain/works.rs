@@ -170,7 +170,7 @@ async fn wait(
     summary: String,
     token: WorkflowCancellationToken,
 ) -> Happened {
-    let options = support::wait(summary, Some(token));
+    let options = support::long_wait(summary, Some(token));
     ctx.execute_activity(WaitDrained, input, options)
         .await
         .map(Event::Waited)
@@ -239,7 +239,7 @@ async fn keep(
     summary: String,
     token: WorkflowCancellationToken,
 ) -> Happened {
-    let options = support::wait(summary, Some(token));
+    let options = support::long_wait(summary, Some(token));
     let kept = ctx
         .execute_activity(KeepDrained, input, options)
         .await
