@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use process_operator_crds::spec::{DrainOnTimeout, ProcessSpec};
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{
     Annotation, DefinitionView, DeletionView, DrainPolicy, Observation, ObserveInput, ProcessKey,
@@ -281,11 +282,7 @@ fn view(
         policy: RolloutPolicy::of(&spec.rollout),
         paused: spec.rollout.paused,
         revision_history_limit: Some(spec.rollout.revision_history_limit),
-        drain: Some(
-            spec.drain
-                .as_ref()
-                .map_or_else(|| drains.clone(), |drain| drains.with(drain)),
-        ),
+        drain: Some(drain_policy(drains, spec)),
         request: request.map(|text| {
             let mut asked = Annotation::read(text);
             // Who was authenticated, where the API server is told to stamp that.
@@ -296,6 +293,20 @@ fn view(
         }),
         request_mark: request.map(|text| fingerprint(text)).unwrap_or_default(),
     })
+}
+
+/// `spec.drain` with the operator's defaults. The operator's `MoveToCurrent` is for those that can move: the
+/// definition refuses it in a spec where versions have queues of their own.
+fn drain_policy(drains: &DrainPolicy, spec: &ProcessSpec) -> DrainPolicy {
+    let mut policy = spec
+        .drain
+        .as_ref()
+        .map_or_else(|| drains.clone(), |drain| drains.with(drain));
+    let moves = spec.rollout.versioning.is_default();
+    if !moves && policy.on_timeout == DrainOnTimeout::MoveToCurrent {
+        policy.on_timeout = DrainOnTimeout::Wait;
+    }
+    policy
 }
 
 /// The older Process on the same queue, if there is one. Creation times have seconds; within one

@@ -322,6 +322,7 @@ pub(crate) async fn routing(
         (None, None) => Routes::default(),
     };
     let some = |build_id: &str| (!build_id.is_empty()).then(|| build_id.to_owned());
+    let left = left(&routes);
     Routing {
         state: RoutingState::Known,
         current: some(&routes.current),
@@ -331,8 +332,18 @@ pub(crate) async fn routing(
         lost,
         mark: map.as_ref().map(mark).unwrap_or_default(),
         served: routes.served,
+        left,
         ..Routing::default()
     }
+}
+
+/// When versions that nothing is routed to have lost their traffic.
+fn left(routes: &Routes) -> BTreeMap<String, Timestamp> {
+    let served = routes.served.iter();
+    served
+        .filter(|(build_id, _)| !routes.uses(build_id))
+        .map(|(build_id, at)| (build_id.clone(), *at))
+        .collect()
 }
 
 /// The states of the versions that have pods: what is merely kept for a rollback is held by nothing.

@@ -78,3 +78,18 @@ fn a_share_that_somebody_changed_is_noticed() {
         assert!(message.contains("kubectl-edit"), "{message}");
     }
 }
+
+/// Their drains count from then, whatever became of who changed the routing.
+#[test]
+fn versions_that_are_not_routed_to_have_lost_their_traffic_when_they_were_last_current() {
+    let served = |build_id: &str| (build_id.to_owned(), Timestamp::UNIX_EPOCH);
+    let routes = Routes {
+        served: BTreeMap::from([
+            served("v0-00000000"),
+            served("v1-aaaaaaaa"),
+            served("v2-bbbbbbbb"),
+        ]),
+        ..routes()
+    };
+    assert_eq!(left(&routes), BTreeMap::from([served("v0-00000000")]));
+}

@@ -109,51 +109,64 @@ pub(crate) async fn wait(
     context: &Context,
     input: &WaitDrainedInput,
 ) -> Result<WaitDrainedOutcome> {
-    let (namespace, key, build_id) = (&input.temporal_namespace, &input.key, &input.build_id);
     let mut pace = Pace::new(Duration::from_secs(1), MOST);
     let counting = Counting::new(input);
     loop {
-        match passing(need(context, namespace, key, build_id, &input.apart).await)? {
-            None => {}
-            Some(Need::Unknown) => {
-                return Ok(WaitDrainedOutcome {
-                    drained: true,
-                    never_served: true,
-                    ..WaitDrainedOutcome::default()
-                });
-            }
-            Some(Need::Routed) => {
-                return Ok(WaitDrainedOutcome {
-                    in_use: true,
-                    ..WaitDrainedOutcome::default()
-                });
-            }
-            Some(Need::Nothing) => {
-                // The server looks seldom: its word and a count of our own must agree.
-                let open = visibility::count(context, namespace, &counting.query).await;
-                if passing(open)? == Some(0) {
-                    let past = past(context, namespace, key, build_id, &input.apart).await;
-                    if let Some(past) = passing(past)? {
-                        return Ok(WaitDrainedOutcome {
-                            drained: true,
-                            never_served: !past.served,
-                            last_current: past.last_current,
-                            ..WaitDrainedOutcome::default()
-                        });
-                    }
-                }
-            }
-            Some(Need::Held) => {
-                if let Some(known) = passing(counting.look(context, namespace).await)?.flatten() {
-                    return Ok(WaitDrainedOutcome {
-                        known: Some(known),
-                        ..WaitDrainedOutcome::default()
-                    });
-                }
-            }
+        if let Some(Some(outcome)) = passing(look(context, input, &counting).await)? {
+            return Ok(outcome);
         }
         pace.rest().await;
     }
+}
+
+/// One look; `None` when there is nothing to tell. While workflows hold the version nobody else has to be asked:
+/// its record costs the server much more than a count, and a drain of a version that is routed to
+/// again is called off by the lifecycle.
+async fn look(
+    context: &Context,
+    input: &WaitDrainedInput,
+    counting: &Counting,
+) -> Result<Option<WaitDrainedOutcome>> {
+    let (namespace, key, build_id) = (&input.temporal_namespace, &input.key, &input.build_id);
+    let open = if input.apart.versioning == Versioning::None {
+        // Executions on the queue they share hold no version.
+        0
+    } else {
+        visibility::count(context, namespace, &counting.query).await?
+    };
+    if open == 0 {
+        match need(context, namespace, key, build_id, &input.apart).await? {
+            Need::Unknown => {
+                return Ok(Some(WaitDrainedOutcome {
+                    drained: true,
+                    never_served: true,
+                    ..WaitDrainedOutcome::default()
+                }));
+            }
+            Need::Routed => {
+                return Ok(Some(WaitDrainedOutcome {
+                    in_use: true,
+                    ..WaitDrainedOutcome::default()
+                }));
+            }
+            // The server looks seldom: its word and a count of our own agree.
+            Need::Nothing => {
+                let past = past(context, namespace, key, build_id, &input.apart).await?;
+                return Ok(Some(WaitDrainedOutcome {
+                    drained: true,
+                    never_served: !past.served,
+                    last_current: past.last_current,
+                    ..WaitDrainedOutcome::default()
+                }));
+            }
+            Need::Held => {}
+        }
+    }
+    let known = counting.news(context, namespace, open).await?;
+    Ok(known.map(|known| WaitDrainedOutcome {
+        known: Some(known),
+        ..WaitDrainedOutcome::default()
+    }))
 }
 
 /// Counts what holds a version, and tells when it is worth telling.
@@ -173,11 +186,10 @@ impl Counting {
         }
     }
 
-    async fn look(&self, context: &Context, namespace: &str) -> Result<Option<Known>> {
+    async fn news(&self, context: &Context, namespace: &str, open: u64) -> Result<Option<Known>> {
         let Some(known) = &self.known else {
             return Ok(None);
         };
-        let open = visibility::count(context, namespace, &self.query).await?;
         if !is_news(known, open, self.since.elapsed()) {
             return Ok(None);
         }

@@ -33,6 +33,7 @@ mod picture;
 mod points;
 mod policies;
 mod property;
+mod queue_drains;
 mod references;
 mod refusals;
 mod revoked;

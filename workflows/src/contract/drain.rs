@@ -273,6 +273,14 @@ impl DrainProgress {
             DrainStage::Kept => false,
         }
     }
+
+    /// Nothing needs its pods any more; they are gone or are being stopped.
+    pub fn has_stopped(&self) -> bool {
+        matches!(
+            self.stage,
+            DrainStage::Stopping | DrainStage::Kept | DrainStage::Retiring
+        )
+    }
 }
 
 /// Signal of a drain to its lifecycle.

@@ -94,6 +94,9 @@ pub struct Standing {
     /// Who else manages the Worker Deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manager: Option<String>,
+    /// Each version has a task queue of its own.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub own_queues: bool,
 }
 
 impl Standing {
@@ -286,6 +289,13 @@ impl Drain {
         self.progress
             .as_ref()
             .is_none_or(DrainProgress::is_draining)
+    }
+
+    /// It has said that nothing needs the version's pods any more.
+    pub fn has_stopped(&self) -> bool {
+        self.progress
+            .as_ref()
+            .is_some_and(DrainProgress::has_stopped)
     }
 
     /// When the version stopped taking new workflows, as far as is known.

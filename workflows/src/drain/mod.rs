@@ -67,6 +67,10 @@ pub struct DrainInput {
     /// started by an operator that did neither.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub terse: bool,
+    /// It tells its lifecycle before it stops the pods, however soon that is over: nobody else says of a version
+    /// with a queue of its own that it needs none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tells_stopping: bool,
 }
 
 /// The retirement of one version.

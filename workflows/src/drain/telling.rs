@@ -40,7 +40,7 @@ impl Default for Telling {
 impl Telling {
     /// Begins to tell what is news, while the work goes on: an answer may take a workflow task of its own.
     pub(super) async fn turn_to(&mut self, ctx: &Ctx, input: &DrainInput, machine: &mut Draining) {
-        let waits = input.terse && !self.lasted && may_pass(ctx, machine);
+        let waits = input.terse && !self.lasted && may_pass(ctx, input, machine);
         let wanted = (waits && is_news(ctx, &machine.progress())).then_some(());
         self.passing.turn_to(
             wanted,
@@ -76,7 +76,7 @@ impl Telling {
     pub(super) async fn finish(&mut self, ctx: &Ctx, input: &DrainInput, machine: &mut Draining) {
         self.passing.stop();
         self.told().await;
-        if input.terse && may_pass(ctx, machine) {
+        if input.terse && may_pass(ctx, input, machine) {
             return;
         }
         if let Some(message) = message(ctx, input, machine) {
@@ -101,9 +101,11 @@ async fn passing(ctx: Ctx, token: WorkflowCancellationToken) {
 }
 
 /// Nothing holds the version, and what follows from that is under way: if all goes well nobody has to know.
-fn may_pass(ctx: &Ctx, machine: &Draining) -> bool {
+fn may_pass(ctx: &Ctx, input: &DrainInput, machine: &Draining) -> bool {
     let progress = machine.progress();
+    let told_before = input.tells_stopping && progress.stage == DrainStage::Stopping;
     progress.open == Some(0)
+        && !told_before
         && progress.ending.is_none()
         && progress.stage != DrainStage::Kept
         && machine.memory().notes.is_empty()

@@ -152,8 +152,10 @@ pub(super) async fn start(
             deployment_name,
             since,
         } => {
+            let apart = KeptApart::of(&process);
             let input = DrainInput {
-                apart: KeptApart::of(&process),
+                tells_stopping: !apart.is_default(),
+                apart,
                 key: key.clone(),
                 build_id: build_id.clone(),
                 deployment_name: deployment_name.clone(),

@@ -11,6 +11,10 @@ use crate::contract::{
 
 mod words;
 
+/// Why `MoveToCurrent` is refused where each version has a task queue of its own.
+pub(super) const NO_MOVE: &str =
+    "a workflow cannot move to the task queue of another version: ask for Cancel or Terminate";
+
 /// How long one round of terminating or moving lasts before it is told that some are left.
 const ROUND_SECONDS: i64 = 600;
 
@@ -286,6 +290,9 @@ impl Draining {
         if force.action == EndAction::Unknown {
             let why = "action must be Cancel, Terminate or MoveToCurrent";
             return self.note("SignalRefused", why, &force.actor);
+        }
+        if force.action == EndAction::MoveToCurrent && !self.apart.is_default() {
+            return self.note("SignalRefused", NO_MOVE, &force.actor);
         }
         self.memory.ending = Some(Ending {
             action: force.action,

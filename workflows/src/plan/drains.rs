@@ -64,6 +64,9 @@ pub(super) fn forced(
         .filter(|(_, drain)| !drain.cancelled && drain.is_draining())
         .map(|(build_id, _)| build_id)
         .collect();
+    if action == EndAction::MoveToCurrent && state.standing.own_queues {
+        return Err(super::draining::NO_MOVE.into());
+    }
     if action == EndAction::MoveToCurrent && state.current.is_none() {
         return Err("no version is current that workflows could be moved to".into());
     }

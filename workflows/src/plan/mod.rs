@@ -28,6 +28,7 @@ mod workers;
 
 use jiff::Timestamp;
 use process_operator_crds::Reason;
+use process_operator_crds::spec::Versioning;
 
 use crate::contract::{
     Answer, ChildFinished, CloseRunsInput, DrainPolicy, DrainTold, Observation, ProcessKey,
@@ -202,6 +203,7 @@ fn decide(
         suspended: process.suspend,
         paused: process.paused,
         manager: seen.routing.foreign_manager.clone(),
+        own_queues: process.versioning == Versioning::TaskQueuePerVersion,
     };
     let scene = verbs::Scene {
         key,

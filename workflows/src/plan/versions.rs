@@ -181,13 +181,10 @@ pub(super) fn restore(
                 .is_none_or(|(target, _)| target != build_id);
         let can_make =
             version.is_some_and(|version| version.revision) || *build_id == process.build_id;
-        // Without a word of the server a version that was seen to be drained stays without pods.
-        let stopped = *role == Role::Held
-            && seen.routing.state != RoutingState::Known
-            && state
-                .drains
-                .get(build_id)
-                .is_some_and(|drain| !drain.is_draining());
+        // Its drain has looked closer than the server's word tells, which may be late, or missing; work that
+        // comes back it notices as well.
+        let stopped =
+            *role == Role::Held && state.drains.get(build_id).is_some_and(Drain::has_stopped);
         if *role == Role::Superseded || blocked_target || !can_make || stopped {
             continue;
         }

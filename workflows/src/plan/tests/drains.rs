@@ -1,6 +1,6 @@
 //! Drains: what they are told, what they tell, how they are forced.
 
-use process_operator_crds::spec::DrainOnTimeout;
+use process_operator_crds::spec::{DrainOnTimeout, Versioning};
 
 use super::requests::{alice, ask, asked_with};
 use super::*;
@@ -194,8 +194,11 @@ fn a_version_without_pods_drains_no_more_and_gets_them_back_with_work() {
     let mut away = drained.clone();
     away.routing.state = RoutingState::Unknown;
     assert!(applies(&decide(&mut state, &away)).is_empty());
+    // The summary of a Worker Deployment may say so for good; the drain reads the version's own record.
     let again = drained.routed(V1, VersionState::Draining);
-    assert_eq!(applies(&decide(&mut state, &again)).len(), 1);
+    assert!(applies(&decide(&mut state, &again)).is_empty());
+    let inbox = told(&state, DrainProgress::default(), Vec::new());
+    assert_eq!(applies(&ask(&mut state, &again, &inbox)).len(), 1);
 }
 
 #[test]
@@ -242,4 +245,18 @@ fn an_order_names_what_it_is_about_and_says_why_not() {
         refused.starts_with("several versions are draining: set buildId to one of v0-0, "),
         "{refused}"
     );
+}
+
+#[test]
+fn nothing_is_moved_between_versions_that_have_queues_of_their_own() {
+    let mut state = settled();
+    let seen = seen(7200).change(|process| process.versioning = Versioning::TaskQueuePerVersion);
+    decide(&mut state, &seen);
+    let plan = ask(&mut state, &seen, &forced("", "MoveToCurrent"));
+    let (_, answer) = plan.answers.first().expect("an answer");
+    assert!(
+        !answer.accepted && answer.message.contains("cannot move to the task queue"),
+        "{answer:?}"
+    );
+    assert!(plan.drains.is_empty());
 }

@@ -3,6 +3,7 @@
 use process_operator_crds::spec::Versioning;
 
 use super::*;
+use crate::contract::{DrainProgress, DrainStage};
 
 fn applied(plan: &Plan) -> Vec<(&str, Option<&str>, i32)> {
     plan.steps
@@ -87,4 +88,45 @@ fn starters_are_told_the_queue_of_the_current_version() {
     let none = world(V2).change(|process| process.versioning = Versioning::TaskQueuePerVersion);
     let plan = decide(&mut memory(), &none);
     assert_eq!(status(&plan).task_queue, "");
+}
+
+/// The server does not say of such a version that it is drained, so its drain's word counts.
+#[test]
+fn a_version_with_its_own_queue_stays_without_the_pods_that_its_drain_has_stopped() {
+    let seen = world(V2)
+        .with(V2, Some(deployment(2)))
+        .with(
+            V1,
+            Some(DeploymentView {
+                replicas: 0,
+                applied: "other".into(),
+                ..deployment(0)
+            }),
+        )
+        .routed(V2, VersionState::Current)
+        .routed(V1, VersionState::Draining)
+        .change(|process| process.versioning = Versioning::TaskQueuePerVersion);
+    for (stage, made_again) in [
+        (None, true),
+        (Some(DrainStage::Waiting), true),
+        (Some(DrainStage::Lingering), true),
+        (Some(DrainStage::Stopping), false),
+        (Some(DrainStage::Kept), false),
+        (Some(DrainStage::Retiring), false),
+    ] {
+        let mut state = settled();
+        state.drains.insert(
+            V1.into(),
+            Drain {
+                progress: stage.map(|stage| DrainProgress {
+                    stage,
+                    ..DrainProgress::default()
+                }),
+                ..Drain::default()
+            },
+        );
+        let plan = decide(&mut state, &seen);
+        let names: Vec<&str> = applied(&plan).iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names.contains(&"l2o-v1-00000001"), made_again, "{stage:?}");
+    }
 }
