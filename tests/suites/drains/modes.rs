@@ -23,6 +23,7 @@ async fn what_runs_on_an_old_queue_gets_its_time_and_what_runs_on_the_new_one_is
     wanted["spec"]["rollout"] = json!({ "versioning": "TaskQueuePerVersion" });
     env.apply(&wanted).await?;
     let old = queue(&env.wait_settled("l2o", "v1").await?)?;
+    env.guard_versions("l2o");
     for n in 0..5 {
         env.temporal
             .start_waiting(&env.apps, &old, &format!("old-{n}"))
@@ -47,5 +48,5 @@ async fn what_runs_on_an_old_queue_gets_its_time_and_what_runs_on_the_new_one_is
     tells(env, "WorkflowsEnded").await?;
     retired(env).await?;
     counted(env, "new", "Running", 3).await?;
-    scene.finish().await
+    scene.leave().await
 }
