@@ -13,7 +13,7 @@ use process_operator_workflows::contract::{
 };
 use process_operator_workflows::plan::fingerprint;
 
-use self::versions::{collect, explain};
+use self::versions::{collect, explain, resume};
 use crate::cache::Neighbour;
 use crate::context::Context;
 use crate::cron_jobs;
@@ -121,7 +121,9 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         version.definition_lost = lost.contains(build_id);
     }
     explain(context, key, &process, &mut seen).await;
-    if !view.versioning.is_default() {
+    if view.versioning.is_default() {
+        resume(context, key, &view, &mut seen).await;
+    } else {
         seen.routing.versions = routes::states(&seen.routing, view.versioning, &seen.versions);
     }
     seen.status = process

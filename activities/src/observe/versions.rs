@@ -7,13 +7,14 @@ use kube::ResourceExt;
 use process_operator_crds::spec::Versioning;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{
-    DeploymentView, Observation, ProcessKey, ProcessView, VersionView,
+    DeploymentView, KeptApart, Observation, ProcessKey, ProcessView, VersionState, VersionView,
 };
 use process_operator_workflows::plan::placement;
 
 use crate::build::{belongs, deployment, held, revision};
 use crate::context::Context;
 use crate::pods;
+use crate::temporal::visibility;
 use crate::watched::{orphaned, workload};
 
 /// Puts Deployments and ControllerRevisions together by build id, or by the place that a version has.
@@ -159,5 +160,34 @@ pub(super) async fn explain(
             deployment: &name,
         };
         deployment.trouble = pods::trouble_of_serving(context, of).await;
+    }
+}
+
+/// A version that is kept without pods may have work again and the server still call it drained: it does not look
+/// again when a workflow is reset (seen with 1.32). So what is pinned to it is counted.
+pub(super) async fn resume(
+    context: &Context,
+    key: &ProcessKey,
+    process: &ProcessView,
+    seen: &mut Observation,
+) {
+    if process.replicas == 0 {
+        return;
+    }
+    let kept = |version: &VersionView| {
+        let deployment = version.deployment.as_ref();
+        deployment.is_some_and(|it| it.replicas == 0 && !it.foreign && !it.deleting)
+    };
+    for (build_id, state) in &mut seen.routing.versions {
+        if *state != VersionState::Drained || !seen.versions.get(build_id).is_some_and(kept) {
+            continue;
+        }
+        let query = KeptApart::default().holding(key, build_id);
+        match visibility::count(context, &process.temporal_namespace, &query).await {
+            Ok(0) => {}
+            Ok(_) => *state = VersionState::Draining,
+            // The drain counts too, and the next look.
+            Err(fault) => tracing::info!(build_id, "what is pinned is not counted: {fault}"),
+        }
     }
 }
