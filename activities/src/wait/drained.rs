@@ -40,7 +40,9 @@ pub(crate) enum Need {
     Unknown,
 }
 
-/// What needs a version: as the server's record has it, or the routing and its queue.
+/// What needs a version: as the server's record has it, or the routing and its queue. The server looks seldom, and
+/// not again once it has called a version drained, also when one of its workflows is reset (seen with 1.32): its
+/// word and a count of our own must agree.
 pub(crate) async fn need(
     context: &Context,
     namespace: &str,
@@ -51,12 +53,21 @@ pub(crate) async fn need(
     if !apart.is_default() {
         return need_by_routes(context, namespace, key, build_id, apart).await;
     }
-    let record = versions::record(context, namespace, key, build_id).await?;
-    Ok(record.map_or(Need::Unknown, |record| match record.state {
+    let Some(record) = versions::record(context, namespace, key, build_id).await? else {
+        return Ok(Need::Unknown);
+    };
+    Ok(match record.state {
         VersionState::Current | VersionState::Ramping => Need::Routed,
         VersionState::Draining | VersionState::Unknown => Need::Held,
-        VersionState::Drained | VersionState::Created | VersionState::Inactive => Need::Nothing,
-    }))
+        VersionState::Drained | VersionState::Created | VersionState::Inactive => {
+            let query = apart.holding(key, build_id);
+            if visibility::count(context, namespace, &query).await? > 0 {
+                Need::Held
+            } else {
+                Need::Nothing
+            }
+        }
+    })
 }
 
 async fn need_by_routes(

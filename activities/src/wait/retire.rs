@@ -31,8 +31,9 @@ pub(crate) async fn stop(
     match need(context, namespace, key, &input.build_id, &input.apart).await? {
         Need::Routed => outcome.in_use = true,
         Need::Held => outcome.held = true,
+        Need::Nothing => {}
         Need::Unknown if !input.apart.is_default() => {}
-        Need::Nothing | Need::Unknown => {
+        Need::Unknown => {
             let query = input.apart.holding(key, &input.build_id);
             outcome.held = visibility::count(context, namespace, &query).await? > 0;
         }

@@ -1,6 +1,7 @@
 //! A world of its own for one test.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use process_operator_faultproxy::audit::AuditLog;
 use process_operator_tests::testbed::Testbed;
 use tokio::sync::OnceCell;
 
+use crate::guard::VersionGuard;
 use crate::temporal::Temporal;
 use crate::wait::until;
 
@@ -41,6 +43,8 @@ pub struct Env {
     pub temporal_address: String,
     /// Address of Temporal for worker pods.
     pub temporal_pod_address: String,
+    /// What watches the pods of its Processes.
+    pub(crate) guards: Mutex<Vec<VersionGuard>>,
 }
 
 /// Root of the checkout.
@@ -113,6 +117,7 @@ impl Env {
             testbed,
             temporal_address: address,
             temporal_pod_address: pod_address,
+            guards: Mutex::default(),
         })
     }
 

@@ -62,6 +62,7 @@ impl Invariants {
         self.nothing_created_twice(env)?;
         self.no_workflow_task_failed(env).await?;
         only_documented_events(env).await?;
+        env.pods_left_alone().await?;
         for operator in operators {
             let log = operator.log_text();
             ensure!(

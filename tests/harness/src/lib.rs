@@ -2,6 +2,7 @@
 //! Temporal namespaces of their own, an operator that looks after nothing else, waits for conditions
 //! with a deadline, and the invariants that hold after every scenario.
 
+mod again;
 mod authority;
 mod browser;
 mod cli;
@@ -9,7 +10,9 @@ mod crowd;
 mod deployments;
 mod ending;
 mod env;
+mod guard;
 mod invariants;
+mod leave;
 mod look;
 mod operator;
 mod polls;

@@ -45,6 +45,15 @@ impl Scene {
         Ok((scene, process))
     }
 
+    /// The end of a scenario with a Process `l2o`: nothing more happens, and it goes with everything that
+    /// was made for it.
+    pub async fn leave(self) -> Result<()> {
+        self.invariants
+            .leave(&self.env, &[&self.operator], "l2o")
+            .await?;
+        self.env.remove().await
+    }
+
     /// The end of every scenario.
     pub async fn finish(self) -> Result<()> {
         self.invariants

@@ -17,6 +17,13 @@ async fn goes(scene: Scene, process: &Process) -> Result<()> {
     scene.finish().await
 }
 
+/// Where the rollout stands.
+fn stage_of(process: &Process) -> String {
+    let status = process.status.as_ref();
+    let rollout = status.and_then(|status| status.rollout.as_ref());
+    rollout.map(|it| it.stage.clone()).unwrap_or_default()
+}
+
 /// A rollout to v2 by this `spec.rollout`, deleted when it is at the stage.
 async fn in_a_rollout(
     name: &str,
@@ -30,13 +37,7 @@ async fn in_a_rollout(
     scene.env.patch("l2o", &change).await?;
     scene
         .env
-        .wait_process("l2o", stage, SOON, |process| {
-            let rollout = process
-                .status
-                .as_ref()
-                .and_then(|status| status.rollout.as_ref());
-            rollout.is_some_and(|rollout| rollout.stage == stage)
-        })
+        .wait_process("l2o", stage, SOON, |process| stage_of(process) == stage)
         .await?;
     goes(scene, &process).await
 }
@@ -68,27 +69,44 @@ async fn while_a_new_version_starts() -> Result<()> {
     .await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn while_a_gate_runs() -> Result<()> {
-    let rollout = json!({
-        "strategy": "Manual",
-        "gate": { "workflowType": "WaitForSignal", "timeoutSeconds": 600 },
-    });
-    let (scene, process) = settled(
-        "gate",
-        &json!({ "timeoutSeconds": 3, "onTimeout": "Cancel" }),
-    )
-    .await?;
+/// A gate that waits for a signal, and is told to end when the Process goes.
+async fn in_a_gate(name: &str, rollout: &Value, stage: &str) -> Result<()> {
+    let deletion = json!({ "timeoutSeconds": 3, "onTimeout": "Cancel" });
+    let (scene, process) = settled(name, &deletion).await?;
     let mut change = version("v2", &[]);
-    change["spec"]["rollout"] = rollout;
+    change["spec"]["rollout"] = rollout.clone();
     scene.env.patch("l2o", &change).await?;
     scene
         .env
         .wait_process("l2o", "the gate runs", SOON, |process| {
-            condition(process, "Progressing").1 == "GateRunning"
+            condition(process, "Progressing").1 == "GateRunning" && stage_of(process) == stage
         })
         .await?;
     goes(scene, &process).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_gate_runs() -> Result<()> {
+    let gate = json!({ "workflowType": "WaitForSignal", "timeoutSeconds": 600 });
+    let rollout = json!({ "strategy": "Manual", "gate": gate });
+    in_a_gate("gate", &rollout, "Gate").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_gate_of_a_step_runs() -> Result<()> {
+    let gate = json!({ "workflowType": "WaitForSignal", "timeoutSeconds": 600 });
+    let rollout = json!({ "strategy": "Canary", "steps": [{ "weight": 20, "gate": gate }] });
+    in_a_gate("stepgate", &rollout, "StepGate").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_waits_for_evidence() -> Result<()> {
+    let rollout = json!({
+        "strategy": "Canary",
+        "steps": [{ "weight": 20 }],
+        "analysis": { "minWorkflows": 1000 },
+    });
+    in_a_rollout("analyzes", &rollout, &[], "Analyzing").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

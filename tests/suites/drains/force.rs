@@ -1,10 +1,13 @@
 //! People end a drain: by update, by signal at the lifecycle or at the drain, by annotation.
 
 use anyhow::{Context as _, Result, ensure};
-use process_operator_harness::{Scene, json_payload, lifecycle_id};
+use process_operator_crds::Process;
+use process_operator_harness::{Env, Scene, is_current, json_payload, lifecycle_id};
 use serde_json::json;
 
-use crate::support::{count, counted, drain_id, draining, on_v1, open, retired, tells, to_v2};
+use crate::support::{
+    SOON, count, counted, drain_id, draining, on_v1, open, retired, tells, to_v2, told,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_update_which_says_at_once_what_cannot_be_done() -> Result<()> {
@@ -57,7 +60,7 @@ async fn by_update_which_says_at_once_what_cannot_be_done() -> Result<()> {
         count(env, "new", "Running").await? == 3,
         "others are left alone"
     );
-    scene.finish().await
+    scene.leave().await
 }
 
 /// What a person types who only knows the name of the signal.
@@ -80,7 +83,7 @@ async fn by_a_signal_without_a_payload_at_the_lifecycle_they_are_cancelled() -> 
     let (_, actor) = tells(env, "ForceCancelDrainRequested").await?;
     ensure!(actor == "unknown", "{actor}");
     retired(env).await?;
-    scene.finish().await
+    scene.leave().await
 }
 
 /// Nothing that is typed into the Temporal UI stops a drain.
@@ -137,7 +140,7 @@ async fn by_a_signal_at_the_drain_after_some_that_cannot_be_read() -> Result<()>
         note.contains("the incident") && note.ends_with("by ada"),
         "{note}"
     );
-    scene.finish().await
+    scene.leave().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,5 +175,117 @@ async fn by_annotation_and_by_a_second_order_for_what_does_not_listen() -> Resul
     env.grant_with(&process, "forceCancelDrain", &args).await?;
     counted(env, "deaf", "Terminated", 2).await?;
     retired(env).await?;
-    scene.finish().await
+    scene.leave().await
+}
+
+/// The workflows go on, on the version that takes new ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_an_order_to_move_them_they_go_on_at_the_current_version() -> Result<()> {
+    let scene = Scene::new("forcemove").await?;
+    let env = &scene.env;
+    on_v1(env, &json!({}), &[]).await?;
+    open(env, "old", 10, false).await?;
+    let (process, version) = to_v2(env, 10).await?;
+    open(env, "new", 3, false).await?;
+    let args = json!({ "buildId": version.build_id, "action": "MoveToCurrent" });
+    env.grant_with(&process, "forceCancelDrain", &args).await?;
+    let (reason, actor) = tells(env, "DrainForced").await?;
+    ensure!(
+        reason.starts_with("MoveToCurrent: 10 running workflows, for example ")
+            && actor == "ada@example.com",
+        "{reason} {actor}"
+    );
+    let (effect, _) = tells(env, "WorkflowsEnded").await?;
+    ensure!(
+        effect == "MoveToCurrent of 10 running workflows: 0 left",
+        "{effect}"
+    );
+    retired(env).await?;
+    ensure!(count(env, "old", "Running").await? == 10, "they go on");
+    ensure!(
+        count(env, "new", "Running").await? == 3,
+        "others are left alone"
+    );
+    for n in 0..10 {
+        let id = format!("old-{n}");
+        let output = env.temporal.finish_waiting(&env.apps, &id).await?;
+        ensure!(
+            output.started_on.starts_with("v1-") && output.completed_on.starts_with("v2-"),
+            "{id}: {output:?}"
+        );
+    }
+    scene.leave().await
+}
+
+/// An order for one version is none for another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_versions_that_drain_only_the_one_that_is_named_is_ended() -> Result<()> {
+    let scene = Scene::new("forceone").await?;
+    let env = &scene.env;
+    on_v1(env, &json!({}), &[]).await?;
+    open(env, "old", 3, false).await?;
+    let (_, first) = to_v2(env, 3).await?;
+    open(env, "mid", 3, false).await?;
+    env.set_tag("l2o", "v3").await?;
+    let drain = |process: &Process| process.status.clone().unwrap_or_default().draining;
+    let process = env
+        .wait_process("l2o", "both are held by three", SOON, |process| {
+            let both = drain(process);
+            is_current(process, "v3")
+                && both.len() == 2
+                && both.iter().all(|it| it.open_workflows == Some(3))
+        })
+        .await?;
+    let versions = drain(&process);
+    let second = versions
+        .iter()
+        .find(|it| it.build_id.starts_with("v2-"))
+        .context("v2 drains")?;
+    let why = env.refusal(&process, "forceCancelDrain").await?;
+    ensure!(
+        why.starts_with("several versions are draining: set buildId to one of "),
+        "{why}"
+    );
+    let args = json!({ "buildId": first.build_id, "action": "Terminate" });
+    env.grant_with(&process, "forceCancelDrain", &args).await?;
+    counted(env, "old", "Terminated", 3).await?;
+    tells(env, "VersionRetired").await?;
+    ensure!(count(env, "mid", "Running").await? == 3, "left alone");
+    let after = env.api::<Process>().get("l2o").await?;
+    ensure!(
+        drain(&after) == [second.clone()],
+        "v2 drains as before: {:?}",
+        drain(&after)
+    );
+    let ours = told(&after);
+    let forced = ours.iter().filter(|(what, _, _)| what == "DrainForced");
+    ensure!(forced.count() == 1, "{ours:?}");
+    for n in 0..3 {
+        let output = env
+            .temporal
+            .finish_waiting(&env.apps, &format!("mid-{n}"))
+            .await?;
+        ensure!(output.completed_on == second.build_id, "{output:?}");
+    }
+    retired_both(env).await?;
+    scene.leave().await
+}
+
+/// Waits until two versions are gone.
+async fn retired_both(env: &Env) -> Result<()> {
+    let process = env
+        .wait_process("l2o", "both are retired", SOON, |process| {
+            let told = told(process);
+            let retired = told.iter().filter(|(what, _, _)| what == "VersionRetired");
+            retired.count() == 2
+        })
+        .await?;
+    let left = env.deployments("l2o").await?;
+    ensure!(
+        left.len() == 1,
+        "{} Deployments: {:?}",
+        left.len(),
+        process.status
+    );
+    Ok(())
 }

@@ -163,5 +163,20 @@ async fn open_drains_do_not_delay_a_new_process() -> Result<()> {
         beside.1,
         before.1
     );
+    let all = ["before", "beside"].map(|prefix| (0..NEW).map(move |n| format!("{prefix}{n}")));
+    let all: Vec<String> = (0..count)
+        .map(|n| format!("p{n}"))
+        .chain(all.into_iter().flatten())
+        .collect();
+    let began = Instant::now();
+    futures::stream::iter(&all)
+        .map(|name| env.leave(name))
+        .buffer_unordered(10)
+        .try_collect::<Vec<()>>()
+        .await?;
+    println!(
+        "all of them left within {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
     scene.finish().await
 }

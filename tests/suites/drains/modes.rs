@@ -29,6 +29,7 @@ async fn what_runs_on_an_old_queue_gets_its_time_and_what_runs_on_the_new_one_is
     let scene = Scene::new("queue-drain").await?;
     let env = &scene.env;
     let old = queue(&on_v1(env, &json!({})).await?)?;
+    env.guard_versions("l2o");
     for n in 0..5 {
         env.temporal
             .start_waiting(&env.apps, &old, &format!("old-{n}"))
@@ -53,7 +54,7 @@ async fn what_runs_on_an_old_queue_gets_its_time_and_what_runs_on_the_new_one_is
     tells(env, "WorkflowsEnded").await?;
     retired(env).await?;
     counted(env, "new", "Running", 3).await?;
-    scene.finish().await
+    scene.leave().await
 }
 
 /// Nobody but its drain says that such a version needs no pods: looks at the Process do not start them again.
@@ -115,7 +116,7 @@ async fn a_drained_version_is_kept_without_pods_and_gets_them_back_with_its_work
     kept().await?;
     set_drain(env, &json!({ "deleteDelaySeconds": 0 })).await?;
     retired(env).await?;
-    scene.finish().await
+    scene.leave().await
 }
 
 /// Who stops acting for a while, and who begins again, counts from when the traffic went.
@@ -143,5 +144,5 @@ async fn the_deadline_counts_from_the_loss_of_traffic_whoever_begins_the_drain()
     );
     env.temporal.finish_waiting(&env.apps, "old-0").await?;
     tells(env, "VersionRetired").await?;
-    scene.finish().await
+    scene.leave().await
 }

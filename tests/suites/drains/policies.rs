@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
-use process_operator_harness::{Scene, until};
+use process_operator_crds::Process;
+use process_operator_harness::{Env, QUIET, Scene, until};
 use serde_json::json;
 
 use crate::support::{
-    QUEUE, SOON, Stops, count, counted, draining, on_v1, open, retired, set_drain, tells, to_v2,
+    QUEUE, SOON, Stops, count, counted, drain_id, draining, on_v1, open, retired, set_drain, tells,
+    to_v2,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +55,7 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
         count(env, "new", "Running").await? == 5,
         "others are left alone"
     );
-    scene.finish().await
+    scene.leave().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +83,7 @@ async fn terminate_ends_all_old_workflows_and_no_others() -> Result<()> {
         count(env, "new", "Running").await? == 5,
         "others are left alone"
     );
-    scene.finish().await
+    scene.leave().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +118,24 @@ async fn old_workflows_can_be_moved_to_the_current_version() -> Result<()> {
         ensure!(output.started_on.starts_with("v1-"), "{output:?}");
         ensure!(output.completed_on.starts_with("v2-"), "{output:?}");
     }
-    scene.finish().await
+    scene.leave().await
+}
+
+/// A drain that waits costs no history, however long it waits.
+async fn nothing_is_added(env: &Env, process: &Process) -> Result<()> {
+    let drain = drain_id(env, process).await?;
+    let length = async || anyhow::Ok(env.temporal.history(&env.control, &drain).await?.len());
+    let mut before = length().await?;
+    // What was told last is still being written down.
+    until("nothing is added for a while", SOON, async || {
+        // The window itself is what is looked at, so here time has to pass.
+        tokio::time::sleep(2 * QUIET).await;
+        let now = length().await?;
+        let added = now - std::mem::replace(&mut before, now);
+        ensure!(added == 0, "{added} events");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,6 +172,7 @@ async fn without_a_deadline_they_are_waited_for_and_the_last_one_ends_it() -> Re
                 .any(|(_, value)| *value == build_id)
     });
     ensure!(kept, "{} pods before", pods.len());
+    nothing_is_added(env, &process).await?;
     env.temporal.finish_waiting(&env.apps, "old-0").await?;
     retired(env).await?;
     ensure!(
@@ -161,7 +181,7 @@ async fn without_a_deadline_they_are_waited_for_and_the_last_one_ends_it() -> Re
     );
     let events = env.events(&process).await?;
     ensure!(!events.iter().any(|(reason, _)| reason == "DrainTimedOut"));
-    scene.finish().await
+    scene.leave().await
 }
 
 /// Workflows that follow the current version hold no old one, even if they ran there last.
@@ -191,7 +211,7 @@ async fn workflows_that_move_by_themselves_are_never_touched() -> Result<()> {
     ensure!(count(env, "auto", "Running").await? == 5, "they go on");
     let output = env.temporal.finish_waiting(&env.apps, "auto-0").await?;
     ensure!(output.completed_on.starts_with("v2-"), "{output:?}");
-    tokio::time::timeout(Duration::from_secs(120), scene.finish()).await?
+    tokio::time::timeout(Duration::from_secs(120), scene.leave()).await?
 }
 
 /// More than the server lists with one call: the oldest is on the last page.
@@ -228,5 +248,5 @@ async fn the_oldest_of_more_than_a_page_is_found() -> Result<()> {
         "{reason}"
     );
     retired(env).await?;
-    scene.finish().await
+    scene.leave().await
 }

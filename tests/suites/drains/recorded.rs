@@ -31,7 +31,7 @@ async fn a_drain_with_a_deadline() -> Result<()> {
     env.temporal
         .record_histories(&env.control, "deadline")
         .await?;
-    scene.finish().await
+    scene.leave().await
 }
 
 /// One that is forced twice.
@@ -57,5 +57,5 @@ async fn a_drain_that_is_forced() -> Result<()> {
     env.temporal
         .record_histories(&env.control, "forced")
         .await?;
-    scene.finish().await
+    scene.leave().await
 }

@@ -35,7 +35,7 @@ pub(crate) async fn counted(env: &Env, prefix: &str, status: &str, wanted: usize
     env.wait_crowd(prefix, status, wanted, SOON).await
 }
 
-/// A Process on v1 with this `spec.drain`.
+/// A Process on v1 with this `spec.drain`. From now on pods stay as long as something runs on their version.
 pub(crate) async fn on_v1(world: &Env, drain: &Value, env: &[(&str, &str)]) -> Result<Process> {
     let mut process = manifest(world, "l2o", "v1");
     process["spec"]["drain"] = drain.clone();
@@ -45,7 +45,9 @@ pub(crate) async fn on_v1(world: &Env, drain: &Value, env: &[(&str, &str)]) -> R
         .collect();
     process["spec"]["worker"]["env"] = env.into();
     world.apply(&process).await?;
-    world.wait_settled("l2o", "v1").await
+    let process = world.wait_settled("l2o", "v1").await?;
+    world.guard_versions("l2o");
+    Ok(process)
 }
 
 /// What status says about the version that drains.
@@ -161,15 +163,17 @@ impl Stops {
         Self { seen, watch }
     }
 
+    /// When the first pod of the version was told to stop.
+    pub(crate) fn of(self, build_id: &str) -> Result<Timestamp> {
+        self.watch.abort();
+        let seen = self.seen.lock().ok();
+        let stopped = seen.and_then(|seen| seen.get(build_id).copied());
+        stopped.context("its pods were never told to stop")
+    }
+
     /// No pod of the version was told to stop before the last of its workflows had closed.
     pub(crate) async fn after_the_last(self, env: &Env, build_id: &str, query: &str) -> Result<()> {
-        self.watch.abort();
-        let stopped = self
-            .seen
-            .lock()
-            .ok()
-            .and_then(|seen| seen.get(build_id).copied());
-        let stopped = stopped.context("its pods were never told to stop")?;
+        let stopped = self.of(build_id)?;
         let closed = env.temporal.list(&env.apps, query).await?;
         let last = closed
             .iter()

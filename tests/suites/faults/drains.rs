@@ -21,13 +21,15 @@ use crate::world::{NAME, SOON, World};
 /// The queue of the workers.
 pub(crate) const QUEUE: &str = "l2o-tq";
 
-/// A Process that has settled on v1 with this `spec.drain`, and workflows `old-<n>` that run on it.
+/// A Process that has settled on v1 with this `spec.drain`, and workflows `old-<n>` that run on it. From now on
+/// pods stay as long as something runs on their version.
 pub(crate) async fn on_v1(world: &World, drain: &Value, open: usize) -> Result<Process> {
     let env = &world.env;
     let mut wanted = manifest(env, NAME, "v1");
     wanted["spec"]["drain"] = drain.clone();
     let process = env.apply(&wanted).await?;
     at_rest(world, "v1").await?;
+    env.guard_versions(NAME);
     open_more(env, "old", open).await?;
     Ok(process)
 }
@@ -153,7 +155,7 @@ async fn a_drain_that_nobody_saw_ends_by_its_policy_at_once() -> Result<()> {
         timers.iter().all(|seconds| *seconds <= MAY_LAST),
         "no time was waited for again: {timers:?}"
     );
-    world.finish().await
+    world.leave().await
 }
 
 /// Seconds after which a stage is told.
@@ -231,7 +233,7 @@ async fn an_order_given_between_two_runs_of_a_drain_is_carried_out() -> Result<(
         count(env, "new", "Running").await? == 2,
         "others are left alone"
     );
-    world.finish().await
+    world.leave().await
 }
 
 /// F27: an order arrives while a run that is to be the last but one still tells how far it has come. It is
@@ -291,7 +293,7 @@ async fn an_order_given_while_a_run_of_a_drain_tells_its_last_is_handed_over() -
         "{before:?} {input}"
     );
     at_rest(&world, "v2").await?;
-    world.finish().await
+    world.leave().await
 }
 
 /// Input of a run.

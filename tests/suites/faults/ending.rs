@@ -22,6 +22,8 @@ async fn in_a_drain(name: &str, deletion: &Value) -> Result<(World, Process)> {
         .await?;
     env.set_tag(NAME, "v2").await?;
     held(env, 2).await?;
+    // What is open is abandoned by policy, or by the one who takes the finalizer or the namespace away.
+    env.unguard_versions();
     Ok((world, process))
 }
 

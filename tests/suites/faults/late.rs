@@ -112,7 +112,7 @@ async fn a_late_deletion_does_not_reach_a_deployment_of_the_same_name() -> Resul
         of_v1().await?.uid() == made.uid(),
         "it was meant for another one"
     );
-    world.finish().await
+    world.leave().await
 }
 
 /// It terminates a workflow whose id another run has by then: the run id tells them apart.
@@ -143,7 +143,7 @@ async fn a_late_termination_does_not_reach_a_new_run_of_the_same_id() -> Result<
         let told = told(&process, once);
         ensure!(told.len() == 1, "{once}: {told:?}");
     }
-    world.finish().await
+    world.leave().await
 }
 
 /// It is given a workflow task that reaches it when others have done all that followed: what it would
@@ -194,5 +194,5 @@ async fn a_late_workflow_task_publishes_nothing() -> Result<()> {
     let after = processes.get(NAME).await?.status;
     ensure!(after == before, "{after:?} was {before:?}");
     ensure!(!third.operator.ended(), "the third runs");
-    world.finish().await
+    world.leave().await
 }

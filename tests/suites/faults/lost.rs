@@ -1,5 +1,5 @@
 //! F25: what the operator has in Temporal is lost, while Processes live and a version drains. Everything
-//! is begun anew from what there is, and no pod notices.
+//! is begun anew from what there is, and no pod notices. Or what the workers have there is lost.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use process_operator_crds::Process;
-use process_operator_harness::{Env, lifecycle_id, until};
+use process_operator_harness::{Env, Operator, OperatorOptions, lifecycle_id, manifest, until};
+use process_operator_tests::testbed::{PrivateTemporal, Testbed};
 use serde_json::json;
 
-use crate::drains::{draining, held, on_v1, open_more};
+use crate::drains::{QUEUE, draining, held, on_v1, open_more};
 use crate::scenario::{at_rest, gone};
 use crate::world::{NAME, SOON, World};
 
@@ -132,4 +133,96 @@ async fn the_namespace_of_the_operator_is_made_again_and_empty() -> Result<()> {
         env.temporal.create_namespace(&env.control).await
     })
     .await
+}
+
+/// Waits until Temporal routes to this version.
+async fn routed(env: &Env, version: &str) -> Result<()> {
+    let name = format!("{}/{NAME}", env.namespace);
+    until(&format!("{version} is current"), SOON, async || {
+        let info = env.temporal.worker_deployment(&env.apps, &name).await?;
+        let routing = info
+            .and_then(|info| info.routing_config)
+            .context("no record")?;
+        let current = routing.current_deployment_version.context("none")?;
+        ensure!(current.build_id.starts_with(version), "{current:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// What ran is lost, and with it what held v1. The version that the spec wants is current again by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_namespace_of_the_workers_is_made_again_and_empty() -> Result<()> {
+    let world = World::new("f25apps").await?;
+    let env = &world.env;
+    let policy = json!({ "timeoutSeconds": 86_400, "onTimeout": "Cancel" });
+    on_v1(&world, &policy, 2).await?;
+    env.set_tag(NAME, "v2").await?;
+    held(env, 2).await?;
+    open_more(env, "new", 1).await?;
+    let (served, made) = (pods(env).await?, uids(env).await?);
+
+    env.temporal.delete_namespace(&env.apps).await?;
+    env.temporal.create_namespace(&env.apps).await?;
+    routed(env, "v2-").await?;
+    at_rest(&world, "v2").await?;
+    let answer = env.temporal.quick(&env.apps, QUEUE, "after").await?;
+    ensure!(answer.build_id.starts_with("v2-"), "{answer:?}");
+    let (mut now, uids) = (pods(env).await?, uids(env).await?);
+    now.retain(|_, restarts| restarts.is_some());
+    ensure!(
+        now.len() == 1
+            && now
+                .iter()
+                .all(|(uid, restarts)| served.get(uid) == Some(restarts)),
+        "v2 has the pod that it had: {served:?} {now:?}"
+    );
+    ensure!(
+        uids.iter().all(|uid| made.contains(uid)) && uids.len() == 1,
+        "and its Deployment: {made:?} {uids:?}"
+    );
+    world.leave().await
+}
+
+/// Temporal is restored to what it was before the roll: it routes to v1, and no drain has begun. The roll is
+/// made again with the pods that there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_temporal_that_is_restored_from_before_a_roll_follows_the_spec_again() -> Result<()> {
+    let mut temporal =
+        tokio::task::spawn_blocking(|| PrivateTemporal::start_new("f25restore")).await??;
+    let (address, pods_address) = (temporal.address(), temporal.pod_address());
+    let env = Env::on("f25restore", Testbed::current()?, address, pods_address).await?;
+    let operator = Operator::start(&env, OperatorOptions::default()).await?;
+    let process = env.apply(&manifest(&env, NAME, "v1")).await?;
+    env.wait_settled(NAME, "v1").await?;
+    env.guard_versions(NAME);
+    open_more(&env, "old", 2).await?;
+    temporal.stop()?;
+    temporal.back_up()?;
+    temporal.start()?;
+    operator.ready().await?;
+    env.set_tag(NAME, "v2").await?;
+    held(&env, 2).await?;
+    env.temporal.finish_waiting(&env.apps, "old-0").await?;
+    let (served, made) = (pods(&env).await?, uids(&env).await?);
+
+    temporal.stop()?;
+    temporal.restore()?;
+    temporal.start()?;
+    operator.ready().await?;
+    routed(&env, "v2-").await?;
+    // Both are open again, since it knows nothing of the end of one.
+    held(&env, 2).await?;
+    let now = pods(&env).await?;
+    ensure!(now == served, "no pod notices: {served:?} {now:?}");
+    ensure!(uids(&env).await? == made, "no Deployment is made anew");
+    for id in ["old-0", "old-1"] {
+        let output = env.temporal.finish_waiting(&env.apps, id).await?;
+        ensure!(output.completed_on.starts_with("v1-"), "{output:?}");
+    }
+    env.wait_settled(NAME, "v2").await?;
+    let lifecycles = env.workflows(&lifecycle_id(&process)).await?;
+    ensure!(lifecycles.len() == 1, "{lifecycles:?}");
+    env.leave(NAME).await?;
+    env.remove().await
 }

@@ -26,6 +26,7 @@ mod late;
 mod limits;
 mod lost;
 mod many;
+mod midway;
 mod mute;
 mod no_definition;
 mod observer;

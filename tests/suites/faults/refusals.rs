@@ -88,7 +88,7 @@ async fn refused(refusal: Refusal) -> Result<()> {
         !operator.ended(),
         "one process from the beginning to the end"
     );
-    world.finish().await
+    world.leave().await
 }
 
 fn is_current_version(process: &Process, tag: &str) -> bool {

@@ -182,6 +182,19 @@ impl World {
         self.invariants.hold(&self.env, &operators, QUIET).await
     }
 
+    /// The end of a scenario with a Process: nothing more happens, and it goes with everything that was
+    /// made for it.
+    pub(crate) async fn leave(self) -> Result<()> {
+        self.observer.hold()?;
+        let operators = self.crew.all();
+        let operators: Vec<&Operator> = operators.iter().map(AsRef::as_ref).collect();
+        self.invariants.leave(&self.env, &operators, NAME).await?;
+        self.observer.hold()?;
+        let Self { crew, env, .. } = self;
+        crew.kill();
+        env.remove().await
+    }
+
     /// The end of every scenario that passed.
     pub(crate) async fn finish(self) -> Result<()> {
         self.hold().await?;
