@@ -9,6 +9,7 @@
 mod admission;
 mod bounds;
 mod cron_jobs;
+mod cron_jobs_rolling;
 mod definition;
 mod dependencies;
 mod eventing;
