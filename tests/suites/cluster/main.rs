@@ -18,3 +18,4 @@ mod recorded;
 mod registry;
 mod rolling;
 mod scope;
+mod told;
