@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -13,6 +12,7 @@ use process_operator_workflows::contract::{DrainPolicy, ProcessKey, Settings};
 use temporalio_client::Connection;
 use tokio::sync::{Semaphore, watch};
 
+use crate::budget::Budgets;
 use crate::cache::Cache;
 use crate::dependencies::Kinds;
 use crate::error::Fault;
@@ -66,7 +66,7 @@ pub struct Context {
     /// Counts what happens.
     pub meter: Arc<dyn Meter>,
     recent: Mutex<HashMap<String, Arc<Process>>>,
-    budgets: Mutex<HashMap<String, Budget>>,
+    budgets: Budgets,
     namespaces: Mutex<HashMap<String, Arc<NamespaceLook>>>,
     schedules: Mutex<HashMap<String, Arc<SharedLook<Arc<Schedules>>>>>,
     questions: Mutex<HashMap<String, Arc<Questions>>>,
@@ -81,37 +81,6 @@ const HINTS: usize = 4;
 
 /// What is shared of a Kubernetes namespace: its metadata, if it is there.
 pub(crate) type NamespaceLook = SharedLook<Option<PartialObjectMeta<Namespace>>>;
-
-/// A token bucket.
-#[derive(Debug, Clone, Copy)]
-struct Budget {
-    tokens: f64,
-    at: Instant,
-}
-
-/// What fills a bucket.
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    per_second: f64,
-    /// How many may be saved up.
-    burst: f64,
-}
-
-/// Reads of Worker Deployments in a Temporal namespace that this process allows itself. The server's
-/// limit is 50 a second for everybody in a namespace.
-const READS: Rate = Rate {
-    per_second: 20.0,
-    burst: 200.0,
-};
-
-/// Of the reads saved up, those that a wait leaves to what changes something or is asked by a lifecycle.
-const RESERVE: f64 = 100.0;
-
-/// Executions cancelled, terminated or moved: as many as a batch of the server's own does.
-const ACTIONS: Rate = Rate {
-    per_second: 50.0,
-    burst: 50.0,
-};
 
 impl Context {
     /// Puts a context together.
@@ -144,7 +113,7 @@ impl Context {
             instance,
             meter,
             recent: Mutex::default(),
-            budgets: Mutex::default(),
+            budgets: Budgets::default(),
             namespaces: Mutex::default(),
             schedules: Mutex::default(),
             questions: Mutex::default(),
@@ -215,45 +184,18 @@ impl Context {
 
     /// Waits for the turn of a read of Worker Deployments in a Temporal namespace.
     pub async fn read_turn(&self, temporal_namespace: &str) {
-        self.turn(temporal_namespace.to_owned(), READS, 0.0).await;
+        self.budgets.read(temporal_namespace).await;
     }
 
     /// The same for a read that a wait repeats: many that wait for what does not come must not keep a
     /// change of routing waiting.
     pub(crate) async fn poll_turn(&self, temporal_namespace: &str) {
-        self.turn(temporal_namespace.to_owned(), READS, RESERVE)
-            .await;
+        self.budgets.poll(temporal_namespace).await;
     }
 
     /// Waits for the turn of something that is done to an execution in a Temporal namespace.
     pub(crate) async fn action_turn(&self, temporal_namespace: &str) {
-        // No namespace has a space in its name.
-        self.turn(format!("act on {temporal_namespace}"), ACTIONS, 0.0)
-            .await;
-    }
-
-    /// Takes one from a bucket as soon as it holds one more than `reserve`.
-    async fn turn(&self, about: String, rate: Rate, reserve: f64) {
-        loop {
-            let pause = {
-                let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-                let now = Instant::now();
-                let budget = budgets.entry(about.clone()).or_insert(Budget {
-                    tokens: rate.burst,
-                    at: now,
-                });
-                let earned = now.duration_since(budget.at).as_secs_f64() * rate.per_second;
-                budget.tokens = (budget.tokens + earned).min(rate.burst);
-                budget.at = now;
-                let lacks = reserve + 1.0 - budget.tokens;
-                if lacks <= 0.0 {
-                    budget.tokens -= 1.0;
-                    return;
-                }
-                Duration::from_secs_f64(lacks / rate.per_second)
-            };
-            tokio::time::sleep(pause).await;
-        }
+        self.budgets.action(temporal_namespace).await;
     }
 }
 

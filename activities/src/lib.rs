@@ -20,6 +20,7 @@ pub mod watched;
 mod act;
 mod activities;
 mod apply;
+mod budget;
 mod cron_jobs;
 mod hindered;
 mod observe;

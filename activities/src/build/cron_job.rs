@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
-use k8s_openapi::api::core::v1::{EnvVar, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Affinity, EnvVar, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use process_operator_crds::{names, spec};
 use process_operator_workflows::contract::ProcessKey;
@@ -71,7 +71,10 @@ fn labels(key: &ProcessKey, job: &spec::CronJob, kept: &Kept) -> BTreeMap<String
     labels
 }
 
-fn pods(job: &spec::CronJob, kept: &Kept, labels: BTreeMap<String, String>) -> PodTemplateSpec {
+fn pods(job: &spec::CronJob, kept: &Kept, mut labels: BTreeMap<String, String>) -> PodTemplateSpec {
+    // Whatever finds workers by it, an anti-affinity or a disruption budget, is about workers: one that keeps
+    // them apart would keep a run off each of their nodes.
+    labels.remove(names::label::PROCESS);
     let worker = kept.template.spec.clone().unwrap_or_default();
     let of_worker = worker.containers.into_iter();
     let mut container = of_worker
@@ -111,11 +114,21 @@ fn pods(job: &spec::CronJob, kept: &Kept, labels: BTreeMap<String, String>) -> P
         spec: Some(PodSpec {
             containers: vec![container],
             restart_policy: Some("Never".into()),
-            // They spread workers.
+            // Where a worker may run its job may; how workers lie to each other and to other pods is not about it.
+            affinity: on_nodes(worker.affinity),
             topology_spread_constraints: None,
             ..worker
         }),
     }
+}
+
+/// What an affinity says of nodes.
+fn on_nodes(affinity: Option<Affinity>) -> Option<Affinity> {
+    let node_affinity = affinity?.node_affinity?;
+    Some(Affinity {
+        node_affinity: Some(node_affinity),
+        ..Affinity::default()
+    })
 }
 
 /// The hash that a CronJob carries.
@@ -125,7 +138,9 @@ pub fn applied(found: &CronJob) -> String {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{Container, ContainerPort, Probe};
+    use k8s_openapi::api::core::v1::{
+        Container, ContainerPort, NodeAffinity, PodAffinity, PodAntiAffinity, Probe,
+    };
 
     use super::*;
 
@@ -196,6 +211,45 @@ mod tests {
             names,
             ["TASK_QUEUE", "PROCESS_CRON_JOB", "PROCESS_CRON_JOB_PURPOSE"]
         );
+    }
+
+    fn pod_template(kept: &Kept) -> PodTemplateSpec {
+        let built = cron_job(&key(), &job(&serde_json::json!({})), kept);
+        let spec = built.spec.expect("a spec").job_template.spec;
+        spec.expect("a job").template
+    }
+
+    #[test]
+    fn it_stays_away_from_no_pod_and_no_worker_stays_away_from_it() {
+        let mut kept = kept();
+        let spec = kept.template.spec.as_mut().expect("a spec");
+        spec.affinity = Some(Affinity {
+            node_affinity: Some(NodeAffinity::default()),
+            pod_affinity: Some(PodAffinity::default()),
+            pod_anti_affinity: Some(PodAntiAffinity::default()),
+        });
+        let pods = pod_template(&kept);
+        let affinity = pods.spec.and_then(|pod| pod.affinity);
+        let of_nodes = Affinity {
+            node_affinity: Some(NodeAffinity::default()),
+            ..Affinity::default()
+        };
+        assert_eq!(affinity, Some(of_nodes));
+        let labels = pods.metadata.and_then(|it| it.labels).expect("labels");
+        assert!(!labels.contains_key(names::label::PROCESS), "{labels:?}");
+        assert_eq!(labels[names::label::APP_PART_OF], "l2o");
+        // The objects are found by it.
+        let built = cron_job(&key(), &job(&serde_json::json!({})), &kept);
+        let runs = built.spec.and_then(|spec| spec.job_template.metadata);
+        for metadata in [Some(built.metadata), runs] {
+            let labels = metadata.and_then(|it| it.labels).expect("labels");
+            assert_eq!(labels[names::label::PROCESS], "l2o");
+        }
+
+        let spec = kept.template.spec.as_mut().expect("a spec");
+        spec.affinity.as_mut().expect("an affinity").node_affinity = None;
+        let pods = pod_template(&kept);
+        assert_eq!(pods.spec.and_then(|pod| pod.affinity), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::context::WorkerDefaults;
 use crate::dependencies::{Kinds, kind};
 
 mod shown;
+mod spoken;
 
 use shown::{ELSEWHERE, SHOWN};
 
@@ -194,22 +195,26 @@ fn every_field_has_an_effect_when_it_is_set_changed_and_unset() {
     );
 }
 
-/// The tests are there, and speak of the field.
+/// The tests are there, and write the field: they or what they call in their file and in their suite's `support`.
 #[test]
 fn what_no_object_shows_is_shown_by_a_real_test() {
     let suites = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/suites"));
+    let mut wrong = Vec::new();
     for (path, test) in SHOWN {
         let [suite, file, name] = test.split("::").collect::<Vec<_>>()[..] else {
             panic!("{test} is no test");
         };
-        let file = suites.join(suite).join(format!("{file}.rs"));
-        let code = std::fs::read_to_string(&file).unwrap_or_default();
-        assert!(
-            code.contains(&format!("fn {name}(")),
-            "{path}: there is no {test}"
-        );
-        let field = path.rsplit('.').next().unwrap_or_default();
-        let field = field.trim_end_matches("[]");
-        assert!(code.contains(field), "{path}: {test} does not speak of it");
+        let code = |file: &str| {
+            let file = suites.join(suite).join(format!("{file}.rs"));
+            std::fs::read_to_string(file).unwrap_or_default()
+        };
+        match spoken::with_helpers(name, &[code(file), code("support")]) {
+            None => wrong.push(format!("{path}: there is no {test}")),
+            Some(text) if !spoken::writes(&text, path) => {
+                wrong.push(format!("{path}: {test} does not write it"));
+            }
+            Some(_) => {}
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

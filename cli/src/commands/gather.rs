@@ -55,8 +55,12 @@ pub(crate) async fn run(cluster: &Cluster, args: &GatherArgs) -> Result<()> {
     kind::<ControllerRevision>(cluster, args, &mut archive, "controllerrevisions").await?;
     kind::<ConfigMap>(cluster, args, &mut archive, "configmaps").await?;
     kind::<CronJob>(cluster, args, &mut archive, "cronjobs").await?;
+    let runs = objects::runs(cluster, &args.name).await?;
+    for pod in &runs {
+        archive.object(&format!("pods/{}.yaml", pod.name_any()), "Pod", pod)?;
+    }
     events(cluster, &objects.process, &mut archive).await?;
-    for pod in &objects.pods {
+    for pod in objects.pods.iter().chain(&runs) {
         logs(cluster, pod, args.tail, &mut archive).await?;
     }
     histories(args, &objects.process, &mut archive).await?;

@@ -53,7 +53,29 @@ where
         + DeserializeOwned
         + std::fmt::Debug,
 {
-    let params = ListParams::default().labels(&selector(name));
+    labelled(cluster, &selector(name), kind).await
+}
+
+/// Pods of the runs of cron jobs of a Process, which do not have the label of the pods of its workers.
+pub(crate) async fn runs(cluster: &Cluster, name: &str) -> Result<Vec<Pod>> {
+    let of_jobs = format!(
+        "{},{}={name}",
+        names::label::CRON_JOB,
+        names::label::APP_PART_OF
+    );
+    Ok(labelled(cluster, &of_jobs, "pods")
+        .await?
+        .unwrap_or_default())
+}
+
+async fn labelled<K>(cluster: &Cluster, labels: &str, kind: &str) -> Result<Option<Vec<K>>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let params = ListParams::default().labels(labels);
     match cluster.api::<K>().list(&params).await {
         Ok(list) => Ok(Some(list.items)),
         Err(error) if forbidden(&error) => Ok(None),

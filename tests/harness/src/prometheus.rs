@@ -16,6 +16,23 @@ struct Programs {
     promtool: PathBuf,
 }
 
+impl Programs {
+    /// What promtool says against a file.
+    fn check(&self, what: &str, file: &Path) -> Result<()> {
+        let checked = Command::new(&self.promtool)
+            .args(["check", what])
+            .arg(file)
+            .output()?;
+        ensure!(
+            checked.status.success(),
+            "promtool: {}{}",
+            String::from_utf8_lossy(&checked.stdout),
+            String::from_utf8_lossy(&checked.stderr)
+        );
+        Ok(())
+    }
+}
+
 /// The installed ones, or those of the package, unpacked into the cache: installing it would start a
 /// server of its own.
 fn programs(cache: &Path) -> Result<Programs> {
@@ -82,16 +99,7 @@ impl Prometheus {
              - job_name: process-operator\n  static_configs: [{{targets: ['{target}']}}]\n"
         );
         std::fs::write(directory.join("prometheus.yaml"), config)?;
-        let checked = Command::new(&programs.promtool)
-            .args(["check", "config", "prometheus.yaml"])
-            .current_dir(&directory)
-            .output()?;
-        ensure!(
-            checked.status.success(),
-            "promtool: {}{}",
-            String::from_utf8_lossy(&checked.stdout),
-            String::from_utf8_lossy(&checked.stderr)
-        );
+        programs.check("config", &directory.join("prometheus.yaml"))?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .port();
@@ -113,6 +121,13 @@ impl Prometheus {
         })
         .await?;
         Ok(server)
+    }
+
+    /// Checks a file of rules as it is.
+    pub fn check_rules(file: &Path) -> Result<()> {
+        let cache = process_operator_tests::testbed::cache_dir()?;
+        let programs = tokio::task::block_in_place(|| programs(&cache))?;
+        programs.check("rules", file)
     }
 
     /// What an expression gives now.

@@ -190,6 +190,19 @@ impl Testbed {
         Ok(true)
     }
 
+    /// Lets a name of an image mean what another one means, as a tag that is pushed again does. `false` when the
+    /// cluster is an existing one.
+    pub fn image_tag(&self, from: &str, name: &str) -> Result<bool> {
+        let Some(ctr) = &self.state.ctr else {
+            return Ok(false);
+        };
+        run(Command::new(ctr)
+            .args(["--address", &format!("{}/containerd.sock", paths::RUN)])
+            .args(["--namespace", "k8s.io", "images", "tag", "--force"])
+            .args([from, name]))?;
+        Ok(true)
+    }
+
     /// Stops a component as a crash would, without warning, and leaves it so.
     pub fn stop_component(&self, name: &str) -> Result<()> {
         let running = State::update(|state| {

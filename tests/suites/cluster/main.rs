@@ -9,6 +9,7 @@
 mod admission;
 mod bounds;
 mod cron_jobs;
+mod cron_jobs_rolling;
 mod definition;
 mod dependencies;
 mod eventing;
@@ -17,3 +18,4 @@ mod recorded;
 mod registry;
 mod rolling;
 mod scope;
+mod told;

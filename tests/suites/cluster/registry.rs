@@ -252,6 +252,42 @@ async fn what_a_registry_serves_is_waited_for_followed_and_kept_through_its_outa
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_shorter_time_between_questions_counts_at_once() -> Result<()> {
+    let world = World::new("refresh").await?;
+    let (env, registry) = (&world.env, &world.registry);
+    registry.is(Mood::Serves);
+    let asked_each = |seconds: u32| {
+        let registry = json!({ "url": registry.url("l2o"), "refreshSeconds": seconds });
+        json!({ "spec": { "definitionRef": { "registry": registry } } })
+    };
+    let mut process = world.process(&registry.url("l2o"));
+    process["spec"]["definitionRef"]["registry"]["refreshSeconds"] = 3600.into();
+    env.apply(&process).await?;
+    let first = current(&env.wait_settled("l2o", "v1").await?).context("a version")?;
+    let asked = registry.requests();
+    registry.publish(4, "<second/>");
+    // The next question was an hour away.
+    let began = std::time::Instant::now();
+    env.patch("l2o", &asked_each(10)).await?;
+    env.wait_process("l2o", "the second", SOON, |process| {
+        current(process).is_some_and(|now| now != first) && version(process) == Some(4)
+    })
+    .await?;
+    ensure!(
+        began.elapsed() > Duration::from_secs(8),
+        "a question each 10 s: {:?}",
+        began.elapsed()
+    );
+    until("it is asked each ten seconds", SOON, async || {
+        ensure!(registry.requests() > asked + 1, "not yet");
+        Ok(())
+    })
+    .await?;
+    env.wait_settled("l2o", "v1").await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_fetched_is_told_with_field_and_fix_and_heals() -> Result<()> {
     let world = World::new("unfetched").await?;
     let (env, registry) = (&world.env, &world.registry);

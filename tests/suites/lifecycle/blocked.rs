@@ -184,7 +184,9 @@ async fn scaling_changes_the_deployment_and_nothing_else() -> Result<()> {
         Ok(())
     })
     .await?;
-    env.kubectl(&["scale", "process", "l2o", "--replicas=1"], "")?;
+    // By the field itself as well.
+    env.patch("l2o", &json!({ "spec": { "replicas": 1 } }))
+        .await?;
     env.wait_process("l2o", "back", SOON, |process| {
         is_current(process, "v1") && is_settled(process, "v1")
     })

@@ -6,9 +6,9 @@ use process_operator_crds::Process;
 use process_operator_harness::{
     Env, Invariants, Operator, OperatorOptions, condition, is_current, manifest,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{QUIET, SOON, version};
+use crate::support::{QUIET, SOON, Scene, version};
 
 /// Looks at a Process in a state, and at what is made of it then.
 async fn in_state(
@@ -161,4 +161,87 @@ async fn by_hand(env: &Env) -> Result<()> {
     })
     .await?;
     Ok(())
+}
+
+/// A change after which one thing is missing or wrong, a dependency, the definition, or what only the API server
+/// refuses, and everything else is well.
+fn wrong(what: &str) -> Value {
+    let mut spec = json!({
+        "dependencies": null,
+        "definitionRef": { "configMapRef": null },
+        "worker": { "livenessProbe": null },
+    });
+    match what {
+        "dependency" => spec["dependencies"] = json!({ "domains": [{ "name": "nowhere" }] }),
+        "definition" => spec["definitionRef"]["configMapRef"] = json!({ "name": "nowhere" }),
+        "spec" => {
+            let probe = json!({ "tcpSocket": { "port": 8080 }, "successThreshold": 2 });
+            spec["worker"]["livenessProbe"] = probe;
+        }
+        _ => {}
+    }
+    json!({ "spec": spec })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kstatus_is_right_where_something_is_missing_or_wrong() -> Result<()> {
+    let scene = Scene::new("kmissing").await?;
+    let env = &scene.env;
+    let mut first = manifest(env, "l2o", "v1");
+    first["spec"]["dependencies"] = wrong("dependency")["spec"]["dependencies"].clone();
+    env.apply(&first).await?;
+    // Somebody is at work on a dependency: it is waited for. What is told as Stalled is for the user to mend.
+    let waits = in_state(env, ("l2o", "first: dependency"), "InProgress", |process| {
+        says(process, "Ready", "False", "DependencyNotReady")
+            && says(process, "Reconciling", "True", "DependencyNotReady")
+    })
+    .await?;
+    ensure!(condition(&waits, "Stalled").0 == "False", "{waits:?}");
+    for (what, reason) in [
+        ("definition", "DefinitionNotFound"),
+        ("spec", "InvalidSpec"),
+    ] {
+        env.patch("l2o", &wrong(what)).await?;
+        in_state(
+            env,
+            ("l2o", &format!("first: {what}")),
+            "Failed",
+            |process| {
+                says(process, "Ready", "False", reason)
+                    && says(process, "Stalled", "True", reason)
+                    && says(process, "Reconciling", "False", "")
+            },
+        )
+        .await?;
+    }
+    env.patch("l2o", &wrong("nothing")).await?;
+    env.wait_settled("l2o", "v1").await?;
+
+    // With a version that serves it goes on serving.
+    env.patch("l2o", &wrong("dependency")).await?;
+    in_state(env, ("l2o", "serving: dependency"), "Current", |process| {
+        says(process, "Ready", "True", "Settled")
+            && says(process, "Degraded", "True", "DependencyNotReady")
+            && says(process, "Stalled", "False", "")
+    })
+    .await?;
+    for (what, reason) in [
+        ("definition", "DefinitionNotFound"),
+        ("spec", "InvalidSpec"),
+    ] {
+        env.patch("l2o", &wrong(what)).await?;
+        in_state(
+            env,
+            ("l2o", &format!("serving: {what}")),
+            "Failed",
+            |process| {
+                says(process, "Ready", "True", "") && says(process, "Stalled", "True", reason)
+            },
+        )
+        .await?;
+    }
+    env.patch("l2o", &wrong("nothing")).await?;
+    let settled = env.wait_settled("l2o", "v1").await?;
+    is(env, "mended", &settled, "Current")?;
+    scene.finish().await
 }

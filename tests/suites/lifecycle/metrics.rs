@@ -1,14 +1,15 @@
 //! What `/metrics` says.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use process_operator_crds::Process;
 use process_operator_harness::{
     Env, Invariants, Operator, OperatorOptions, Prometheus, condition, manifest, until,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{SOON, Scene};
+use crate::support::{SOON, Scene, version};
 
 /// The value of one line.
 pub(crate) fn value(page: &str, line: &str) -> Result<f64> {
@@ -79,8 +80,40 @@ async fn rollouts_drains_and_conditions_can_be_read_without_names_of_objects() -
         ensure!(page.contains(name), "the SDK's {name} is not in {page}");
     }
     env.temporal.finish_waiting(&env.apps, "long").await?;
-    env.wait_settled("l2o", "v2").await?;
+    let process = env.wait_settled("l2o", "v2").await?;
+    failed_rollouts(&scene, &process).await?;
     scene.finish().await
+}
+
+/// A rollout that is given up counts as failed, and those before it as they did.
+async fn failed_rollouts(scene: &Scene, process: &Process) -> Result<()> {
+    let env = &scene.env;
+    let mut change = version("v3", &[]);
+    change["spec"]["rollout"] = json!({ "strategy": "Manual" });
+    env.patch("l2o", &change).await?;
+    env.wait_process("l2o", "waiting for somebody", SOON, |process| {
+        condition(process, "Progressing").1 == "WaitingForPromotion"
+    })
+    .await?;
+    env.grant(process, "abort").await?;
+    until("a failed rollout is counted", SOON, async || {
+        let (_, page) = scene.operator.get("/metrics").await?;
+        let of = |outcome: &str| {
+            let name = "process_operator_rollout_seconds_count";
+            value(&page, &format!("{name}{{outcome=\"{outcome}\"}}"))
+        };
+        let (failed, completed) = (of("failed")?, of("completed")?);
+        ensure!((failed - 1.0).abs() < f64::EPSILON, "{failed} failed");
+        ensure!(
+            (completed - 2.0).abs() < f64::EPSILON,
+            "{completed} completed"
+        );
+        Ok(())
+    })
+    .await?;
+    env.set_tag("l2o", "v2").await?;
+    env.wait_settled("l2o", "v2").await?;
+    Ok(())
 }
 
 /// Only Temporal namespaces are named; those of this test contain the name of the Kubernetes namespace.
@@ -129,9 +162,13 @@ pub(crate) fn is_documented(page: &str) -> Result<()> {
     Ok(())
 }
 
-fn shipped(name: &str) -> Result<String> {
+fn path_of(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let path = root.join("deploy/monitoring").join(name);
+    root.join("deploy/monitoring").join(name)
+}
+
+fn shipped(name: &str) -> Result<String> {
+    let path = path_of(name);
     std::fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
@@ -159,6 +196,7 @@ async fn on_a_real_prometheus_an_alert_fires_and_the_dashboard_shows_something()
     let env = &scene.env;
     env.apply(&manifest(env, "l2o", "v1")).await?;
     env.wait_settled("l2o", "v1").await?;
+    Prometheus::check_rules(&path_of("alerts.yaml"))?;
     // As shipped, but for the patience.
     let rules: String = shipped("alerts.yaml")?
         .split_inclusive('\n')

@@ -51,6 +51,8 @@ async fn a_backlog_without_workers_shows_and_goes_when_they_come() -> Result<()>
         let page = page(&scene).await?;
         let backlog = gauge(env, &page, "backlog_tasks", "none")?;
         ensure!((backlog - 3.0).abs() < f64::EPSILON, "{backlog}");
+        let added = gauge(env, &page, "tasks_added_per_second", "none")?;
+        ensure!(added > 0.0, "three came: {added} a second");
         gauge(env, &page, "backlog_age_seconds", "none")
     })
     .await?;

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use process_operator_crds::Process;
-use process_operator_harness::{lifecycle_id, manifest};
+use process_operator_harness::{
+    Operator, OperatorOptions, condition, is_current, lifecycle_id, manifest,
+};
 
-use crate::support::{Scene, events_are_single};
+use crate::support::{QUIET, Scene, events_are_single, version};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settled_process_causes_no_write_and_no_history_for_a_minute() -> Result<()> {
@@ -40,6 +42,55 @@ async fn waiting_with_kubectl_works_right_after_apply() -> Result<()> {
     );
     env.wait_settled("l2o", "v1").await?;
     scene.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_with_kubectl_right_after_a_change_waits_for_the_change() -> Result<()> {
+    let (scene, _) = Scene::settled("waitchange").await?;
+    let env = &scene.env;
+    let wait = |what: &str, seconds: u32| {
+        let (what, within) = (format!("--for={what}"), format!("--timeout={seconds}s"));
+        env.kubectl(&["wait", &what, "process/l2o", &within], "")
+    };
+    // Nobody has looked at the change, so what stands in the status is about the spec before: kubectl takes no
+    // condition of another generation than the present one.
+    scene.operator.kill();
+    env.patch("l2o", &version("v2", &[("START_DELAY_MS", "4000")]))
+        .await?;
+    let process = env.api::<Process>().get("l2o").await?;
+    for (kind, status) in [("Progressing", "False"), ("Ready", "True")] {
+        ensure!(condition(&process, kind).0 == status, "{kind} as before");
+        let waited = wait(&format!("condition={kind}={status}"), 2);
+        let why = waited.err().context("it did not wait")?.to_string();
+        ensure!(why.contains("timed out waiting"), "{why}");
+    }
+    // A path is only a path.
+    wait("jsonpath={.status.taskQueue}=l2o-tq", 2)?;
+
+    let again = Operator::start(env, OperatorOptions::default()).await?;
+    wait("condition=Progressing=False", 90)?;
+    let process = env.api::<Process>().get("l2o").await?;
+    ensure!(
+        is_current(&process, "v2"),
+        "{}",
+        serde_json::to_string(&process.status)?
+    );
+    // And with an operator that looks meanwhile.
+    env.patch("l2o", &version("v3", &[("START_DELAY_MS", "4000")]))
+        .await?;
+    wait("condition=Progressing=False", 90)?;
+    let process = env.api::<Process>().get("l2o").await?;
+    ensure!(
+        is_current(&process, "v3"),
+        "{}",
+        serde_json::to_string(&process.status)?
+    );
+    env.wait_settled("l2o", "v3").await?;
+    scene
+        .invariants
+        .hold(env, &[&scene.operator, &again], QUIET)
+        .await?;
+    scene.env.remove().await
 }
 
 /// Reasons of the Events that a version causes on its way.

@@ -17,5 +17,6 @@ mod modes;
 mod queues;
 mod recorded;
 mod requests;
+mod steps;
 mod support;
 mod verbs;

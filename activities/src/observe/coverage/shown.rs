@@ -24,7 +24,7 @@ pub(super) const SHOWN: &[(&str, &str)] = &[
     ),
     (
         ".definitionRef.registry.refreshSeconds",
-        "cluster::registry::what_a_registry_serves_is_waited_for_followed_and_kept_through_its_outage",
+        "cluster::registry::a_shorter_time_between_questions_counts_at_once",
     ),
     (
         ".dependencies.domains[].name",
@@ -144,30 +144,30 @@ pub(super) const SHOWN: &[(&str, &str)] = &[
     ),
     (
         ".rollout.steps[].gate.input",
-        "rollouts::gates::gates_run_on_the_new_version_before_traffic_and_in_a_step",
+        "rollouts::steps::a_step_goes_by_its_own_evidence_and_its_own_gate",
     ),
     (
         ".rollout.steps[].gate.timeoutSeconds",
-        "rollouts::gates::a_gate_that_takes_too_long_holds_the_rollout_if_asked_to",
+        "rollouts::steps::a_step_goes_by_its_own_evidence_and_its_own_gate",
     ),
     (
         ".rollout.steps[].gate.attempts",
-        "rollouts::gates::a_gate_that_fails_is_tried_again_and_then_gives_the_version_up",
+        "rollouts::steps::a_step_goes_by_its_own_evidence_and_its_own_gate",
     ),
     (
         ".rollout.steps[].analysis.minWorkflows",
-        "rollouts::failing::too_few_executions_are_inconclusive",
+        "rollouts::steps::a_step_goes_by_its_own_evidence_and_its_own_gate",
     ),
     (
         ".rollout.steps[].analysis.maxFailurePercent",
-        "rollouts::failing::failing_executions_abort_and_open_ones_complete_where_they_began",
+        "rollouts::steps::a_step_goes_by_its_own_evidence_and_its_own_gate",
     ),
     (
         ".rollout.steps[].analysis.maxTaskFailures",
-        "rollouts::failing::failing_workflow_tasks_abort_and_new_runs_go_on_elsewhere",
+        "rollouts::steps::fewer_stuck_tasks_may_be_allowed_in_a_step_than_in_the_rollout",
     ),
     (
         ".rollout.steps[].analysis.intervalSeconds",
-        "rollouts::failing::failing_executions_abort_and_open_ones_complete_where_they_began",
+        "rollouts::steps::a_step_goes_by_its_own_evidence_and_its_own_gate",
     ),
 ];
