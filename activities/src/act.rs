@@ -1,5 +1,6 @@
-//! Carries out steps on Kubernetes, in order, until one fails.
+//! Carries out steps on Kubernetes, in order, until one fails that the rest depends on.
 
+mod aside;
 mod finalizer;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use process_operator_workflows::contract::{ActInput, ActOutcome, ProcessKey, Sta
 use process_operator_workflows::plan::cron_job_mark;
 use serde_json::json;
 
+use self::aside::Aside;
 use crate::apply::{Ready, Version};
 use crate::context::Context;
 use crate::error::{Fault, Result};
@@ -59,12 +61,13 @@ impl Scene<'_> {
 
 /// Never fails: what went wrong is part of the answer.
 pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
-    let outcome = take_all(context, input).await;
+    let mut aside = Aside::default();
+    let outcome = take_all(context, input, &mut aside).await;
     context.rush.leave(&input.key.uid);
-    outcome
+    aside.told(input, outcome)
 }
 
-async fn take_all(context: &Context, input: &ActInput) -> ActOutcome {
+async fn take_all(context: &Context, input: &ActInput, aside: &mut Aside) -> ActOutcome {
     let mut outcome = ActOutcome::default();
     let process = match current(context, input).await {
         Ok(Some(process)) if outlived(&process, input.decided) => {
@@ -94,6 +97,9 @@ async fn take_all(context: &Context, input: &ActInput) -> ActOutcome {
     };
     let mut applied = false;
     for (n, step) in input.steps.iter().enumerate() {
+        if aside.leaves(step) {
+            continue;
+        }
         match step {
             Step::ApplyVersion { .. } => applied = true,
             Step::PublishStatus { .. } | Step::Event { .. } if std::mem::take(&mut applied) => {
@@ -109,8 +115,14 @@ async fn take_all(context: &Context, input: &ActInput) -> ActOutcome {
         };
         if let Err(fault) = taken {
             let failure = context.count(fault).into();
-            hindered::step_failed(context, &input.key, input.tries, step, &failure).await;
-            outcome.failure = Some(failure);
+            if aside.takes(step, &failure) {
+                hindered::log(&input.key, input.tries, &failure);
+            } else {
+                hindered::step_failed(context, &input.key, input.tries, step, &failure).await;
+                outcome.failure = Some(failure);
+            }
+        } else if !outcome.superseded {
+            aside.done(step);
         }
         if outcome.superseded || outcome.failure.is_some() {
             break;

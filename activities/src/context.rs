@@ -147,6 +147,7 @@ impl Context {
             scale_down_delay_seconds: self.drains.scale_down_delay_seconds,
             manager_identity: self.manager_identity(&key.uid),
             control_namespace: self.control_namespace.clone(),
+            rules: Settings::RULES,
         }
     }
 

@@ -47,7 +47,7 @@ pub(crate) async fn step_failed(
     }
 }
 
-fn log(key: &ProcessKey, tries: u32, failure: &StepFailure) {
+pub(crate) fn log(key: &ProcessKey, tries: u32, failure: &StepFailure) {
     tracing::warn!(
         namespace = key.namespace,
         process = key.name,

@@ -67,13 +67,11 @@ async fn show_all(shared: &Shared, sights: &Sights, processes: &[Neighbour]) {
         let Some(outage) = sights.outage(&process.temporal_namespace) else {
             continue;
         };
-        // A lifecycle that can write tells itself what keeps a deletion from going on.
-        let told_by_lifecycle = process.deleting && !outage.whole;
         let shown = process.unreachable.as_ref().is_some_and(|shown| {
             // What a lifecycle found just before nobody could write any more says less.
             process.degraded && (!outage.whole || shown.message.starts_with(AWAY))
         });
-        if told_by_lifecycle || shown {
+        if shown {
             continue;
         }
         if let Err(error) = show(shared, process, &outage).await {

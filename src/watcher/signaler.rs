@@ -256,7 +256,7 @@ impl Inner {
         }
         let input = LifecycleInput {
             key: request.key.clone(),
-            state: None,
+            ..LifecycleInput::default()
         };
         let name = format!("{}/{}", request.key.namespace, request.key.name);
         let call = SignalWithStartWorkflowExecutionRequest {

@@ -1,6 +1,8 @@
 //! What people ask a lifecycle for.
 
-use anyhow::{Context as _, Result};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
 use process_operator_crds::Process;
 use serde_json::{Value, json};
 use temporalio_client::grpc::WorkflowService;
@@ -16,6 +18,9 @@ use crate::env::Env;
 use crate::look::lifecycle_id;
 use crate::temporal::json_payload;
 
+/// Longest time until an update is answered.
+const LONGEST: Duration = Duration::from_secs(180);
+
 impl Env {
     /// Asks by update and waits for the answer: `Ok` with it, or `Err` with why it was refused.
     pub async fn ask(
@@ -24,7 +29,7 @@ impl Env {
         verb: &str,
         args: &Value,
     ) -> Result<std::result::Result<String, String>> {
-        let request = UpdateWorkflowExecutionRequest {
+        let mut request = UpdateWorkflowExecutionRequest {
             namespace: self.control.clone(),
             workflow_execution: Some(WorkflowExecution {
                 workflow_id: lifecycle_id(process),
@@ -36,7 +41,7 @@ impl Env {
             request: Some(Request {
                 meta: Some(Meta {
                     identity: "tests".into(),
-                    ..Default::default()
+                    update_id: format!("{verb}-{}", jiff::Timestamp::now().as_nanosecond()),
                 }),
                 input: Some(Input {
                     name: verb.into(),
@@ -50,14 +55,20 @@ impl Env {
             ..Default::default()
         };
         let mut connection = self.temporal.connection.clone();
-        let answer =
-            WorkflowService::update_workflow_execution(&mut connection, request.into_request())
+        let until = Instant::now() + LONGEST;
+        let outcome = loop {
+            let call = request.clone().into_request();
+            let answer = WorkflowService::update_workflow_execution(&mut connection, call)
                 .await?
                 .into_inner();
-        let outcome = answer
-            .outcome
-            .and_then(|outcome| outcome.value)
-            .context("the update has no outcome")?;
+            if let Some(outcome) = answer.outcome.and_then(|outcome| outcome.value) {
+                break outcome;
+            }
+            // The server waits for some seconds only. The same id asks for the same answer, of the same run.
+            ensure!(Instant::now() < until, "the update has no outcome");
+            let given_to = answer.update_ref.and_then(|it| it.workflow_execution);
+            request.workflow_execution = given_to.or(request.workflow_execution);
+        };
         Ok(match outcome {
             outcome::Value::Success(payloads) => {
                 let payload = payloads.payloads.first().context("an empty answer")?;

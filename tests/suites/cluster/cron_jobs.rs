@@ -7,12 +7,14 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
-use process_operator_harness::{Env, Scene, condition, manifest, until};
+use process_operator_harness::{Env, Scene, condition, is_current, manifest, until};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(60);
 /// A schedule of every minute, and a pod.
 const A_RUN: Duration = Duration::from_secs(150);
+/// A rollout and a drain.
+const A_CHANGE: Duration = Duration::from_secs(150);
 
 fn sla(schedule: &str) -> Value {
     json!({
@@ -162,6 +164,27 @@ async fn what_kubernetes_refuses_or_is_taken_is_named_and_harms_no_worker() -> R
     let answer = env.temporal.quick(&env.apps, "l2o-tq", "meanwhile").await?;
     ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
 
+    // An urgent change of the image does not wait for that.
+    env.set_tag("l2o", "v2").await?;
+    let moved = env
+        .wait_process("l2o", "v2 serves, and v1 is retired", A_CHANGE, |process| {
+            let retired = process.status.iter().flat_map(|status| &status.history);
+            let retired = retired
+                .filter(|entry| entry.what == "VersionRetired")
+                .any(|entry| {
+                    entry
+                        .build_id
+                        .as_deref()
+                        .is_some_and(|it| it.starts_with("v1-"))
+                });
+            is_current(process, "v2") && retired && refused("schedule")(process)
+        })
+        .await?;
+    ensure!(condition(&moved, "Ready").0 == "True", "it serves");
+    ensure!(condition(&moved, "Stalled").0 == "True", "as before");
+    let answer = env.temporal.quick(&env.apps, "l2o-tq", "moved").await?;
+    ensure!(answer.build_id.starts_with("v2-"), "{answer:?}");
+
     let mut zone = sla("0 3 * * *");
     zone["timeZone"] = "Mars/Olympus".into();
     env.patch("l2o", &jobs(&[zone])).await?;
@@ -191,6 +214,6 @@ async fn what_kubernetes_refuses_or_is_taken_is_named_and_harms_no_worker() -> R
     );
     api.delete("l2o-sla", &DeleteParams::default()).await?;
     wait_job(env, "l2o-sla", "is made", |it| scheduled(it, "0 3 * * *")).await?;
-    env.wait_settled("l2o", "v1").await?;
+    env.wait_settled("l2o", "v2").await?;
     scene.finish().await
 }

@@ -11,6 +11,8 @@ use process_operator_crds::Process;
 use process_operator_harness::{Env, Scene, condition, is_settled, manifest, until};
 use serde_json::json;
 
+use crate::dependencies::blocked;
+
 const SOON: Duration = Duration::from_secs(90);
 
 async fn define(env: &Env, version: &str, text: &str) -> Result<()> {
@@ -73,7 +75,7 @@ async fn a_definition_is_waited_for_followed_and_kept_for_each_version() -> Resu
     let env = &scene.env;
     let mut process = manifest(env, "l2o", "v1");
     process["spec"]["definitionRef"]["configMapRef"] = json!({ "name": "l2o-v3" });
-    env.apply(&process).await?;
+    let process = env.apply(&process).await?;
     let waits = env
         .wait_process("l2o", "waits for its definition", SOON, |process| {
             condition(process, "DefinitionResolved").1 == "DefinitionNotFound"
@@ -100,6 +102,7 @@ async fn a_definition_is_waited_for_followed_and_kept_for_each_version() -> Resu
         "{reason}"
     );
     ensure!(version(&settled) == Some(3), "{message}");
+    blocked(env, &process, "DefinitionNotFound", 1).await?;
     let first = current(&settled).context("a version")?;
     ensure!(read(env, "first").await? == "<first/>", "of the first");
     env.temporal
@@ -158,6 +161,7 @@ async fn a_definition_is_waited_for_followed_and_kept_for_each_version() -> Resu
         current(&back) == current(&settled),
         "nothing was rolled out"
     );
+    blocked(env, &process, "DefinitionNotFound", 2).await?;
 
     // Gone with the Process, but what is the user's stays.
     scene

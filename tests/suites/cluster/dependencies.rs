@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
+use process_operator_crds::Process;
 use process_operator_faultproxy::audit::AuditFilter;
 use process_operator_harness::{Env, Scene, condition, is_current, manifest, until};
 use serde_json::{Value, json};
@@ -101,10 +102,36 @@ async fn set(env: &Env, kind: &str, name: &str, ready: bool) -> Result<()> {
 }
 
 /// Waits until the condition says so, with these words.
-async fn told(env: &Env, status: &str, words: &[&str]) -> Result<process_operator_crds::Process> {
+async fn told(env: &Env, status: &str, words: &[&str]) -> Result<Process> {
     env.wait_process("l2o", &format!("{status} {words:?}"), SOON, |process| {
         let (found, _, message) = condition(process, "DependenciesReady");
         found == status && words.iter().all(|word| message.contains(word))
+    })
+    .await
+}
+
+/// Waits until so many Events tell that it was blocked, and as many that it is not any more.
+pub(crate) async fn blocked(
+    env: &Env,
+    process: &Process,
+    reason: &str,
+    times: usize,
+) -> Result<()> {
+    until(&format!("blocked {times} times"), SOON, async || {
+        let events = env.events(process).await?;
+        let notes = |kind: &str| -> Vec<String> {
+            let told = events.iter().filter(|(reason, _)| reason == kind);
+            told.map(|(_, note)| note.clone()).collect()
+        };
+        let (blocked, over) = (notes("Blocked"), notes("Unblocked"));
+        let counts = (blocked.len(), over.len());
+        ensure!(counts == (times, times), "{blocked:?} {over:?}");
+        let about = blocked.iter().chain(&over);
+        ensure!(
+            about.clone().all(|note| note.contains(reason)),
+            "{blocked:?} {over:?}"
+        );
+        Ok(())
     })
     .await
 }
@@ -120,7 +147,7 @@ async fn the_first_version_waits_for_what_it_depends_on_and_a_running_one_does_n
         "domains": [{ "name": "sales" }, { "name": "billing" }],
         "agents": [{ "name": "coach" }],
     });
-    env.apply(&process).await?;
+    let process = env.apply(&process).await?;
     let missing = [
         "Domain sales does not exist",
         "Domain billing does not exist",
@@ -158,6 +185,7 @@ async fn the_first_version_waits_for_what_it_depends_on_and_a_running_one_does_n
     set(env, "Domain", "billing", true).await?;
     env.wait_settled("l2o", "v1").await?;
     told(env, "True", &["3 of 3 are ready"]).await?;
+    blocked(env, &process, "DependencyNotReady", 1).await?;
 
     // Later on it is told and no more: workers answer, and a new version is rolled out.
     objects(env, "Agent")
@@ -181,6 +209,7 @@ async fn the_first_version_waits_for_what_it_depends_on_and_a_running_one_does_n
     let whole = told(env, "True", &["3 of 3 are ready"]).await?;
     ensure!(condition(&whole, "Degraded").0 == "False", "well again");
     env.wait_settled("l2o", "v2").await?;
+    blocked(env, &process, "DependencyNotReady", 2).await?;
 
     scene
         .invariants

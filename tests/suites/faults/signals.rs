@@ -33,6 +33,10 @@ pub(crate) async fn signal(
         name: process.name_any(),
         uid: process.uid().unwrap_or_default(),
     };
+    let input = LifecycleInput {
+        key,
+        ..LifecycleInput::default()
+    };
     let changed = Changed::new(ChangeKind::Process, detail);
     let call = SignalWithStartWorkflowExecutionRequest {
         namespace: world.env.control.clone(),
@@ -45,7 +49,7 @@ pub(crate) async fn signal(
             ..Default::default()
         }),
         input: Some(Payloads {
-            payloads: vec![LifecycleInput { key, state: None }.as_json_payload()?],
+            payloads: vec![input.as_json_payload()?],
         }),
         identity: "tests".into(),
         request_id: request_id.into(),

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
 use process_operator_crds::Process;
 use process_operator_faultproxy::{Action, Answer, RequestMatch, Verb};
-use process_operator_harness::{condition, manifest, until};
+use process_operator_harness::{Env, condition, is_current, manifest, until};
 
 use crate::scenario::at_rest;
 use crate::world::{NAME, SOON, World};
@@ -125,4 +125,103 @@ async fn a_status_that_cannot_be_written_is_told_by_an_event_and_all_else_is_don
     rule.remove();
     at_rest(&world, "v2").await?;
     world.finish().await
+}
+
+/// What an Event tells of is in nobody's memory but the lifecycle's once it has happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_waits_for_the_status_is_told_once_after_it() -> Result<()> {
+    let world = World::new("f16e").await?;
+    let env = &world.env;
+    let process = env.apply(&by_hand(env, "v1")).await?;
+    at_rest(&world, "v1").await?;
+    env.apply(&by_hand(env, "v2")).await?;
+    env.wait_process(NAME, "v2 waits", SOON, |process| {
+        condition(process, "Progressing").1 == "WaitingForPromotion"
+    })
+    .await?;
+    let statuses = world.writes().subresource("status");
+    let rule = world
+        .kube
+        .rule(statuses, Action::Answer(Answer::conflict()));
+    env.grant(&process, "promote").await?;
+    let name = format!("{}/{NAME}", env.namespace);
+    until("v2 takes new workflows", SOON, async || {
+        let info = env.temporal.worker_deployment(&env.apps, &name).await?;
+        let routing = info.and_then(|info| info.routing_config);
+        let current = routing.and_then(|routing| routing.current_deployment_version);
+        ensure!(
+            current
+                .as_ref()
+                .is_some_and(|it| it.build_id.starts_with("v2-")),
+            "{current:?}"
+        );
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    let refused = rule.hits();
+    until("a status with that is refused", SOON, async || {
+        ensure!(rule.hits() > refused + 20, "{} so far", rule.hits());
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    let told = async || {
+        let events = env.events(&process).await?;
+        let current = events
+            .into_iter()
+            .filter(|(reason, note)| reason == "VersionCurrent" && note.starts_with("v2-"));
+        anyhow::Ok(current.map(|(_, note)| note).collect::<Vec<_>>())
+    };
+    let before = told().await?;
+    ensure!(before.is_empty(), "the status comes first: {before:?}");
+    rule.remove();
+    at_rest(&world, "v2").await?;
+    let after = told().await?;
+    ensure!(after.len() == 1, "{after:?}");
+    world.finish().await
+}
+
+/// Events are for information: while none can be recorded everything else is done, and they are told later.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_cannot_be_recorded_hold_nothing_up_and_are_told_later() -> Result<()> {
+    let world = World::new("f16v").await?;
+    let env = &world.env;
+    let process = env.apply(&manifest(env, NAME, "v1")).await?;
+    at_rest(&world, "v1").await?;
+    let events = RequestMatch::any().verb(Verb::Create).resource("events");
+    let rule = world.kube.rule(events, internal());
+    env.set_tag(NAME, "v2").await?;
+    let serves = env
+        .wait_process(NAME, "v2 serves", SOON, |process| is_current(process, "v2"))
+        .await?;
+    ensure!(condition(&serves, "Degraded").0 == "False", "{serves:?}");
+    rule.wait_hits(5, SOON).await?;
+    rule.remove();
+    at_rest(&world, "v2").await?;
+    until("what has happened is told, once", SOON, async || {
+        let events = env.events(&process).await?;
+        for what in ["RolloutStarted", "VersionCurrent", "VersionRetired"] {
+            let count = |tag: &str| {
+                let told = events
+                    .iter()
+                    .filter(|(reason, note)| reason == what && note.starts_with(tag));
+                told.count()
+            };
+            let tag = if what == "VersionRetired" {
+                "v1-"
+            } else {
+                "v2-"
+            };
+            ensure!(count(tag) == 1, "{what}: {events:?}");
+        }
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    world.finish().await
+}
+
+/// Nothing but a person takes the last step.
+fn by_hand(env: &Env, tag: &str) -> serde_json::Value {
+    let mut wanted = manifest(env, NAME, tag);
+    wanted["spec"]["rollout"]["strategy"] = "Manual".into();
+    wanted
 }

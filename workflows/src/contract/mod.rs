@@ -4,12 +4,14 @@
 //! always with a default, and nothing here may carry a value of a Secret or of an env variable.
 
 mod activities;
+mod carried;
 mod deletion;
 mod drain;
 mod drain_works;
 mod observation;
 mod requests;
 mod rollout;
+mod settings;
 mod signals;
 mod state;
 mod steps;
@@ -21,6 +23,7 @@ pub use activities::{
     SetWeightInput, SetWeightOutcome, StopVersion, Tell, TellInput, WaitDrained, WaitServing,
     WaitServingInput, WaitServingOutcome, WatchEvidence,
 };
+pub use carried::{Carried, LifecycleInput};
 pub use deletion::{
     CloseBy, CloseRunsInput, CloseRunsOutcome, DeletionProgress, DeletionStage, DeletionState,
     DeletionView, LateStarts,
@@ -36,15 +39,14 @@ pub use drain_works::{
 };
 pub use observation::{
     CronJobView, Decided, DefinitionFailure, DefinitionView, DependenciesView, DeploymentView,
-    KeptApart, Observation, ProcessView, Routing, RoutingState, Settings, VersionState,
-    VersionView,
+    KeptApart, Observation, ProcessView, Routing, RoutingState, VersionState, VersionView,
 };
 pub use requests::{Annotation, Answer, LastRequest, Request, Verb, VerbArgs};
 pub use rollout::{Order, Progress, RolloutOrder, RolloutPolicy, RolloutProgress, Stage};
+pub use settings::Settings;
 pub use signals::{ChangeKind, Changed, ChildFinished, ChildKind, ChildOutcome};
 pub use state::{
-    CurrentVersion, Drain, FailedVersion, LifecycleInput, Rollout, Standing, State, Transition,
-    Undone,
+    CurrentVersion, Drain, FailedVersion, Rollout, Standing, State, Transition, Undone,
 };
 pub use steps::{ActOutcome, EventType, RolloutView, StatusView, Step, StepFailure, VersionStatus};
 

@@ -379,17 +379,3 @@ pub enum VersionState {
     #[serde(other)]
     Unknown,
 }
-
-/// Settings of the operator that decisions depend on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Settings {
-    /// The search attributes are registered and may be written.
-    pub search_attributes: bool,
-    /// How long a version keeps its pods after it has drained.
-    pub scale_down_delay_seconds: i64,
-    /// Identity under which routing is changed.
-    pub manager_identity: String,
-    /// Temporal namespace of the operator's own workflows.
-    pub control_namespace: String,
-}

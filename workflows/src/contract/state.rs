@@ -9,18 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::rollout::is_default;
 use super::{
-    Changed, ChildKind, DrainPolicy, DrainProgress, LastRequest, ProcessKey, Progress, StepFailure,
+    Changed, ChildKind, DrainPolicy, DrainProgress, LastRequest, Progress, Step, StepFailure,
 };
-
-/// Input of [`crate::lifecycle::ProcessLifecycle`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct LifecycleInput {
-    /// Which Process.
-    pub key: ProcessKey,
-    /// Memory of the previous run; absent for a first run.
-    pub state: Option<State>,
-}
 
 /// Memory of a lifecycle. All of it can be rebuilt from the world: a lifecycle terminated by hand
 /// starts again with an empty one.
@@ -81,6 +71,13 @@ pub struct State {
     /// An Event has told what is wrong with the pods of the version that serves.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub told_trouble: bool,
+    /// Reason for which nothing new is deployed, as an Event has told it; empty while nothing stands
+    /// against it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub told_block: String,
+    /// Events that are not recorded yet, oldest first, at most [`State::UNTOLD`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<Step>,
 }
 
 /// What of the Process stands above verbs.
@@ -148,6 +145,8 @@ impl State {
     pub const UNKNOWN: usize = 20;
     /// How many ids of handled requests are kept.
     pub const REQUESTS: usize = 20;
+    /// How many Events are kept until they are recorded; of more, the oldest are dropped.
+    pub const UNTOLD: usize = 50;
 
     /// Whoever refused the last look or step asked not to be asked again for a while.
     pub fn must_wait(&self) -> bool {
@@ -181,6 +180,22 @@ impl State {
         let told = self.events.entry(about.to_owned()).or_default();
         *told += 1;
         format!("{uid}/{run_id}/{about}/{told}")
+    }
+
+    /// Keeps Events until they are recorded.
+    pub fn owe(&mut self, events: impl IntoIterator<Item = Step>) {
+        self.untold.extend(events);
+        let excess = self.untold.len().saturating_sub(Self::UNTOLD);
+        self.untold.drain(..excess);
+    }
+
+    /// These Events were recorded, but for some; all of them, as far as an operator knows that did not say.
+    pub fn told(&mut self, events: &[String], unrecorded: Option<&[String]>) {
+        let left = unrecorded.unwrap_or_default();
+        self.untold.retain(|step| {
+            step.event()
+                .is_some_and(|id| !events.contains(&id) || left.contains(&id))
+        });
     }
 
     /// Appends to the history, dropping the oldest entry when full.

@@ -5,7 +5,8 @@ use process_operator_crds::ErrorCategory;
 use process_operator_crds::conditions::NewCondition;
 use serde::{Deserialize, Serialize};
 
-/// One write to Kubernetes. Steps are carried out in order; the first failure ends the list.
+/// One write to Kubernetes. Steps are carried out in order; the first failure ends the list, but for what is
+/// no condition of the rest: a CronJob, or an Event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all_fields = "camelCase")]
 pub enum Step {
@@ -90,6 +91,16 @@ pub enum Step {
     RemoveFinalizer,
 }
 
+impl Step {
+    /// Id of the Event that it records, if it does.
+    pub fn event(&self) -> Option<String> {
+        match self {
+            Self::Event { id, .. } => Some(id.clone()),
+            _ => None,
+        }
+    }
+}
+
 /// Type of a Kubernetes Event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventType {
@@ -137,6 +148,13 @@ pub struct ActOutcome {
     pub status: Option<String>,
     /// The Process changed since it was observed: nothing more was done, look again.
     pub superseded: bool,
+    /// What failed and kept nothing else from being done: a CronJob. The status was left to whoever can
+    /// put that in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aside: Option<StepFailure>,
+    /// Ids of the Events that were not recorded. `None` from an operator that did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unrecorded: Option<Vec<String>>,
 }
 
 /// Status of the Process, complete but for what needs the live object (transition times).

@@ -13,6 +13,7 @@
 
 mod children;
 mod closing;
+mod handover;
 mod requests;
 mod turn;
 mod waiting;
@@ -53,10 +54,14 @@ pub struct ProcessLifecycle {
     asked: BTreeSet<String>,
     /// Verbs that wait for their turn.
     requests: Vec<Request>,
+    /// Those of them whose updates wait for an answer.
+    asking: BTreeSet<String>,
     /// What became of those asked for by update, until the update takes it.
     answers: BTreeMap<String, Answer>,
     /// Verbs so far; tells them apart.
     verbs: u32,
+    /// The rules of the operator that looked last.
+    rules: u32,
 }
 
 /// How a lifecycle ended.
@@ -71,18 +76,21 @@ pub struct LifecycleResult {
 impl ProcessLifecycle {
     #[init]
     fn new(_ctx: &WorkflowContextView, input: LifecycleInput) -> Self {
-        // Looks once in any case: whatever was signalled before a continue-as-new is covered by that.
+        // Looks once in any case: what was signalled before a continue-as-new is covered by that, or carried.
+        let carried = input.carried;
         Self {
             key: input.key,
             state: input.state.unwrap_or_default(),
             dirty: true,
-            reports: Vec::new(),
-            drained: Vec::new(),
-            refused: Vec::new(),
+            reports: carried.reports,
+            drained: carried.drained,
+            refused: carried.refused,
             asked: BTreeSet::new(),
-            requests: Vec::new(),
+            requests: carried.requests,
+            asking: BTreeSet::new(),
             answers: BTreeMap::new(),
-            verbs: 0,
+            verbs: carried.verbs,
+            rules: 0,
         }
     }
 
@@ -94,14 +102,10 @@ impl ProcessLifecycle {
         loop {
             wait(ctx, &mut children, &mut closing).await?;
             // A failure that lasts for days is retried in one run after the other.
-            let idle =
-                ctx.state(|s| !s.dirty && (s.state.trouble.is_none() || s.reports.is_empty()));
-            let done = idle && ctx.all_handlers_finished();
-            if done && (ctx.continue_as_new_suggested() || ctx.history_length() > HISTORY_LIMIT) {
-                let input = ctx.state(|s| LifecycleInput {
-                    key: s.key.clone(),
-                    state: Some(s.state.clone()),
-                });
+            if (ctx.continue_as_new_suggested() || ctx.history_length() > HISTORY_LIMIT)
+                && handover::ready(ctx).await?
+            {
+                let input = ctx.state_mut(handover::input);
                 ctx.continue_as_new(input, ContinueAsNewOptions::default())?;
             }
             if let Some(result) = turn::turn(ctx, &mut children, &mut closing).await? {

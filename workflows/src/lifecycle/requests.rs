@@ -52,11 +52,20 @@ pub(super) async fn ask(
     raw: &RawValue,
 ) -> Result<Answer, Refusal> {
     let args = support::arguments::<VerbArgs>(raw)?;
-    let id = ctx.state_mut(|s| enqueue(s, verb, args));
+    let id = ctx.state_mut(|s| {
+        let id = enqueue(s, verb, args);
+        s.asking.insert(id.clone());
+        id
+    });
     ctx.wait_condition(|s| s.answers.contains_key(&id))
         .await
         .map_err(|_| "the lifecycle ends")?;
-    let answer = ctx.state_mut(|s| s.answers.remove(&id)).unwrap_or_default();
+    let answer = ctx
+        .state_mut(|s| {
+            s.asking.remove(&id);
+            s.answers.remove(&id)
+        })
+        .unwrap_or_default();
     if answer.accepted {
         Ok(answer)
     } else {

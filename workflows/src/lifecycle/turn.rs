@@ -13,8 +13,8 @@ use super::children::{self, Children};
 use super::closing::Closing;
 use super::{LifecycleResult, ProcessLifecycle};
 use crate::contract::{
-    Act, ActInput, ActOutcome, CleanRecords, CleanRecordsInput, EventType, MEMO_DIGEST,
-    Observation, Observe, ObserveInput, ProcessKey, RolloutOrder, Step,
+    Act, ActInput, ActOutcome, CleanRecords, CleanRecordsInput, MEMO_DIGEST, Observation, Observe,
+    ObserveInput, ProcessKey, RolloutOrder, Step, StepFailure,
 };
 use crate::drain::ProcessDrain;
 use crate::plan::{DrainOrder, Inbox, Plan, failing_status, plan};
@@ -27,23 +27,20 @@ pub(super) async fn turn(
     children: &mut Children,
     closing: &mut Closing,
 ) -> Result<Option<LifecycleResult>, WorkflowTermination> {
-    let (key, adopt, inbox, refused, trouble) = ctx.state_mut(|s| {
+    let (key, adopt, inbox, trouble) = ctx.state_mut(|s| {
         s.dirty = false;
         let inbox = Inbox {
             reports: std::mem::take(&mut s.reports),
             drained: std::mem::take(&mut s.drained),
             requests: std::mem::take(&mut s.requests),
+            refused: std::mem::take(&mut s.refused),
         };
-        (
-            s.key.clone(),
-            !s.state.adopted,
-            inbox,
-            std::mem::take(&mut s.refused),
-            s.state.trouble.take(),
-        )
+        let trouble = s.state.trouble.take();
+        (s.key.clone(), !s.state.adopted, inbox, trouble)
     });
     let tries = trouble.map_or(0, |(_, tries)| tries);
     let seen = observe(ctx, &key, adopt, tries).await?;
+    ctx.state_mut(|s| s.rules = s.rules.max(seen.settings.rules));
     if let Some(failure) = seen.failure {
         ctx.set_current_details(format!("**Cannot look**: {}", failure.message));
         ctx.state_mut(|s| {
@@ -51,24 +48,14 @@ pub(super) async fn turn(
             s.reports.splice(0..0, inbox.reports);
             s.drained.splice(0..0, inbox.drained);
             s.requests.splice(0..0, inbox.requests);
-            s.refused.splice(0..0, refused);
+            s.refused.splice(0..0, inbox.refused);
             s.state.trouble = Some((failure, tries + 1));
         });
         return Ok(None);
     }
     let now = support::timestamp(ctx.workflow_time());
     let run_id = ctx.run_id().to_owned();
-    let mut plan = ctx.state_mut(|s| plan(&mut s.state, &key, &run_id, &seen, &inbox, now));
-    for why in &refused {
-        let id = ctx.state_mut(|s| s.state.event_id(&key.uid, &run_id, "refused"));
-        plan.steps.push(Step::Event {
-            id,
-            kind: EventType::Warning,
-            reason: "SignalRefused".into(),
-            action: "Signal".into(),
-            note: why.clone(),
-        });
-    }
+    let plan = ctx.state_mut(|s| plan(&mut s.state, &key, &run_id, &seen, &inbox, now));
     ctx.set_current_details(plan.details.clone());
     ctx.state_mut(|s| {
         let by_update = plan.answers.iter().cloned();
@@ -176,7 +163,8 @@ async fn observe(
     }
 }
 
-/// Carries out the steps. A failure is remembered, shown in status, and retried after a back-off.
+/// Carries out the steps. A failure is remembered, shown in status, and retried after a back-off. `false`
+/// when what follows the steps has to wait for that.
 async fn act(
     ctx: &WorkflowContext<ProcessLifecycle>,
     key: &ProcessKey,
@@ -189,28 +177,36 @@ async fn act(
         return Ok(true);
     }
     let outcome = run_steps(ctx, key, seen, plan.steps.clone(), tries).await?;
-    let failed = outcome.failure.clone();
+    let done = outcome.failure.is_none() && !outcome.superseded;
+    // With the API server away a status cannot be written either; what lasts the activity tells itself.
+    let tells = match (&outcome.failure, &outcome.aside) {
+        (Some(failure), _) => failure.category != ErrorCategory::Unavailable,
+        (None, aside) => aside.is_some() && done,
+    };
     ctx.state_mut(|s| {
         if let (Some(view), Some(mark)) = (&plan.status, outcome.status) {
             s.state.published = Some((view.clone(), mark));
         }
         s.state.applied.extend(outcome.applied);
         s.dirty |= outcome.superseded;
-        if let Some(failure) = failed.clone() {
+        // Who has lost the Process to a deletion tells nothing more.
+        let untold = (done && !plan.finish && !s.state.untold.is_empty())
+            .then(|| StepFailure::new(ErrorCategory::Unavailable, "Events are not recorded"));
+        if let Some(failure) = outcome.failure.or(outcome.aside).or(untold) {
             s.state.trouble = Some((failure, tries + 1));
         }
     });
-    let Some(failure) = failed else {
-        return Ok(!outcome.superseded);
-    };
-    // With the API server away a status cannot be written either; what lasts the activity tells itself.
-    if failure.category != ErrorCategory::Unavailable {
-        let status = ctx.state(|s| failing_status(&s.state, key, run_id, seen));
-        if let Some(step) = status {
-            run_steps(ctx, key, seen, vec![step], tries).await?;
+    if tells {
+        let (status, events) = ctx.state(|s| {
+            let status = failing_status(&s.state, key, run_id, seen);
+            (status, s.state.untold.clone())
+        });
+        if let Some(status) = status {
+            let steps = std::iter::once(status).chain(events).collect();
+            run_steps(ctx, key, seen, steps, tries).await?;
         }
     }
-    Ok(false)
+    Ok(done)
 }
 
 async fn run_steps(
@@ -231,17 +227,21 @@ async fn run_steps(
         decided: Some(support::timestamp(ctx.workflow_time())),
         tries,
     };
-    match ctx
-        .execute_local_activity(Act, input, support::local(summary))
-        .await
-    {
-        Ok(outcome) => Ok(outcome),
-        Err(error) if error.as_cancelled().is_some() => Err(WorkflowTermination::cancelled()),
-        Err(error) => Ok(ActOutcome {
+    let events: Vec<String> = input.steps.iter().filter_map(Step::event).collect();
+    let acted = ctx.execute_local_activity(Act, input, support::local(summary));
+    let outcome = match acted.await {
+        Ok(outcome) => outcome,
+        Err(error) if error.as_cancelled().is_some() => {
+            return Err(WorkflowTermination::cancelled());
+        }
+        Err(error) => ActOutcome {
             failure: Some(support::failure(&error)),
+            unrecorded: (seen.settings.rules > 0).then(|| events.clone()),
             ..ActOutcome::default()
-        }),
-    }
+        },
+    };
+    ctx.state_mut(|s| s.state.told(&events, outcome.unrecorded.as_deref()));
+    Ok(outcome)
 }
 
 /// The steps in words, for the Temporal UI.

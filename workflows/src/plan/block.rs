@@ -2,8 +2,10 @@
 
 use process_operator_crds::{ErrorCategory, Reason};
 
-use super::aspects;
-use crate::contract::{Observation, ProcessView, RoutingState, State, StepFailure};
+use super::{Plan, aspects, events};
+use crate::contract::{
+    EventType, Observation, ProcessView, RoutingState, State, Step, StepFailure,
+};
 
 /// Why nothing new may be deployed. The running versions are kept as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,4 +103,53 @@ pub(super) fn block(state: &State, process: &ProcessView, seen: &Observation) ->
         reason: found.0,
         message: found.1,
     })
+}
+
+/// An Event when something begins to stand against the spec, or is lacking for the version that runs, and one
+/// when that is over. Only with a status that says the same: what is told there already is no news.
+pub(super) fn tell(
+    state: &mut State,
+    process: &ProcessView,
+    block: Option<&Block>,
+    plan: &mut Plan,
+) {
+    let published = |step: &Step| matches!(step, Step::PublishStatus { .. });
+    if !plan.steps.iter().any(published) {
+        return;
+    }
+    let lacking = aspects::lacking(process).map(|message| Block {
+        reason: Reason::DependencyNotReady,
+        message,
+    });
+    let stands = block.or(lacking.as_ref());
+    // Whoever suspends knows it, and a registry that is being asked for the first time answers in a moment.
+    if stands.is_some_and(|it| matches!(it.reason, Reason::Suspended | Reason::DefinitionPending)) {
+        return;
+    }
+    let reason = stands.map_or_else(String::new, |it| it.reason.to_string());
+    let before = std::mem::replace(&mut state.told_block, reason.clone());
+    if before == reason {
+        return;
+    }
+    let (kind, what, note) = match stands {
+        Some(it) => (
+            EventType::Warning,
+            "Blocked",
+            format!("{reason}: {}", it.message),
+        ),
+        None => (
+            EventType::Normal,
+            "Unblocked",
+            format!("no longer {before}"),
+        ),
+    };
+    let event = Step::Event {
+        // Made unique when the plan is complete.
+        id: format!("{what}/{reason}"),
+        kind,
+        reason: what.into(),
+        action: "Observe".into(),
+        note,
+    };
+    events::tell(plan, [event]);
 }

@@ -31,45 +31,6 @@ pub(super) fn condition(
     NewCondition::new(kind, status, reason, message, 0)
 }
 
-impl Verdict {
-    /// While the finalizer is being worked off.
-    pub(super) fn deleting(message: &str) -> Self {
-        Self {
-            conditions: vec![
-                condition(ConditionType::Ready, false, Reason::Deleting, message),
-                condition(ConditionType::Progressing, false, Reason::Deleting, message),
-                condition(
-                    ConditionType::WorkersReady,
-                    false,
-                    Reason::Deleting,
-                    message,
-                ),
-                condition(ConditionType::Reconciling, true, Reason::Deleting, message),
-                // The rest too: what is left out of an apply is given up, and a condition of which
-                // the watcher holds only a part would then make the whole status invalid.
-                condition(ConditionType::Degraded, false, Reason::Deleting, message),
-                condition(
-                    ConditionType::DefinitionResolved,
-                    true,
-                    Reason::OpaqueReference,
-                    "",
-                ),
-                condition(
-                    ConditionType::TemporalReachable,
-                    true,
-                    Reason::TemporalReachable,
-                    "",
-                ),
-                condition(ConditionType::DependenciesReady, true, Reason::Deleting, ""),
-                condition(ConditionType::MutableTag, false, Reason::Deleting, ""),
-                condition(ConditionType::Draining, false, Reason::Deleting, message),
-                condition(ConditionType::Stalled, false, Reason::Deleting, message),
-            ],
-            phase: "Deleting",
-        }
-    }
-}
-
 /// What is wrong beyond a block, if something is.
 fn fault(state: &State, block: Option<&Block>) -> Option<(Reason, String)> {
     if let Some(block) = block.filter(|block| block.reason != Reason::Suspended) {
@@ -86,9 +47,10 @@ fn fault(state: &State, block: Option<&Block>) -> Option<(Reason, String)> {
 }
 
 /// It cannot begin: what fails comes before its Deployment.
-fn held_up(state: &State, seen: &Observation, rollout: &Rollout) -> bool {
+fn held_up(state: &State, process: &ProcessView, seen: &Observation, rollout: &Rollout) -> bool {
     state.trouble.is_some()
         && rollout.progress.is_none()
+        && !state.applied.contains_key(&process.deployment_name)
         && deployment_of(seen, &rollout.build_id).is_none()
 }
 
@@ -156,7 +118,7 @@ impl<'a> Facts<'a> {
             rolling: state
                 .rollout
                 .as_ref()
-                .filter(|rollout| !rollout.cancelled && !held_up(state, seen, rollout)),
+                .filter(|rollout| !rollout.cancelled && !held_up(state, process, seen, rollout)),
             retryable: match block {
                 // Whoever looks after the dependency is at work, the registry is asked again, and a right
                 // that comes back is found out.

@@ -1,6 +1,7 @@
 //! How a Process goes: schedules are paused, running workflows get their time, what is left then is
 //! treated as the policy says, and only after that the workers and the finalizer go.
 
+mod said;
 mod words;
 
 use jiff::Timestamp;
@@ -60,7 +61,8 @@ fn leave_blindly(state: &mut State, scene: &Scene<'_>, plan: &mut Plan) {
     let why = "running workflows are left alone";
     delete_versions(scene.seen, plan);
     note(state, plan, scene.now, "Deleting", "", why);
-    let verdict = Verdict::deleting(&format!("the Process is being deleted; {why}"));
+    let about = (scene.process, scene.seen);
+    let verdict = said::verdict(state, about, &format!("; {why}"));
     conclude(state, scene, &verdict, true, plan);
 }
 
@@ -85,7 +87,8 @@ fn go_on(state: &mut State, scene: &Scene<'_>, view: &DeletionView, plan: &mut P
     words::tell(state, &mut memory, before, scene, view, plan);
     let message = words::message(&memory, scene.process, view);
     state.deletion = Some(memory.clone());
-    let verdict = Verdict::deleting(&format!("the Process is being deleted: {message}"));
+    let about = (scene.process, scene.seen);
+    let verdict = said::verdict(state, about, &format!(": {message}"));
     plan.details = words::details(&memory, scene, &message);
     // Once the finalizer is off, nothing but this memory tells that the workers are to be left: a
     // task that is done again after a crash would take them for abandoned.
@@ -342,6 +345,8 @@ fn cancel_all(state: &mut State) -> Vec<String> {
 
 /// Everything that a Process which is gone leaves behind in the memory.
 pub(super) fn gone(state: &mut State) -> Plan {
+    // There is nothing that an Event could be about.
+    state.untold.clear();
     Plan {
         finish: true,
         cancel: cancel_all(state),
@@ -352,7 +357,7 @@ pub(super) fn gone(state: &mut State) -> Plan {
 }
 
 /// What is said of a Process that is being deleted when a step failed.
-pub(super) fn failing(state: &State, process: &ProcessView) -> Verdict {
+pub(super) fn failing(state: &State, process: &ProcessView, seen: &Observation) -> Verdict {
     let now = match (&state.deletion, &process.deletion) {
         (Some(memory), Some(view)) => words::message(memory, process, view),
         _ => "stopping workers".into(),
@@ -362,5 +367,5 @@ pub(super) fn failing(state: &State, process: &ProcessView) -> Verdict {
         .as_ref()
         .map(|(failure, _)| format!("; {}", failure.message))
         .unwrap_or_default();
-    Verdict::deleting(&format!("the Process is being deleted: {now}{trouble}"))
+    said::verdict(state, (process, seen), &format!(": {now}{trouble}"))
 }

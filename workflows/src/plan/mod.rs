@@ -12,6 +12,7 @@ pub mod draining;
 #[cfg(test)]
 mod draining_tests;
 mod drains;
+mod events;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
@@ -53,6 +54,8 @@ pub struct Inbox {
     pub drained: Vec<DrainTold>,
     /// Of people, by update or signal.
     pub requests: Vec<Request>,
+    /// Why signals could not be understood.
+    pub refused: Vec<String>,
 }
 
 /// What to do after one look at the world.
@@ -140,11 +143,13 @@ pub fn plan(
     now: Timestamp,
 ) -> Plan {
     let mut plan = decide(state, key, run_id, seen, inbox, now);
+    events::refused(&inbox.refused, &mut plan);
     for step in &mut plan.steps {
         if let Step::Event { id, .. } = step {
             *id = state.event_id(&key.uid, run_id, id);
         }
     }
+    events::owe(state, &mut plan);
     plan
 }
 
@@ -217,10 +222,7 @@ fn decide(
     }
     verbs::annotation(state, &scene, &mut plan);
     let process = &in_place(state, process, seen);
-    // Who else manages the Worker Deployment does not stand in the way of what takes over from him.
-    let relieved = rollouts::takes_over(state, process);
-    let block = block(state, process, seen)
-        .filter(|block| !(relieved && block.reason == Reason::DeploymentOwnedElsewhere));
+    let block = blocked(state, process, seen);
     if state
         .target
         .as_ref()
@@ -243,27 +245,39 @@ fn decide(
     workers::tell(state, seen, &mut plan);
     let verdict = conditions::verdict(state, process, seen, block.as_ref());
     finish_plan(state, key, run_id, seen, process, &verdict, &mut plan);
+    block::tell(state, process, block.as_ref(), &mut plan);
     plan
 }
 
 /// The Process with an earlier version in place of the spec's, as long as a request keeps it there.
 fn in_place(state: &mut State, process: &ProcessView, seen: &Observation) -> ProcessView {
-    let mut view = process.clone();
-    let Some(undone) = &state.undone else {
-        return view;
-    };
-    let kept = seen
-        .versions
-        .get(&undone.to)
-        .filter(|version| version.revision && undone.from == process.build_id);
-    if let Some(version) = kept {
-        view.build_id.clone_from(&undone.to);
-        view.deployment_name.clone_from(&version.name);
-        view.image.clone_from(&version.image);
-    } else {
+    let brought_back = brought_back(state, process, seen);
+    if brought_back.is_none() {
         state.undone = None;
     }
-    view
+    brought_back.unwrap_or_else(|| process.clone())
+}
+
+fn brought_back(state: &State, process: &ProcessView, seen: &Observation) -> Option<ProcessView> {
+    let undone = state.undone.as_ref()?;
+    let version = seen
+        .versions
+        .get(&undone.to)
+        .filter(|version| version.revision && undone.from == process.build_id)?;
+    Some(ProcessView {
+        build_id: undone.to.clone(),
+        deployment_name: version.name.clone(),
+        image: version.image.clone(),
+        ..process.clone()
+    })
+}
+
+/// What keeps the spec from being acted on. Who else manages the Worker Deployment does not stand in the way
+/// of what takes over from him.
+fn blocked(state: &State, process: &ProcessView, seen: &Observation) -> Option<Block> {
+    let relieved = rollouts::takes_over(state, process);
+    block(state, process, seen)
+        .filter(|block| !(relieved && block.reason == Reason::DeploymentOwnedElsewhere))
 }
 
 /// Adds status and what the Temporal UI shows.
@@ -326,12 +340,26 @@ pub fn failing_status(
     seen: &Observation,
 ) -> Option<Step> {
     let process = seen.process.as_ref()?;
-    let verdict = if process.deleting {
-        deletion::failing(state, process)
-    } else {
-        conditions::verdict(state, process, seen, block(state, process, seen).as_ref())
-    };
-    Some(Step::PublishStatus {
-        status: Box::new(status::status(state, key, run_id, seen, process, &verdict)),
-    })
+    if process.deleting {
+        let verdict = deletion::failing(state, process, seen);
+        return Some(publication(state, key, run_id, seen, process, &verdict));
+    }
+    let brought_back = brought_back(state, process, seen);
+    let process = brought_back.as_ref().unwrap_or(process);
+    let block = blocked(state, process, seen);
+    let verdict = conditions::verdict(state, process, seen, block.as_ref());
+    Some(publication(state, key, run_id, seen, process, &verdict))
+}
+
+fn publication(
+    state: &State,
+    key: &ProcessKey,
+    run_id: &str,
+    seen: &Observation,
+    process: &ProcessView,
+    verdict: &Verdict,
+) -> Step {
+    Step::PublishStatus {
+        status: Box::new(status::status(state, key, run_id, seen, process, verdict)),
+    }
 }

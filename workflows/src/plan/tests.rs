@@ -11,19 +11,22 @@ mod dependencies;
 mod drains;
 mod ended;
 mod gone;
+mod leaving;
 mod modes;
 mod requests;
 mod settling;
 mod standing;
 mod told;
 mod undo;
+mod unrecorded;
 mod walk;
 mod workers;
 
 use jiff::{SignedDuration, Timestamp};
 use process_operator_crds::{ConditionType, ErrorCategory, Reason};
+use strum::IntoEnumIterator as _;
 
-use super::{Child, Inbox, Plan, plan};
+use super::{Child, Inbox, Plan};
 use crate::contract::{
     ChildFinished, ChildKind, ChildOutcome, CurrentVersion, DeploymentView, Drain, FailedVersion,
     Observation, Order, ProcessKey, ProcessView, Rollout, Routing, RoutingState, Settings, State,
@@ -98,6 +101,7 @@ fn world(build_id: &str) -> Observation {
         settings: Settings {
             search_attributes: true,
             scale_down_delay_seconds: 60,
+            rules: Settings::RULES,
             ..Settings::default()
         },
         ..Observation::default()
@@ -163,6 +167,37 @@ fn settled() -> State {
         }),
         target: Some((V1.into(), now())),
         ..memory()
+    }
+}
+
+/// A plan whose Events are recorded.
+fn plan(
+    state: &mut State,
+    key: &ProcessKey,
+    run_id: &str,
+    seen: &Observation,
+    inbox: &Inbox,
+    now: Timestamp,
+) -> Plan {
+    let plan = super::plan(state, key, run_id, seen, inbox, now);
+    tells_all(&plan);
+    let events: Vec<String> = plan.steps.iter().filter_map(Step::event).collect();
+    state.told(&events, None);
+    plan
+}
+
+/// A condition that is left out of a status is taken from the object: each has all of them, once.
+fn tells_all(plan: &Plan) {
+    let statuses = plan.steps.iter().filter_map(|step| match step {
+        Step::PublishStatus { status } => Some(status),
+        _ => None,
+    });
+    for status in statuses {
+        let mut told: Vec<ConditionType> = status.conditions.iter().map(|it| it.type_).collect();
+        told.sort();
+        let mut all: Vec<ConditionType> = ConditionType::iter().collect();
+        all.sort();
+        assert_eq!(told, all);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which CronJobs are made, changed and removed.
 
+use super::super::failing_status;
 use super::*;
-use crate::contract::CronJobView;
+use crate::contract::{CronJobView, StepFailure};
 
 const NAME: &str = "l2o-sla";
 
@@ -104,4 +105,29 @@ fn nothing_is_touched_without_a_current_version_or_word_of_it_or_while_suspended
         job.deleting = true;
     });
     assert_eq!(leaving, [], "it is made again when it is gone");
+}
+
+#[test]
+fn one_that_is_refused_keeps_no_version_from_being_rolled_out() {
+    let mut seen = world(V2)
+        .with(V1, Some(deployment(2)))
+        .routed(V1, VersionState::Current);
+    let mut job = job();
+    job.fields = "refused".into();
+    seen.cron_jobs.insert(NAME.into(), job);
+    let mut state = settled();
+    let plan = decide(&mut state, &seen);
+    assert_eq!(starts(&plan), [format!("rollout {V2}")]);
+    assert!(plan.settled.is_none(), "it is not as wanted");
+    // The rest is done, and the status says what was not.
+    let failure = StepFailure::new(ErrorCategory::InvalidSpec, "spec.cronJobs[sla]: refused");
+    state.trouble = Some((failure, 1));
+    let told = Plan {
+        steps: vec![failing_status(&state, &key(), "run", &seen).unwrap()],
+        ..Plan::default()
+    };
+    let wrong = (true, Reason::InvalidSpec);
+    assert_eq!(condition(&told, ConditionType::Degraded), wrong);
+    let under_way = (true, Reason::RollingOut);
+    assert_eq!(condition(&told, ConditionType::Progressing), under_way);
 }

@@ -321,6 +321,7 @@ fn a_rollout_that_cannot_begin_is_no_progress() {
         let mut state = settled();
         decide(&mut state, &seen);
         assert!(state.rollout.is_some());
+        state.applied.remove(&format!("l2o-{V2}"));
         let failure = StepFailure::new(category, "applying Deployment l2o: refused");
         state.trouble = Some((failure, 1));
         let step = failing_status(&state, &key(), "run", &seen).unwrap();
