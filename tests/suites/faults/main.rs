@@ -33,6 +33,7 @@ mod picture;
 mod points;
 mod policies;
 mod property;
+mod records;
 mod references;
 mod refusals;
 mod revoked;

@@ -137,6 +137,9 @@ pub struct ActOutcome {
     pub status: Option<String>,
     /// The Process changed since it was observed: nothing more was done, look again.
     pub superseded: bool,
+    /// When its finalizer began to be taken away: not before that it was gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub let_go: Option<jiff::Timestamp>,
 }
 
 /// Status of the Process, complete but for what needs the live object (transition times).

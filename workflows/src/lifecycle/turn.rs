@@ -196,6 +196,13 @@ async fn act(
         }
         s.state.applied.extend(outcome.applied);
         s.dirty |= outcome.superseded;
+        let memory = s.state.deletion.as_mut();
+        if let (Some(at), Some(late)) = (
+            outcome.let_go,
+            memory.and_then(|memory| memory.late.as_mut()),
+        ) {
+            late.until = at;
+        }
         if let Some(failure) = failed.clone() {
             s.state.trouble = Some((failure, tries + 1));
         }
