@@ -301,7 +301,7 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
             )
             .await
         }
-        Step::RemoveFinalizer => finalizer::remove(scene).await,
+        Step::RemoveFinalizer => finalizer::remove(scene, &mut outcome.let_go).await,
     }
 }
 

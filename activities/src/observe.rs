@@ -14,7 +14,7 @@ use process_operator_workflows::contract::{
 };
 use process_operator_workflows::plan::fingerprint;
 
-use self::versions::{collect, explain};
+use self::versions::{collect, explain, needed};
 use crate::cache::Neighbour;
 use crate::context::Context;
 use crate::cron_jobs;
@@ -122,6 +122,9 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
         version.definition_lost = lost.contains(build_id);
     }
     explain(context, key, &process, &mut seen).await;
+    if view.deleting {
+        needed(context, key, &process, &view, &mut seen).await;
+    }
     if !view.versioning.is_default() {
         seen.routing.versions = routes::states(&seen.routing, view.versioning, &seen.versions);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
@@ -72,8 +73,9 @@ pub(super) async fn add(scene: &Scene<'_>) -> Result<()> {
     patch(scene, &present, &wanted).await
 }
 
-/// Takes it away, after everything that it has held.
-pub(super) async fn remove(scene: &Scene<'_>) -> Result<()> {
+/// Takes it away, after everything that it has held. When it began to is said also when it fails: the
+/// answer may have been lost.
+pub(super) async fn remove(scene: &Scene<'_>, began: &mut Option<Timestamp>) -> Result<()> {
     let Some(present) = read(scene.context, scene.key).await? else {
         return Ok(());
     };
@@ -91,6 +93,7 @@ pub(super) async fn remove(scene: &Scene<'_>) -> Result<()> {
     }
     let finalizers = present.finalizers();
     dependents::release(&scene.context.kube, scene.key, finalizers, None).await?;
+    *began = Some(Timestamp::now());
     patch(scene, &present, &wanted).await
 }
 

@@ -7,13 +7,15 @@ use kube::ResourceExt;
 use process_operator_crds::spec::Versioning;
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{
-    DeploymentView, Observation, ProcessKey, ProcessView, VersionView,
+    DeploymentView, KeptApart, Observation, ProcessKey, ProcessView, VersionView,
 };
 use process_operator_workflows::plan::placement;
 
 use crate::build::{belongs, deployment, held, revision};
 use crate::context::Context;
 use crate::pods;
+use crate::temporal::open::Whose;
+use crate::temporal::visibility;
 use crate::watched::{orphaned, workload};
 
 /// Puts Deployments and ControllerRevisions together by build id, or by the place that a version has.
@@ -57,6 +59,7 @@ pub(super) fn collect(
                 retired: crate::remove::retired(&stored),
                 definition_lost: false,
                 deployment: None,
+                needed: false,
             },
         );
     }
@@ -159,5 +162,38 @@ pub(super) async fn explain(
             deployment: &name,
         };
         deployment.trouble = pods::trouble_of_serving(context, of).await;
+    }
+}
+
+/// Which versions have a Deployment without pods, though something is open on them: pinned to them, or
+/// on the queue of the one that serves. While Temporal is away none.
+pub(super) async fn needed(
+    context: &Context,
+    key: &ProcessKey,
+    process: &Process,
+    view: &ProcessView,
+    seen: &mut Observation,
+) {
+    let status = process.status.as_ref();
+    let published = status.and_then(|status| status.current_version.as_ref());
+    let published = published.map(|version| version.build_id.clone());
+    let serving = seen.routing.current.clone().or(published);
+    let apart = KeptApart::of(view);
+    for (build_id, version) in &mut seen.versions {
+        let stopped = version.deployment.as_ref().is_some_and(|deployment| {
+            deployment.replicas == 0 && !deployment.foreign && !deployment.deleting
+        });
+        if !stopped || !version.revision || version.retired.is_some() || view.replicas == 0 {
+            continue;
+        }
+        let query = if serving.as_ref() == Some(build_id) {
+            Whose::new(key, &view.task_queue, &[]).query()
+        } else {
+            apart.holding(key, build_id)
+        };
+        match visibility::count(context, &view.temporal_namespace, &query).await {
+            Ok(open) => version.needed = open > 0,
+            Err(fault) => tracing::info!(build_id, "what is open on it is not known: {fault}"),
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use process_operator_workflows::contract::ProcessKey;
+use process_operator_workflows::contract::{ProcessKey, open_on};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
 use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
@@ -39,22 +39,20 @@ impl Whose {
         }
     }
 
-    /// Everything that is open, whatever its versioning behaviour. Neither name can have a quote.
+    /// Everything that is open, whatever its versioning behaviour.
     pub(crate) fn query(&self) -> String {
         query(std::slice::from_ref(self))
     }
 }
 
 fn query(whose: &[Whose]) -> String {
-    let quoted = |names: Vec<&String>| {
-        let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
-        quoted.join(", ")
-    };
-    format!(
-        "(TaskQueue IN ({}) OR TemporalWorkerDeployment IN ({})) AND ExecutionStatus = 'Running'",
-        quoted(whose.iter().flat_map(|it| &it.queues).collect()),
-        quoted(whose.iter().map(|it| &it.deployment).collect())
-    )
+    let queues: Vec<&str> = whose
+        .iter()
+        .flat_map(|it| &it.queues)
+        .map(String::as_str)
+        .collect();
+    let deployments: Vec<&str> = whose.iter().map(|it| it.deployment.as_str()).collect();
+    open_on(&queues, &deployments)
 }
 
 /// Questions about one Temporal namespace. Most Processes that are deleted run nothing: one count

@@ -277,6 +277,8 @@ pub(crate) async fn keep(
 
 #[cfg(test)]
 mod tests {
+    use process_operator_workflows::drain::HISTORY_LIMIT;
+
     use super::*;
 
     fn known(open: Option<u64>, counts: u32) -> Known {
@@ -305,5 +307,71 @@ mod tests {
             let known = known(before, counts);
             assert_eq!(is_news(&known, open, age), told, "{known:?} {open} {age:?}");
         }
+    }
+
+    /// Events that one telling costs in the history of a drain: the activity that waits (three), the workflow
+    /// task that it wakes (three), and the marker of the local activity that tells the lifecycle.
+    const TELLING: u32 = 7;
+    /// With what a run begins: its start, a workflow task, the wait, the timer of the deadline.
+    const BEGINNING: u32 = 6;
+
+    /// What a drain has written when it has waited for 60 days.
+    #[derive(Debug, Default)]
+    struct Written {
+        told: u32,
+        events: u32,
+        runs: u32,
+        longest: u32,
+    }
+
+    /// A look each minute at what is open then.
+    fn sixty_days(open: impl Fn(u64) -> u64) -> Written {
+        let mut known = known(None, 0);
+        let mut age = Duration::ZERO;
+        let mut run = BEGINNING;
+        let mut written = Written {
+            runs: 1,
+            ..Written::default()
+        };
+        for minute in 0..60 * 24 * 60 {
+            age += MOST;
+            let open = open(minute);
+            if !is_news(&known, open, age) {
+                continue;
+            }
+            known.open = Some(open);
+            known.counts += 1;
+            age = Duration::ZERO;
+            written.told += 1;
+            written.events += TELLING;
+            run += TELLING;
+            written.longest = written.longest.max(run);
+            if run > HISTORY_LIMIT {
+                written.runs += 1;
+                written.events += BEGINNING;
+                run = BEGINNING;
+            }
+        }
+        written
+    }
+
+    #[test]
+    fn sixty_days_of_waiting_stay_small() {
+        let constant = sixty_days(|_| 100);
+        assert_eq!((constant.told, constant.runs), (1, 1), "the first count");
+
+        let swings = sixty_days(|minute| if minute % 2 == 0 { 100 } else { 120 });
+        assert!(swings.longest <= HISTORY_LIMIT + TELLING, "{swings:?}");
+        // Fifty at once, and then one in ten minutes: a thousand events a day.
+        assert!(swings.told <= 50 + 60 * 24 * 6, "{swings:?}");
+        assert!(swings.events <= 62_000 && swings.runs <= 64, "{swings:?}");
+
+        // Too little to be told at once: four times a day.
+        let drifts = sixty_days(|minute| 1000 + minute % 50);
+        assert!(drifts.told <= 1 + 60 * 4, "{drifts:?}");
+        assert!(drifts.runs <= 2, "{drifts:?}");
+
+        let falls = sixty_days(|minute| (60 * 24 * 60 - minute) / 10);
+        assert!(falls.told <= 500 && falls.runs <= 4, "{falls:?}");
     }
 }

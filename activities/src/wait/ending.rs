@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use process_operator_workflows::contract::{
     CountOpenInput, CountOpenOutcome, EndAction as Asked, EndOpenInput, EndOpenOutcome,
 };
@@ -25,28 +26,28 @@ pub(crate) async fn count(context: &Context, input: &CountOpenInput) -> Result<C
     })
 }
 
+/// Between two looks while nothing happens.
+const MOST: Duration = Duration::from_secs(30);
+/// And while something does.
+const FIRST: Duration = Duration::from_millis(500);
+
+/// How often it hurries because some had ended when their turn came: the index may be wrong for good.
+const HURRIES: u32 = 60;
+
 /// Goes over them again and again until none is left or the time is up.
 pub(crate) async fn end(context: &Context, input: &EndOpenInput) -> Result<EndOpenOutcome> {
-    let mut pace = Pace::new(Duration::from_millis(500), Duration::from_secs(30));
+    let mut pace = Pace::new(FIRST, MOST);
     let mut outcome = EndOpenOutcome::default();
-    let mut asked = None;
+    let (mut asked, mut hurries) = (None, HURRIES);
     loop {
-        if let Some(found) = passing(pass(context, input, asked).await)? {
+        if let Some(found) = passing(pass(context, input, &mut asked).await)? {
             match found {
                 Pass::InUse => {
                     outcome.in_use = true;
                     return Ok(outcome);
                 }
                 Pass::NoTarget(why) => outcome.refused = why,
-                Pass::Waiting(left) => {
-                    outcome.left = left;
-                    asked = Some(left);
-                    if left == 0 {
-                        return Ok(outcome);
-                    }
-                }
                 Pass::Done(ended) => {
-                    asked = Some(ended.left).filter(|_| input.action == Asked::Cancel);
                     outcome.left = ended.left;
                     outcome.refused = match ended.refused {
                         0 => String::new(),
@@ -54,6 +55,11 @@ pub(crate) async fn end(context: &Context, input: &EndOpenInput) -> Result<EndOp
                     };
                     if ended.left == 0 {
                         return Ok(outcome);
+                    }
+                    if ended.missed > 0 && hurries > 0 {
+                        // What goes on in new runs all the time is only met soon after it was listed.
+                        hurries -= 1;
+                        pace = Pace::new(FIRST, MOST);
                     }
                 }
             }
@@ -74,23 +80,39 @@ enum Pass {
     InUse,
     /// There is nothing to move them to.
     NoTarget(String),
-    /// All that are left have been asked to end.
-    Waiting(u64),
     Done(Ended),
 }
 
-/// `asked` of them have been asked to end: they are given their time, unless there are more.
-async fn pass(context: &Context, input: &EndOpenInput, asked: Option<u64>) -> Result<Pass> {
+/// All that a pass found have been asked to end.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    /// When it began.
+    began: Timestamp,
+    /// How many there were after it.
+    left: u64,
+}
+
+/// Once is enough for each that is asked to end: after the first pass only those are asked that came since.
+/// `asked` is what the passes so far have come to.
+async fn pass(context: &Context, input: &EndOpenInput, asked: &mut Option<Before>) -> Result<Pass> {
     let (namespace, key, build_id) = (&input.temporal_namespace, &input.key, &input.build_id);
     if need(context, namespace, key, build_id, &input.apart).await? == Need::Routed {
         return Ok(Pass::InUse);
     }
-    let query = input.apart.holding(key, build_id);
-    if let Some(asked) = asked {
-        let left = visibility::count(context, namespace, &query).await?;
-        if left <= asked {
-            return Ok(Pass::Waiting(left));
+    let began = Timestamp::now();
+    let all = input.apart.holding(key, build_id);
+    let mut query = all.clone();
+    let mut left = None;
+    if let Some(before) = asked {
+        let open = visibility::count(context, namespace, &all).await?;
+        if open == 0 {
+            return Ok(Pass::Done(Ended::default()));
         }
+        // More of them may be old ones that somebody has moved here.
+        if open <= before.left {
+            query = policy::started_since(&all, before.began);
+        }
+        left = Some(open);
     }
     let action = match input.action {
         Asked::Cancel => EndAction::Cancel,
@@ -106,9 +128,19 @@ async fn pass(context: &Context, input: &EndOpenInput, asked: Option<u64>) -> Re
         Asked::Unknown => return Ok(Pass::NoTarget("the action is not known".into())),
     };
     let identity = context.manager_identity(&key.uid);
-    policy::end_executions(context, namespace, &query, action, &input.reason, &identity)
-        .await
-        .map(Pass::Done)
+    let reason = &input.reason;
+    let mut ended =
+        policy::end_executions(context, namespace, &query, action, reason, &identity).await?;
+    // Not only those of this pass.
+    ended.left = left.unwrap_or(ended.left);
+    if input.action == Asked::Cancel {
+        // One that refused is asked again together with all others.
+        *asked = (ended.refused == 0).then_some(Before {
+            began,
+            left: ended.left,
+        });
+    }
+    Ok(Pass::Done(ended))
 }
 
 /// The version that takes new workflows, if another one does.

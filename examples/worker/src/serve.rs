@@ -4,7 +4,7 @@ use crate::{
     activities::WorkerActivities,
     config::{Behavior, Config},
     health::Health,
-    workflows::{Quick, TimersAndActivity, Verify, WaitForSignal},
+    workflows::{Quick, Renews, TimersAndActivity, Verify, WaitForSignal},
 };
 use anyhow::{Context as _, anyhow};
 use std::{
@@ -210,6 +210,7 @@ fn worker_options(config: &Config) -> anyhow::Result<WorkerOptions> {
     Ok(WorkerOptions::new(config.task_queue.clone())
         .register_activities(WorkerActivities::new(config))
         .register_workflow::<Quick>()?
+        .register_workflow::<Renews>()?
         .register_workflow::<TimersAndActivity>()?
         .register_workflow::<Verify>()?
         .register_workflow_with_factory::<WaitForSignal, _>(move || {

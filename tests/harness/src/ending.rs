@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use process_example_worker::workflows::{WaitForSignal, WaitForSignalInput};
+use process_example_worker::workflows::{Renews, RenewsInput, WaitForSignal, WaitForSignalInput};
 use process_operator_crds::{Process, names};
 use temporalio_client::WorkflowStartOptions;
 use temporalio_client::grpc::{OperatorService, WorkflowService};
@@ -53,6 +53,17 @@ impl Temporal {
             .start_workflow(WaitForSignal::run, input.into(), options)
             .await?;
         Ok(())
+    }
+
+    /// Starts a workflow that goes on in one run after the other, each as long as the least time between two
+    /// that the server allows, and waits until a worker has taken it.
+    pub async fn start_renewing(&self, namespace: &str, queue: &str, id: &str) -> Result<()> {
+        let client = self.client(namespace)?;
+        let options = WorkflowStartOptions::new(queue, id).build();
+        client
+            .start_workflow(Renews::run, RenewsInput::default().into(), options)
+            .await?;
+        self.wait_taken(namespace, id).await
     }
 
     /// Waits until a worker has done its first workflow task.

@@ -203,3 +203,45 @@ async fn ten_kills_neither_end_a_wait_nor_stop_a_pod() -> Result<()> {
 fn uids(pods: &[Pod]) -> Vec<Option<String>> {
     pods.iter().map(kube::ResourceExt::uid).collect()
 }
+
+/// A version whose pods were stopped by its drain has them back when a run is pinned to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_without_pods_gets_them_back_for_what_is_pinned_to_it() -> Result<()> {
+    let (scene, process) = settled("pinned", &json!({})).await?;
+    let env = &scene.env;
+    let kept = json!({ "scaleDownDelaySeconds": 0, "deleteDelaySeconds": 3600 });
+    env.patch("l2o", &json!({ "spec": { "drain": kept } }))
+        .await?;
+    let status = process.status.as_ref();
+    let current = status.and_then(|status| status.current_version.clone());
+    let old = current.map(|current| current.build_id).unwrap_or_default();
+    let replicas = async || {
+        let deployments = env.deployments("l2o").await?;
+        let found = deployments
+            .iter()
+            .find(|it| it.labels().values().any(|value| *value == old));
+        anyhow::Ok(found.and_then(|it| it.spec.as_ref()?.replicas))
+    };
+    env.set_tag("l2o", "v2").await?;
+    until("v1 has no pods", SOON, async || {
+        let replicas = replicas().await?;
+        ensure!(replicas == Some(0), "{replicas:?}");
+        Ok(())
+    })
+    .await?;
+    env.temporal.start_waiting(&env.apps, QUEUE, "long").await?;
+    env.delete("l2o").await?;
+    says(env, "waiting for 1 running workflow until").await?;
+    ensure!(replicas().await? == Some(0), "nothing is open on it");
+    let deployment = format!("{}/l2o", env.namespace);
+    // It completes its first task: there is a worker.
+    env.temporal
+        .start_waiting_as(&env.apps, QUEUE, "old", false, Some((&deployment, &old)))
+        .await?;
+    let output = env.temporal.finish_waiting(&env.apps, "old").await?;
+    ensure!(output.completed_on == old, "{output:?}");
+    env.temporal.finish_waiting(&env.apps, "long").await?;
+    env.gone_within("l2o", SOON).await?;
+    env.nothing_is_left(&process).await?;
+    scene.finish().await
+}

@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use process_operator_crds::Process;
-use process_operator_harness::{Env, QUIET, Scene, until};
+use process_operator_faultproxy::{Action, RpcMatch, TemporalProxy, TemporalProxyConfig};
+use process_operator_harness::{
+    Env, Invariants, Operator, OperatorOptions, QUIET, Scene, manifest, until,
+};
 use serde_json::json;
 
 use crate::support::{
@@ -56,6 +59,102 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
         "others are left alone"
     );
     scene.leave().await
+}
+
+/// A run that has gone on as another one when its turn to be asked comes, and one that takes the place of
+/// another that closed: the number of those that are open is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_asks_runs_that_come_in_the_place_of_others() -> Result<()> {
+    const RENEWING: usize = 3;
+    let env = Env::new("renew").await?;
+    let proxy = TemporalProxy::start(TemporalProxyConfig::new(&env.temporal_address)).await?;
+    let options = OperatorOptions {
+        temporal_address: Some(proxy.addr().to_string()),
+        ..OperatorOptions::default()
+    };
+    let scene = Scene {
+        operator: Operator::start(&env, options).await?,
+        invariants: Invariants::start(&env)?,
+        env,
+    };
+    let env = &scene.env;
+    on_v1(env, &json!({ "cancelGraceSeconds": 40 }), &[]).await?;
+    for n in 0..RENEWING {
+        env.temporal
+            .start_renewing(&env.apps, QUEUE, &format!("renews-{n}"))
+            .await?;
+    }
+    open(env, "deaf", 1, true).await?;
+    let asked = RpcMatch::method("RequestCancelWorkflowExecution");
+    let late = proxy.rule(asked.first(4), Action::Delay(Duration::from_secs(4)));
+    let (_, version) = to_v2(env, 4).await?;
+    set_drain(env, &json!({ "onTimeout": "Cancel", "timeoutSeconds": 1 })).await?;
+    late.wait_done(4, SOON).await?;
+    env.temporal.terminate(&env.apps, "deaf-0").await?;
+    let deployment = format!("{}/l2o", env.namespace);
+    let pinned = Some((deployment.as_str(), version.build_id.as_str()));
+    env.temporal
+        .start_waiting_as(&env.apps, QUEUE, "late-0", false, pinned)
+        .await?;
+    counted(env, "renews", "Canceled", RENEWING).await?;
+    counted(env, "late", "Canceled", 1).await?;
+    ensure!(count(env, "renews", "Terminated").await? == 0);
+    let (reason, _) = tells(env, "WorkflowsEnded").await?;
+    ensure!(reason.starts_with("Cancel of 4"), "{reason}");
+    retired(env).await?;
+    scene.finish().await
+}
+
+/// The grace is shortened while it lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_grace_reaches_a_cancel_that_is_under_way() -> Result<()> {
+    let scene = Scene::new("grace").await?;
+    let env = &scene.env;
+    let policy = json!({ "onTimeout": "Cancel", "timeoutSeconds": 1, "cancelGraceSeconds": 3600 });
+    on_v1(env, &policy, &[]).await?;
+    open(env, "old", 1, false).await?;
+    open(env, "deaf", 1, true).await?;
+    env.set_tag("l2o", "v2").await?;
+    counted(env, "old", "Canceled", 1).await?;
+    ensure!(count(env, "deaf", "Running").await? == 1);
+    set_drain(env, &json!({ "cancelGraceSeconds": 5 })).await?;
+    counted(env, "deaf", "Terminated", 1).await?;
+    let (reason, _) = tells(env, "DrainEscalated").await?;
+    ensure!(reason.starts_with("Terminate: 1 running"), "{reason}");
+    retired(env).await?;
+    scene.finish().await
+}
+
+/// What a Process says nothing about is as the operator's flags say.
+#[tokio::test(flavor = "multi_thread")]
+async fn flags_are_the_policy_of_a_process_that_has_none() -> Result<()> {
+    let env = Env::new("flags").await?;
+    let args = [
+        "--drain-timeout-seconds",
+        "1",
+        "--drain-on-timeout",
+        "Terminate",
+    ];
+    let options = OperatorOptions {
+        args: args.map(str::to_owned).to_vec(),
+        ..OperatorOptions::default()
+    };
+    let scene = Scene {
+        operator: Operator::start(&env, options).await?,
+        invariants: Invariants::start(&env)?,
+        env,
+    };
+    let env = &scene.env;
+    let process = env.apply(&manifest(env, "l2o", "v1")).await?;
+    ensure!(process.spec.drain.is_none(), "{:?}", process.spec.drain);
+    env.wait_settled("l2o", "v1").await?;
+    open(env, "old", 3, false).await?;
+    env.set_tag("l2o", "v2").await?;
+    counted(env, "old", "Terminated", 3).await?;
+    let (reason, _) = tells(env, "DrainTimedOut").await?;
+    ensure!(reason.starts_with("Terminate: 3 running"), "{reason}");
+    retired(env).await?;
+    scene.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

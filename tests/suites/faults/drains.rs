@@ -267,6 +267,11 @@ async fn an_order_given_while_a_run_of_a_drain_tells_its_last_is_handed_over() -
         .signal(&env.control, &drain, "report", vec![])
         .await?;
     held_back.wait_hits(1, SOON).await?;
+    // One that cannot be read is answered, by whichever run takes it in.
+    let unreadable = vec![json_payload(&json!({ "action": "Stop" }))];
+    env.temporal
+        .signal(&env.control, &drain, "forceCancelDrain", unreadable)
+        .await?;
     env.temporal
         .force_drain(&env.control, &drain, "late in a run")
         .await?;
@@ -284,6 +289,15 @@ async fn an_order_given_while_a_run_of_a_drain_tells_its_last_is_handed_over() -
         input["memory"]["forces"][0]["reason"] == "late in a run",
         "the second run was given it: {input}"
     );
+    let unreadable = &input["memory"]["unreadable"];
+    ensure!(
+        unreadable[0]
+            .as_str()
+            .is_some_and(|why| why.starts_with("action must be")),
+        "{unreadable}"
+    );
+    let refused = tells(env, "SignalRefused").await?;
+    ensure!(refused.len() == 1, "{refused:?}");
     let since: Timestamp = serde_json::from_value(input["memory"]["since"].clone())?;
     ensure!(
         before

@@ -87,7 +87,8 @@ pub struct DeletionProgress {
     /// Workflows that are open; `None` before the first look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<u64>,
-    /// Those of them that were started after the deletion began.
+    /// Those of them that were started after the deletion began. Runs in which older ones have gone on are
+    /// among them: the server's index does not tell them apart.
     #[serde(skip_serializing_if = "is_default")]
     pub late: u64,
     /// When the oldest of them was started.
@@ -105,6 +106,20 @@ pub struct DeletionProgress {
     /// What does not work at the moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<StepFailure>,
+}
+
+/// Visibility query for everything that is open on some queues or on versions of some Worker Deployments,
+/// whatever its versioning behaviour. No name of either can have a quote.
+pub fn open_on(queues: &[&str], deployments: &[&str]) -> String {
+    let quoted = |names: &[&str]| {
+        let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+        quoted.join(", ")
+    };
+    format!(
+        "(TaskQueue IN ({}) OR TemporalWorkerDeployment IN ({})) AND ExecutionStatus = 'Running'",
+        quoted(queues),
+        quoted(deployments)
+    )
 }
 
 /// Input of [`super::CloseRuns`]. While it stays the same, the activity goes on.
@@ -160,7 +175,7 @@ pub struct LateStarts {
     /// Queues of its versions, where each has its own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queues: Vec<String>,
-    /// Those started until then.
+    /// Those started until then: when its finalizer began to be taken away, or was about to.
     pub until: Timestamp,
     /// They are terminated; otherwise they are left and counted.
     pub terminate: bool,

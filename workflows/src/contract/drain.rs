@@ -143,6 +143,9 @@ pub struct Ending {
     /// How many there were before anything was done; `None` until they are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<u64>,
+    /// When they were counted; `None` until then, and in what an operator wrote that did not keep it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
     /// Until when to go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
@@ -192,6 +195,9 @@ pub struct DrainMemory {
     /// Orders of people that have not been taken in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forces: Vec<Force>,
+    /// What is wrong with orders that could not be read and have not been taken in either.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
     /// What the lifecycle has not been told.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<DrainNote>,

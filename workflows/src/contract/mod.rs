@@ -26,7 +26,7 @@ pub use activities::{
 pub use carried::{Carried, LifecycleInput};
 pub use deletion::{
     CloseBy, CloseRunsInput, CloseRunsOutcome, DeletionProgress, DeletionStage, DeletionState,
-    DeletionView, LateStarts,
+    DeletionView, LateStarts, open_on,
 };
 pub use drain::{
     DrainMemory, DrainNote, DrainPolicy, DrainProgress, DrainStage, DrainTold, EndAction, Ending,

@@ -243,6 +243,9 @@ pub struct VersionView {
     pub retired: Option<Timestamp>,
     /// Its Deployment, if there is one.
     pub deployment: Option<DeploymentView>,
+    /// The Process is being deleted, its Deployment has no pods, and something is open that needs them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub needed: bool,
 }
 
 impl VersionView {

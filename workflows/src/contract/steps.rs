@@ -155,6 +155,9 @@ pub struct ActOutcome {
     /// Ids of the Events that were not recorded. `None` from an operator that did not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unrecorded: Option<Vec<String>>,
+    /// When its finalizer began to be taken away: not before that it was gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub let_go: Option<jiff::Timestamp>,
 }
 
 /// Status of the Process, complete but for what needs the live object (transition times).

@@ -32,7 +32,10 @@ use crate::plan::draining::{Draining, Event, Work};
 use crate::support;
 
 /// Above this many events the run continues as new.
-const HISTORY_LIMIT: u32 = 1_000;
+pub const HISTORY_LIMIT: u32 = 1_000;
+
+/// A changed grace reaches a Cancel that is under way. In runs that were written before it did not.
+const OTHER_GRACE: &str = "other-grace";
 
 /// Input of [`ProcessDrain`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -101,13 +104,19 @@ impl ProcessDrain {
 impl ProcessDrain {
     #[init]
     fn new(_ctx: &WorkflowContextView, mut input: DrainInput) -> Self {
-        let memory = input.memory.as_mut();
+        let (forces, unreadable) = input
+            .memory
+            .as_mut()
+            .map_or_else(Default::default, |memory| {
+                let forces = std::mem::take(&mut memory.forces);
+                (forces, std::mem::take(&mut memory.unreadable))
+            });
         Self {
-            asked: memory.as_ref().is_some_and(|memory| memory.asked),
-            forces: memory.map_or_else(Vec::new, |memory| std::mem::take(&mut memory.forces)),
+            asked: input.memory.as_ref().is_some_and(|memory| memory.asked),
+            forces,
             input,
             policy: None,
-            unreadable: Vec::new(),
+            unreadable,
             told: None,
             tell: false,
         }
@@ -222,6 +231,9 @@ async fn course(
         for event in news {
             machine.apply(event, now());
         }
+        if machine.other_grace().is_some() && ctx.patched(OTHER_GRACE) {
+            machine.follow_grace();
+        }
         ctx.set_current_details(machine.details());
         let work = machine.work();
         if let Work::Finish(result) = work {
@@ -267,14 +279,22 @@ fn next_run(
     input: &DrainInput,
     machine: &Draining,
 ) -> DrainInput {
-    let (asked, forces, policy) = ctx.state(|s| (s.asked, s.forces.clone(), s.policy.clone()));
-    DrainInput {
-        policy: Some(policy.unwrap_or_else(|| machine.policy().clone())),
-        memory: Some(DrainMemory {
-            forces,
-            asked,
-            ..machine.memory().clone()
-        }),
-        ..input.clone()
-    }
+    ctx.state(|s| {
+        let policy = s.policy.as_ref().unwrap_or_else(|| machine.policy());
+        DrainInput {
+            policy: Some(policy.clone()),
+            memory: Some(DrainMemory {
+                forces: s.forces.clone(),
+                unreadable: s
+                    .unreadable
+                    .iter()
+                    .take(DrainMemory::LINES)
+                    .cloned()
+                    .collect(),
+                asked: s.asked,
+                ..machine.memory().clone()
+            }),
+            ..input.clone()
+        }
+    })
 }

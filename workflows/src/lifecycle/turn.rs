@@ -189,6 +189,13 @@ async fn act(
         }
         s.state.applied.extend(outcome.applied);
         s.dirty |= outcome.superseded;
+        let memory = s.state.deletion.as_mut();
+        if let (Some(at), Some(late)) = (
+            outcome.let_go,
+            memory.and_then(|memory| memory.late.as_mut()),
+        ) {
+            late.until = at;
+        }
         // Who has lost the Process to a deletion tells nothing more.
         let untold = (done && !plan.finish && !s.state.untold.is_empty())
             .then(|| StepFailure::new(ErrorCategory::Unavailable, "Events are not recorded"));

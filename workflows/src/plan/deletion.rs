@@ -293,13 +293,14 @@ fn deployed(seen: &Observation) -> bool {
     })
 }
 
-/// Workers that are still needed and were lost are made again.
+/// Workers that are still needed and were lost are made again, and get their pods back when they have none.
 fn remake(scene: &Scene<'_>, view: &DeletionView, plan: &mut Plan) {
     if view.namespace_terminating {
         return;
     }
     for (build_id, version) in &scene.seen.versions {
-        if version.revision && version.retired.is_none() && version.deployment.is_none() {
+        let lost = version.deployment.is_none() || version.needed;
+        if version.revision && version.retired.is_none() && lost {
             let (process, routing) = (scene.process, &scene.seen.routing);
             let place = placement(process, &scene.key.name, routing, build_id, &version.name);
             plan.steps.extend(

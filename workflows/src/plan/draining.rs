@@ -9,6 +9,7 @@ use crate::contract::{
     EndOpenOutcome, Ending, Force, KeptApart, Known, ProcessKey, WaitDrainedOutcome, after,
 };
 
+mod deadline;
 mod words;
 
 /// Why `MoveToCurrent` is refused where each version has a task queue of its own.
@@ -133,18 +134,6 @@ impl Draining {
     pub fn next_serial(&mut self) -> u32 {
         self.memory.told = self.memory.told.saturating_add(1);
         self.memory.told
-    }
-
-    /// When the policy is applied.
-    pub fn deadline(&self) -> Option<Timestamp> {
-        self.policy.deadline(self.memory.since)
-    }
-
-    /// The deadline to wake up at, if one is ahead.
-    pub fn alarm(&self) -> Option<Timestamp> {
-        let waits = self.memory.stage == DrainStage::Waiting && self.memory.ending.is_none();
-        self.deadline()
-            .filter(|deadline| waits && self.memory.overdue != Some(*deadline))
     }
 
     /// What to do now.
@@ -273,19 +262,6 @@ impl Draining {
         self.enter(next, now);
     }
 
-    /// Begins to end what runs on when the deadline has passed.
-    fn act_when_overdue(&mut self) {
-        let overdue = self.memory.overdue.is_some() && self.memory.overdue == self.deadline();
-        let idle = self.memory.ending.is_none() && self.memory.stage == DrainStage::Waiting;
-        if !overdue || !idle || self.memory.open == Some(0) || self.result.is_some() {
-            return;
-        }
-        self.memory.ending = EndAction::of(self.policy.on_timeout).map(|action| Ending {
-            action,
-            ..Ending::default()
-        });
-    }
-
     fn forced(&mut self, force: Force) {
         if force.action == EndAction::Unknown {
             let why = "action must be Cancel, Terminate or MoveToCurrent";
@@ -344,6 +320,7 @@ impl Draining {
             ROUND_SECONDS
         };
         ending.open = Some(counted.open);
+        ending.at = Some(now);
         ending.until = Some(after(now, seconds));
         self.memory.ending = Some(ending);
     }
@@ -393,24 +370,10 @@ impl Draining {
         self.memory.ending = Some(Ending {
             rounds: ending.rounds + 1,
             open: None,
+            at: None,
             until: None,
             ..ending
         });
-    }
-
-    /// A changed policy also holds for what has begun under the old one; not for orders of people.
-    fn change(&mut self, policy: DrainPolicy) {
-        let other = policy.on_timeout != self.policy.on_timeout;
-        self.policy = policy;
-        let still_overdue = self.memory.overdue == self.deadline();
-        let by_policy = self
-            .memory
-            .ending
-            .as_ref()
-            .is_some_and(|ending| !ending.forced);
-        if by_policy && (other || !still_overdue) {
-            self.memory.ending = None;
-        }
     }
 
     fn note(&mut self, what: &str, reason: &str, actor: &str) {

@@ -282,6 +282,38 @@ fn a_changed_policy_reaches_what_has_begun() {
 }
 
 #[test]
+fn a_changed_grace_reaches_a_cancel_by_the_policy_and_no_order_of_a_person() {
+    let grace = |seconds| DrainPolicy {
+        cancel_grace_seconds: seconds,
+        ..policy(Some(10), DrainOnTimeout::Cancel)
+    };
+    let mut drain = drain(grace(30));
+    drain.apply(Event::Due(at(10)), at(10));
+    drain.apply(counted(2), at(10));
+    assert_eq!(drain.other_grace(), None);
+    drain.apply(Event::Policy(grace(5)), at(12));
+    assert_eq!(ends(&drain), Some((EndAction::Cancel, at(40))));
+    assert_eq!(drain.other_grace(), Some(at(15)));
+    drain.follow_grace();
+    assert_eq!(ends(&drain), Some((EndAction::Cancel, at(15))));
+    assert_eq!(drain.other_grace(), None);
+    // Longer, and back, from the same beginning.
+    drain.apply(Event::Policy(grace(60)), at(13));
+    drain.follow_grace();
+    assert_eq!(ends(&drain), Some((EndAction::Cancel, at(70))));
+    drain.apply(ended(1), at(70));
+    drain.apply(counted(1), at(70));
+    drain.apply(Event::Policy(grace(5)), at(71));
+    assert_eq!(drain.other_grace(), None, "they are terminated by now");
+
+    drain.apply(force(EndAction::Cancel), at(80));
+    drain.apply(counted(1), at(80));
+    drain.apply(Event::Policy(grace(60)), at(81));
+    drain.follow_grace();
+    assert_eq!(ends(&drain), Some((EndAction::Cancel, at(85))));
+}
+
+#[test]
 fn work_that_comes_back_has_a_clock_of_its_own() {
     for stage in [
         DrainStage::Lingering,

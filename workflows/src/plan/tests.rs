@@ -127,6 +127,7 @@ impl World for Observation {
                 deployment,
                 retired: None,
                 workload: None,
+                needed: false,
             },
         );
         self

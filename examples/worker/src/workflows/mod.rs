@@ -5,14 +5,17 @@
 //! | [`Quick`] | ends at once and says which worker ran it |
 //! | [`WaitForSignal`] | stays open until the signal `finish` |
 //! | [`TimersAndActivity`] | durable timers, then an activity |
+//! | [`Renews`] | continues as new again and again, until it is cancelled |
 //! | [`Verify`] | succeeds or fails as its input says: a rollout's gate |
 
 mod quick;
+mod renews;
 mod timers_and_activity;
 mod verify;
 mod wait_for_signal;
 
 pub use quick::{Quick, QuickInput, QuickOutput};
+pub use renews::{Renews, RenewsInput};
 pub use timers_and_activity::{TimersAndActivity, TimersAndActivityInput, TimersAndActivityOutput};
 pub use verify::{Verify, VerifyInput, VerifyOutput};
 pub use wait_for_signal::{Builds, Finish, WaitForSignal, WaitForSignalInput, WaitForSignalOutput};

@@ -6,6 +6,7 @@ use super::super::{Plan, note};
 use super::{Scene, due};
 use crate::contract::{
     DeletionProgress, DeletionStage, DeletionState, DeletionView, ProcessView, State, after,
+    open_on,
 };
 
 /// What becomes of workflows that are open when their time is over.
@@ -182,17 +183,15 @@ pub(super) fn details(memory: &DeletionState, scene: &Scene<'_>, message: &str) 
     let progress = &memory.progress;
     let mut text = format!("**Deleting**: {message}.\n");
     if progress.open.unwrap_or_default() > 0 {
-        let queues: Vec<String> = std::iter::once(process.task_queue.clone())
-            .chain(super::queues(scene))
-            .map(|queue| format!("TaskQueue = '{queue}'"))
+        let more = super::queues(scene);
+        let queues: Vec<&str> = std::iter::once(&process.task_queue)
+            .chain(&more)
+            .map(String::as_str)
             .collect();
-        let any = match queues.as_slice() {
-            [only] => only.clone(),
-            several => format!("({})", several.join(" OR ")),
-        };
         text = format!(
-            "{text}\nTo list them, in Temporal namespace `{}`: `{any} AND ExecutionStatus = 'Running'`\n",
-            process.temporal_namespace
+            "{text}\nTo list them, in Temporal namespace `{}`: `{}`\n",
+            process.temporal_namespace,
+            open_on(&queues, &[&scene.key.worker_deployment()])
         );
     }
     if let Some(oldest) = progress.oldest {

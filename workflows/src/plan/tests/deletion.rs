@@ -1,5 +1,7 @@
 //! How a Process goes, as a table.
 
+mod workers;
+
 use process_operator_crds::spec::{Deletion, DeletionPolicy};
 
 use super::*;
@@ -347,17 +349,6 @@ fn a_temporal_namespace_that_is_gone_holds_nothing() {
     ended.namespace_gone = true;
     let plan = run(&mut state, &seen, 1);
     assert!(leaves(&plan) && said(&plan).contains("sales-process does not exist"));
-}
-
-#[test]
-fn workers_lost_while_it_waits_are_made_again() {
-    let mut seen = going(DeletionPolicy::Abandon);
-    seen.versions.get_mut(V1).unwrap().deployment = None;
-    let kept = seen.with(V2, None);
-    let mut seen = kept;
-    seen.versions.get_mut(V2).unwrap().retired = Some(now());
-    let plan = run(&mut settled(), &seen, 0);
-    assert_eq!(applies(&plan), [V1], "what is kept for a rollback is not");
 }
 
 #[test]
