@@ -27,6 +27,7 @@ mod pods;
 mod remove;
 pub mod routes;
 mod rush;
+mod sent;
 mod shared;
 mod shift;
 mod status;

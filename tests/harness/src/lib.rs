@@ -7,6 +7,7 @@ mod browser;
 mod cli;
 mod crowd;
 mod deployments;
+mod details;
 mod ending;
 mod env;
 mod invariants;
