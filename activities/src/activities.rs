@@ -7,18 +7,22 @@
 
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
+use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::{
     ActInput, ActOutcome, CleanRecordsInput, CleanRecordsOutcome, CloseRunsInput, CloseRunsOutcome,
     CountOpenInput, CountOpenOutcome, EndOpenInput, EndOpenOutcome, EvidenceInput, EvidenceOutcome,
     GateInput, GateOutcome, KeepDrainedInput, KeepDrainedOutcome, Observation, ObserveInput,
-    RetireInput, RetireOutcome, SetCurrentInput, SetWeightInput, SetWeightOutcome,
-    StopVersionInput, StopVersionOutcome, TellInput, WaitDrainedInput, WaitDrainedOutcome,
-    WaitServingInput, WaitServingOutcome,
+    ProcessKey, RetireInput, RetireOutcome, RolloutProgress, SetCurrentInput, SetWeightInput,
+    SetWeightOutcome, StopVersionInput, StopVersionOutcome, TellInput, WaitDrainedInput,
+    WaitDrainedOutcome, WaitServingInput, WaitServingOutcome,
 };
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
 use crate::context::Context;
+use crate::error::Fault;
+use crate::sent::Sent;
 use crate::{act, observe, shift, temporal, wait};
 
 /// All activities of the operator.
@@ -32,7 +36,30 @@ impl OperatorActivities {
     pub fn new(context: Arc<Context>) -> Self {
         Self { context }
     }
+
+    /// Makes a change of routing. One that the server does not let through for a while is told: what nobody sees
+    /// looks like a rollout that hangs.
+    async fn telling<T>(
+        &self,
+        ctx: &ActivityContext,
+        key: &ProcessKey,
+        waiting: Option<&RolloutProgress>,
+        change: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let changed = change.await;
+        if let Err(fault) = &changed
+            && fault.category == ErrorCategory::RateLimited
+            && (ctx.info().attempt > 3 || Timestamp::now().duration_since(begun(ctx)) > LONG)
+        {
+            let occasion = occasion(ctx);
+            temporal::lifecycle::waits(&self.context, key, waiting, fault, &occasion).await;
+        }
+        changed
+    }
 }
+
+/// After so long, or after three tries, it is told what a change of routing waits for.
+const LONG: SignedDuration = SignedDuration::from_secs(5);
 
 /// The activity, whichever try of it this is.
 fn occasion(ctx: &ActivityContext) -> String {
@@ -42,11 +69,11 @@ fn occasion(ctx: &ActivityContext) -> String {
 }
 
 /// When the activity was scheduled: the same for all tries of it.
-fn begun(ctx: &ActivityContext) -> jiff::Timestamp {
+fn begun(ctx: &ActivityContext) -> Timestamp {
     let scheduled = ctx.info().scheduled_time;
     scheduled
-        .and_then(|time| jiff::Timestamp::try_from(time).ok())
-        .unwrap_or_else(jiff::Timestamp::now)
+        .and_then(|time| Timestamp::try_from(time).ok())
+        .unwrap_or_else(Timestamp::now)
 }
 
 #[activities]
@@ -94,15 +121,19 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: SetCurrentInput,
     ) -> Result<(), ActivityError> {
-        let begun = begun(&ctx);
+        let (begun, sent) = (begun(&ctx), Sent::default());
         let set = async {
             if input.versioning.is_default() {
-                temporal::routing::set_current(&self.context, &input).await
+                temporal::routing::set_current(&self.context, &input, &sent).await
             } else {
-                shift::set_current(&self.context, &input, begun).await
+                shift::set_current(&self.context, &input, begun, &sent).await
             }
         };
-        wait::beating(&self.context, &ctx, &input.key, Box::pin(set)).await
+        let set = self.telling(&ctx, &input.key, input.waiting.as_ref(), Box::pin(set));
+        let set = wait::beating(&self.context, &ctx, &input.key, Box::pin(set)).await;
+        // Whoever waits for the end of this must not find its change carried out later.
+        sent.settled().await;
+        set
     }
 
     /// Sets the share of a version.
@@ -112,16 +143,20 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: SetWeightInput,
     ) -> Result<SetWeightOutcome, ActivityError> {
-        let (occasion, begun) = (occasion(&ctx), begun(&ctx));
+        let (occasion, begun, sent) = (occasion(&ctx), begun(&ctx), Sent::default());
         let set = async {
             if input.versioning.is_default() {
-                temporal::routing::set_weight(&self.context, &input).await?;
+                temporal::routing::set_weight(&self.context, &input, &sent).await?;
             } else {
-                shift::set_weight(&self.context, &input, begun).await?;
+                shift::set_weight(&self.context, &input, begun, &sent).await?;
             }
-            Ok(temporal::lifecycle::weighted(&self.context, &input, &occasion).await)
+            let at = temporal::lifecycle::weighted(&self.context, &input, &occasion, begun);
+            Ok(at.await)
         };
-        wait::beating(&self.context, &ctx, &input.key, Box::pin(set)).await
+        let set = self.telling(&ctx, &input.key, input.waiting.as_ref(), Box::pin(set));
+        let set = wait::beating(&self.context, &ctx, &input.key, Box::pin(set)).await;
+        sent.settled().await;
+        set
     }
 
     /// Runs a gate workflow.

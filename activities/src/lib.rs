@@ -28,6 +28,7 @@ mod pods;
 mod remove;
 pub mod routes;
 mod rush;
+mod sent;
 mod shared;
 mod shift;
 mod status;

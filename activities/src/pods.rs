@@ -290,6 +290,81 @@ mod tests {
         assert_eq!(pod_hindrance(&pod(&state, &json!([])), at(600)), None);
     }
 
+    fn status(restarts: i32, state: &Value, last: &Value) -> Pod {
+        let mut pod = pod(state, &json!([]));
+        let status = pod.status.as_mut().expect("a status");
+        let container = &mut status.container_statuses.as_mut().expect("containers")[0];
+        container.restart_count = restarts;
+        container.last_state = serde_json::from_value(last.clone()).expect("a state");
+        pod
+    }
+
+    #[test]
+    fn what_speaks_against_a_version_is_a_pod_that_cannot_run_and_nothing_else() {
+        let runs = json!({ "running": {} });
+        let waits = |reason| json!({ "waiting": { "reason": reason, "message": "m" } });
+        let ended = |code, reason| json!({ "terminated": { "exitCode": code, "reason": reason } });
+        let none = Value::Null;
+        for (restarts, state, last, expected) in [
+            // Ended once: that may be an accident.
+            (0, &runs, &none, None),
+            (1, &runs, &ended(1, "Error"), None),
+            (1, &waits("CrashLoopBackOff"), &ended(1, "Error"), None),
+            (
+                2,
+                &runs,
+                &ended(1, "Error"),
+                Some(": pod p restarted 2 times, the last time with exit code 1 (Error)"),
+            ),
+            (2, &runs, &none, Some(": pod p restarted 2 times")),
+            // It will be so again.
+            (
+                1,
+                &runs,
+                &ended(137, "OOMKilled"),
+                Some(": pod p restarted 1 times, the last time with exit code 137 (OOMKilled)"),
+            ),
+            (
+                0,
+                &waits("ImagePullBackOff"),
+                &none,
+                Some(": pod p ImagePullBackOff m"),
+            ),
+            (
+                0,
+                &waits("ErrImagePull"),
+                &none,
+                Some(": pod p ErrImagePull m"),
+            ),
+            (
+                0,
+                &waits("InvalidImageName"),
+                &none,
+                Some(": pod p InvalidImageName m"),
+            ),
+            // It takes its time.
+            (0, &waits("ContainerCreating"), &none, None),
+            (0, &waits("PodInitializing"), &none, None),
+        ] {
+            let mut pod = status(restarts, state, last);
+            assert_eq!(
+                pod_failure(&pod).as_deref(),
+                expected,
+                "{restarts} {state} {last}"
+            );
+            pod.metadata.deletion_timestamp = pod.metadata.creation_timestamp.clone();
+            assert_eq!(
+                pod_failure(&pod),
+                None,
+                "it is being deleted: {state} {last}"
+            );
+        }
+        // Merely not ready, as `status` has it throughout; or not begun at all.
+        let unseen: Pod =
+            serde_json::from_value(json!({ "metadata": {}, "status": {} })).expect("a pod");
+        assert_eq!(pod_failure(&unseen), None);
+    }
+
     #[test]
     fn a_refused_pod_is_told_without_its_name() {
         let deployment: Deployment = serde_json::from_value(json!({

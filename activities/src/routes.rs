@@ -18,7 +18,8 @@ use process_operator_workflows::contract::{
 use crate::build::{belongs, hash, hold as held_by, owner};
 use crate::context::Context;
 use crate::dependents;
-use crate::error::{Fault, Result};
+use crate::error::{Fault, Result, within};
+use crate::sent::Sent;
 use crate::temporal::shares::Shares;
 
 /// Keys of the ConfigMap. Starters of workflows rely on them.
@@ -158,6 +159,7 @@ pub(crate) async fn write(
     (versioning, task_queue): (Versioning, &str),
     stored: &Stored,
     routes: &Routes,
+    sent: &Sent,
 ) -> Result<()> {
     let name = names::routing_name(&key.name);
     let mut built = build(key, versioning, task_queue, routes, stored);
@@ -165,13 +167,14 @@ pub(crate) async fn write(
     held_by(&mut built.metadata, namespace);
     let mut params = PatchParams::apply(names::manager::OPERATOR);
     params.force = true;
-    match api(context, key)
-        .patch(&name, &params, &Patch::Apply(&built))
-        .await
-    {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Fault::from(error).about(&format!("writing ConfigMap {name}"))),
-    }
+    let maps = api(context, key);
+    let written = async move {
+        match maps.patch(&name, &params, &Patch::Apply(&built)).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Fault::from(error).about(&format!("writing ConfigMap {name}"))),
+        }
+    };
+    sent.through(within(written)).await
 }
 
 fn build(
@@ -271,7 +274,7 @@ pub(crate) async fn restore(
         served: BTreeMap::from([(current.to_owned(), Timestamp::now())]),
         ..Routes::default()
     };
-    write(context, key, scope, &stored, &routes).await
+    write(context, key, scope, &stored, &routes, &Sent::default()).await
 }
 
 /// What somebody else has made of the routing, if a rollout of `build_id` does not find it as it has

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::error::{Fault, Result, within};
 use crate::pods;
 use crate::routes::{self, Routes, Stored};
+use crate::sent::Sent;
 use crate::wait::{left, serving};
 
 /// Sends all new executions to a version. Repeating it changes nothing. With `versioning: None` the
@@ -17,9 +18,10 @@ pub(crate) async fn set_current(
     context: &Context,
     input: &SetCurrentInput,
     begun: Timestamp,
+    sent: &Sent,
 ) -> Result<()> {
     let (key, build_id) = (&input.key, &input.build_id);
-    let scope = (input.versioning, input.task_queue.as_str());
+    let scope = (input.versioning, input.task_queue.as_str(), sent);
     let mut stored = within(routes::read(context, key)).await?;
     if let Some(expected) = &input.expected
         && stored.routes.current != *build_id
@@ -70,12 +72,13 @@ pub(crate) async fn set_weight(
     context: &Context,
     input: &SetWeightInput,
     begun: Timestamp,
+    sent: &Sent,
 ) -> Result<()> {
     let (key, build_id) = (&input.key, &input.build_id);
-    let scope = (input.versioning, input.task_queue.as_str());
+    let scope = (input.versioning, input.task_queue.as_str(), sent);
     let stored = within(routes::read(context, key)).await?;
     if input.percent == 0 {
-        let wanted = without(&stored.routes, build_id);
+        let wanted = taken_back(&stored.routes, build_id, input.back_to.as_deref());
         return put(context, key, scope, stored, wanted).await.map(|_| ());
     }
     let done = stored.routes.ramping == *build_id && stored.routes.percent == input.percent;
@@ -121,11 +124,24 @@ fn without(routes: &Routes, build_id: &str) -> Routes {
     left
 }
 
+/// The routing without anything for a version. One that was current for a moment has served: what it was given
+/// is still to be drained.
+fn taken_back(routes: &Routes, build_id: &str, back_to: Option<&str>) -> Routes {
+    let mut left = without(routes, build_id);
+    if let Some(back_to) = back_to
+        && left.current == build_id
+        && back_to != build_id
+    {
+        back_to.clone_into(&mut left.current);
+    }
+    left
+}
+
 /// Writes what differs, and says what is stored then.
 async fn put(
     context: &Context,
     key: &ProcessKey,
-    scope: (Versioning, &str),
+    (versioning, task_queue, sent): (Versioning, &str, &Sent),
     stored: Stored,
     wanted: Routes,
 ) -> Result<Stored> {
@@ -133,7 +149,8 @@ async fn put(
         return Ok(stored);
     }
     within(async {
-        routes::write(context, key, scope, &stored, &wanted).await?;
+        let scope = (versioning, task_queue);
+        routes::write(context, key, scope, &stored, &wanted, sent).await?;
         routes::read(context, key).await
     })
     .await
@@ -191,5 +208,23 @@ mod tests {
         };
         assert_eq!(left, nothing_ramps);
         assert_eq!(without(&routes, "v3"), routes);
+    }
+
+    #[test]
+    fn a_promotion_that_got_through_is_taken_back_where_that_is_asked_for() {
+        let at = Timestamp::UNIX_EPOCH;
+        let promoted = Routes {
+            current: "v2".into(),
+            served: [("v1".into(), at), ("v2".into(), at)].into(),
+            ..Routes::default()
+        };
+        assert_eq!(taken_back(&promoted, "v2", None), promoted);
+        assert_eq!(taken_back(&promoted, "v2", Some("v2")), promoted);
+        assert_eq!(taken_back(&promoted, "v3", Some("v1")), promoted);
+        let back = Routes {
+            current: "v1".into(),
+            ..promoted.clone()
+        };
+        assert_eq!(taken_back(&promoted, "v2", Some("v1")), back);
     }
 }

@@ -51,6 +51,16 @@ impl<T: PartialEq, E> UnderWay<T, E> {
         }
     }
 
+    /// Tells a piece of work of this kind to stop, and hands out its end to who waits for that.
+    pub(crate) fn stopping(
+        &mut self,
+        kind: impl FnOnce(&T) -> bool,
+    ) -> Option<LocalBoxFuture<'static, E>> {
+        let running = self.running.take_if(|running| kind(&running.what))?;
+        running.token.cancel();
+        Some(running.event)
+    }
+
     /// What it was and what it came to; pending while there is nothing. What has ended is not asked
     /// again, nor is there anything left to stop.
     pub(crate) async fn ended(&mut self) -> (T, E) {

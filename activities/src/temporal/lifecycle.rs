@@ -2,7 +2,7 @@
 
 use process_operator_workflows::contract::{
     DeletionProgress, DrainTold, ProcessKey, RolloutProgress, SIGNAL_DELETION,
-    SIGNAL_DRAIN_PROGRESS, SIGNAL_PROGRESS, SetWeightInput, SetWeightOutcome,
+    SIGNAL_DRAIN_PROGRESS, SIGNAL_PROGRESS, SetWeightInput, SetWeightOutcome, StepFailure,
 };
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
@@ -13,15 +13,17 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::SignalWorkflo
 use super::{call, unless_gone};
 use crate::build::hash;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Fault, Result};
 
-/// A weight is set, and tells the lifecycle so: the pause that follows begins now.
+/// A weight is set, and tells the lifecycle so: the pause that follows begins now, and not before the activity did by
+/// the server's clock.
 pub(crate) async fn weighted(
     context: &Context,
     input: &SetWeightInput,
     occasion: &str,
+    begun: jiff::Timestamp,
 ) -> SetWeightOutcome {
-    let at = jiff::Timestamp::now();
+    let at = jiff::Timestamp::now().max(begun);
     if let Some(mut told) = input.announce.clone() {
         told.progress.due = input.pause_seconds.and_then(|seconds| {
             at.checked_add(jiff::SignedDuration::from_secs(seconds))
@@ -50,6 +52,25 @@ pub(crate) async fn announce(
         key,
         signal(context, key, SIGNAL_PROGRESS, payload, request_id).await,
     );
+}
+
+/// Tells a lifecycle what a change of routing waits for: the server lets through about one a second, and that of
+/// others may come first. Once for each change.
+pub(crate) async fn waits(
+    context: &Context,
+    key: &ProcessKey,
+    progress: Option<&RolloutProgress>,
+    fault: &Fault,
+    occasion: &str,
+) {
+    let Some(mut told) = progress.cloned() else {
+        return;
+    };
+    told.progress.waits = Some(StepFailure::new(
+        fault.category,
+        format!("the change of routing waits for its turn: {fault}"),
+    ));
+    announce(context, key, &told, &format!("{occasion}/waits")).await;
 }
 
 /// Tells a lifecycle how far a drain has come. A lifecycle that is gone needs no telling: its successor looks

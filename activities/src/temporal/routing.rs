@@ -20,6 +20,7 @@ use super::shares::{Shares, percent, shares};
 use super::{call, describe, foreign_manager, versions};
 use crate::context::Context;
 use crate::error::{Fault, Result, within};
+use crate::sent::Sent;
 use crate::wait::Pace;
 
 /// What somebody else has made of the routing, if a rollout of `build_id` does not find it as it has
@@ -90,7 +91,11 @@ async fn managed(
 }
 
 /// Claims the Worker Deployment and makes a version Current. Repeating it changes nothing.
-pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> Result<()> {
+pub(crate) async fn set_current(
+    context: &Context,
+    input: &SetCurrentInput,
+    sent: &Sent,
+) -> Result<()> {
     let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
     let (info, token) = described(context, namespace, key).await?;
     let found = shares(&info);
@@ -103,7 +108,7 @@ pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> R
     }
     let token = managed(context, namespace, key, input.take_over, (&info, token)).await?;
     if current != input.build_id {
-        set(context, namespace, key, &input.build_id, token).await?;
+        set(context, namespace, key, &input.build_id, token, sent).await?;
     }
     // The server ends a ramp to the version that becomes Current, and no other.
     let ramps = found.ramping != input.build_id;
@@ -117,7 +122,11 @@ pub(crate) async fn set_current(context: &Context, input: &SetCurrentInput) -> R
 
 /// Sets the share of a version, or takes it back, and waits until all task queues know it. Repeating
 /// it changes nothing.
-pub(crate) async fn set_weight(context: &Context, input: &SetWeightInput) -> Result<()> {
+pub(crate) async fn set_weight(
+    context: &Context,
+    input: &SetWeightInput,
+    sent: &Sent,
+) -> Result<()> {
     let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
     let deployment = key.worker_deployment();
     let Some((info, token)) = describe(context, namespace, &deployment).await? else {
@@ -131,16 +140,30 @@ pub(crate) async fn set_weight(context: &Context, input: &SetWeightInput) -> Res
     let wanted = percent(input.percent);
     let ours = found.ramping == input.build_id;
     if input.percent == 0 {
+        let elsewhere = foreign_manager(context, &info.manager_identity).is_some();
+        let back = input
+            .back_to
+            .as_ref()
+            .filter(|back| found.current == input.build_id && **back != input.build_id);
         // Somebody else's routing is not ours to take back.
-        if ours && foreign_manager(context, &info.manager_identity).is_none() {
-            let token = managed(context, namespace, key, false, (&info, token)).await?;
-            ramp(context, namespace, key, ("", 0.0), token).await?;
-            let wanted = Shares {
+        if elsewhere || !ours && back.is_none() {
+            return Ok(());
+        }
+        let token = managed(context, namespace, key, false, (&info, token)).await?;
+        let wanted = if let Some(back) = back {
+            set(context, namespace, key, back, token, sent).await?;
+            Shares {
+                current: back.clone(),
+                ..found
+            }
+        } else {
+            ramp(context, namespace, key, ("", 0.0), token, sent).await?;
+            Shares {
                 current: found.current,
                 ..Shares::default()
-            };
-            propagated(context, namespace, key, &input.task_queue, &wanted).await?;
-        }
+            }
+        };
+        propagated(context, namespace, key, &input.task_queue, &wanted).await?;
     } else {
         let done = ours && found.is_at(input.percent);
         if let Some(expected) = &input.expected
@@ -151,7 +174,8 @@ pub(crate) async fn set_weight(context: &Context, input: &SetWeightInput) -> Res
         }
         let token = managed(context, namespace, key, input.take_over, (&info, token)).await?;
         if !done {
-            ramp(context, namespace, key, (&input.build_id, wanted), token).await?;
+            let to = (input.build_id.as_str(), wanted);
+            ramp(context, namespace, key, to, token, sent).await?;
         }
         let wanted = Shares {
             current: found.current,
@@ -173,7 +197,8 @@ pub(crate) async fn unramp(context: &Context, namespace: &str, key: &ProcessKey)
         return Ok(());
     }
     let token = managed(context, namespace, key, false, (&info, token)).await?;
-    ramp(context, namespace, key, ("", 0.0), token).await
+    let sent = Sent::default();
+    ramp(context, namespace, key, ("", 0.0), token, &sent).await
 }
 
 /// After so long the task queue itself is asked too. The server's word on a Worker Deployment comes
@@ -298,6 +323,7 @@ pub(crate) async fn set(
     key: &ProcessKey,
     build_id: &str,
     token: Vec<u8>,
+    sent: &Sent,
 ) -> Result<()> {
     let request = SetWorkerDeploymentCurrentVersionRequest {
         namespace: namespace.to_owned(),
@@ -308,15 +334,14 @@ pub(crate) async fn set(
         ..Default::default()
     };
     let mut connection = context.connection.clone();
-    call(
-        "set current version",
-        WorkflowService::set_worker_deployment_current_version(
+    let change = async move {
+        let answer = WorkflowService::set_worker_deployment_current_version(
             &mut connection,
             request.into_request(),
-        ),
-    )
-    .await?;
-    Ok(())
+        );
+        call("set current version", answer).await.map(drop)
+    };
+    sent.through(change).await
 }
 
 /// Routes a share to a build id; an empty one takes any share back.
@@ -326,6 +351,7 @@ async fn ramp(
     key: &ProcessKey,
     (build_id, percentage): (&str, f32),
     token: Vec<u8>,
+    sent: &Sent,
 ) -> Result<()> {
     let request = SetWorkerDeploymentRampingVersionRequest {
         namespace: namespace.to_owned(),
@@ -337,13 +363,12 @@ async fn ramp(
         ..Default::default()
     };
     let mut connection = context.connection.clone();
-    call(
-        "set ramping version",
-        WorkflowService::set_worker_deployment_ramping_version(
+    let change = async move {
+        let answer = WorkflowService::set_worker_deployment_ramping_version(
             &mut connection,
             request.into_request(),
-        ),
-    )
-    .await?;
-    Ok(())
+        );
+        call("set ramping version", answer).await.map(drop)
+    };
+    sent.through(change).await
 }

@@ -28,8 +28,8 @@ struct Evidence {
 enum Verdict {
     /// The version must not go on.
     Against(String),
-    /// Too little has closed.
-    Inconclusive(String),
+    /// Too little has closed: tenths of what is needed, and in words.
+    Inconclusive(i64, String),
     /// It may go on.
     Enough(String),
 }
@@ -66,9 +66,10 @@ fn judge_by(evidence: &Evidence, analysis: &Analysis) -> Verdict {
         ));
     }
     if closed < least {
-        return Verdict::Inconclusive(format!(
-            "{closed} executions have closed, {least} are needed"
-        ));
+        return Verdict::Inconclusive(
+            closed * 10 / least,
+            format!("{closed} executions have closed, {least} are needed"),
+        );
     }
     Verdict::Enough(facts)
 }
@@ -154,7 +155,7 @@ pub(crate) async fn judge(
     input: &EvidenceInput,
     occasion: &str,
 ) -> Result<EvidenceOutcome> {
-    let mut said = String::new();
+    let mut said = None;
     loop {
         match verdict(context, input).await {
             Ok(Some(Verdict::Against(message))) => {
@@ -166,13 +167,15 @@ pub(crate) async fn judge(
                     message,
                 });
             }
-            Ok(Some(Verdict::Inconclusive(message))) => {
+            Ok(Some(Verdict::Inconclusive(tenths, message))) => {
+                // At most ten times, whatever the interval: each is a signal in the lifecycle's history.
                 if let Some(mut announce) = input.announce.clone()
-                    && said.is_empty()
+                    && said < Some(tenths)
                 {
-                    announce.progress.message.clone_from(&message);
-                    lifecycle::announce(context, &input.key, &announce, occasion).await;
-                    said = message;
+                    announce.progress.message = message;
+                    let occasion = format!("{occasion}/{tenths}");
+                    lifecycle::announce(context, &input.key, &announce, &occasion).await;
+                    said = Some(tenths);
                 }
             }
             Ok(None) => {}
@@ -213,7 +216,23 @@ mod tests {
     fn too_little_is_neither_good_nor_bad() {
         for (completed, least) in [(0, 1), (9, 10)] {
             let verdict = judge_by(&evidence(completed, 0), &analysis(least, 5));
-            assert!(matches!(verdict, Verdict::Inconclusive(_)), "{verdict:?}");
+            assert!(matches!(verdict, Verdict::Inconclusive(..)), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn how_much_is_there_is_told_in_tenths_of_what_is_needed() {
+        for least in [1, 3, 10, 25, 100_000] {
+            let told: std::collections::BTreeSet<_> = (0..i64::from(least))
+                .map(
+                    |closed| match judge_by(&evidence(closed, 0), &analysis(least, 5)) {
+                        Verdict::Inconclusive(tenths, _) => tenths,
+                        verdict => panic!("{closed} of {least}: {verdict:?}"),
+                    },
+                )
+                .collect();
+            let most = usize::try_from(least.min(10)).unwrap();
+            assert_eq!(told.len(), most, "{least}: {told:?}");
         }
     }
 
@@ -234,7 +253,7 @@ mod tests {
             let verdict = judge_by(&evidence(completed, failed), &analysis(least, most));
             let found = match verdict {
                 Verdict::Against(_) => "against",
-                Verdict::Inconclusive(_) => "inconclusive",
+                Verdict::Inconclusive(..) => "inconclusive",
                 Verdict::Enough(_) => "enough",
             };
             assert_eq!(found, expected, "{completed} {failed} {least} {most}");

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use process_operator_crds::conditions::truncate;
+use process_operator_crds::spec::Rollout;
 use process_operator_crds::{ErrorCategory, Process};
 use process_operator_workflows::contract::{GateInput, GateOutcome};
 use serde_json::Value;
 use temporalio_client::grpc::WorkflowService;
-use temporalio_client::tonic::IntoRequest;
+use temporalio_client::tonic::{Code, IntoRequest, Response};
 use temporalio_common::protos::coresdk::AsJsonPayloadExt;
 use temporalio_common::protos::temporal::api::common::v1::{
     Payloads, WorkflowExecution, WorkflowType,
@@ -41,15 +42,30 @@ const TOLD: usize = 256;
 /// Starts the gate workflow, or finds it started by an earlier try, and waits until it has closed.
 pub(crate) async fn run(context: &Context, input: &GateInput) -> Result<GateOutcome> {
     let mut pace = Pace::new(Duration::from_millis(200), Duration::from_secs(10));
-    while passing(start(context, input).await)?.is_none() {
+    loop {
+        match start(context, input).await {
+            // Refused for what may last: that is told when it is tried again.
+            Err(fault) if fault.category == ErrorCategory::Conflict => return Err(fault),
+            started => {
+                if passing(started)?.is_some() {
+                    break;
+                }
+            }
+        }
         pace.rest().await;
     }
+    let mut pace = Pace::new(Duration::from_millis(200), Duration::from_secs(10));
     loop {
-        if let Some(Some(closed)) = passing(closed(context, input).await)? {
-            return Ok(outcome(input, &closed));
+        let closed = match closed(context, input).await {
+            Err(fault) if fault.category == ErrorCategory::NotFound => return Ok(gone(input)),
+            closed => passing(closed)?,
+        };
+        match closed {
+            Some(Some(closed)) => return Ok(outcome(input, &closed)),
+            // A long poll that ends early must not become a hot loop.
+            Some(None) => tokio::time::sleep(Duration::from_millis(200)).await,
+            None => pace.rest().await,
         }
-        // A long poll that ends early must not become a hot loop.
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -59,16 +75,57 @@ async fn argument(context: &Context, input: &GateInput) -> Result<Option<Value>>
         .processes(&input.key.namespace)
         .get_opt(&input.key.name)
         .await?;
-    let process: Option<Process> = found.and_then(|found| found.try_parse().ok());
-    let rollout = process.map(|process| process.spec.rollout);
-    let gate = rollout.and_then(|rollout| {
-        let step = usize::try_from(input.step).ok()?;
-        match step.checked_sub(1) {
-            None => rollout.gate,
-            Some(step) => rollout.steps.get(step)?.gate.clone(),
+    let Some(found) = found else {
+        return Ok(None);
+    };
+    let process: Process = found.try_parse().map_err(|error| {
+        Fault::new(
+            ErrorCategory::InvalidSpec,
+            format!("the spec cannot be read: {error}"),
+        )
+    })?;
+    argument_of(&process.spec.rollout, input)
+}
+
+/// The argument of the gate that the rollout began with. What the spec says at its place may be another gate's.
+fn argument_of(rollout: &Rollout, input: &GateInput) -> Result<Option<Value>> {
+    let (gate, field) = match usize::try_from(input.step)
+        .ok()
+        .and_then(|it| it.checked_sub(1))
+    {
+        None => (rollout.gate.as_ref(), "spec.rollout.gate".to_owned()),
+        Some(index) => {
+            let field = format!("spec.rollout.steps[{index}]");
+            let step = rollout.steps.get(index);
+            let weight = step.map_or_else(|| "not there".into(), |step| step.weight.to_string());
+            let then = input.weight.to_string();
+            if input.weight > 0 && weight != then {
+                return Err(unlike(&format!("{field}.weight"), &weight, &then));
+            }
+            let gate = step.and_then(|step| step.gate.as_ref());
+            (gate, format!("{field}.gate"))
         }
-    });
-    Ok(gate.and_then(|gate| gate.input).map(Value::Object))
+    };
+    match gate {
+        Some(gate) if gate.workflow_type == input.workflow_type => {
+            Ok(gate.input.clone().map(Value::Object))
+        }
+        gate => {
+            let now = gate.map_or("not there", |gate| gate.workflow_type.as_str());
+            let field = format!("{field}.workflowType");
+            Err(unlike(&field, now, &input.workflow_type))
+        }
+    }
+}
+
+fn unlike(field: &str, now: &str, then: &str) -> Fault {
+    Fault::new(
+        ErrorCategory::InvalidSpec,
+        format!(
+            "{field} is {now} now and was {then} when the rollout began, so the input of its gate is not known: \
+             set it back and request `retry`, or `promote` or `abort` the rollout"
+        ),
+    )
 }
 
 async fn start(context: &Context, input: &GateInput) -> Result<()> {
@@ -115,16 +172,15 @@ async fn start(context: &Context, input: &GateInput) -> Result<()> {
         ..Default::default()
     };
     let mut connection = context.connection.clone();
-    let started = call(
-        "start the gate",
-        WorkflowService::start_workflow_execution(&mut connection, request.into_request()),
-    )
-    .await;
-    match started {
-        // Closed already: started by a try whose answer was lost.
-        Err(fault) if fault.category == ErrorCategory::Conflict => Ok(()),
-        started => started.map(|_| ()),
-    }
+    let started = async {
+        let request = request.into_request();
+        match WorkflowService::start_workflow_execution(&mut connection, request).await {
+            // Closed already: started by a try whose answer was lost.
+            Err(status) if status.code() == Code::AlreadyExists => Ok(Response::new(())),
+            started => started.map(|answer| answer.map(drop)),
+        }
+    };
+    call("start the gate", started).await
 }
 
 /// The event that closed it; `None` while it runs.
@@ -167,6 +223,20 @@ async fn closed(context: &Context, input: &GateInput) -> Result<Option<Attribute
         }))
 }
 
+fn gone(input: &GateInput) -> GateOutcome {
+    told(input, false, "was deleted before its result was seen")
+}
+
+fn told(input: &GateInput, passed: bool, how: &str) -> GateOutcome {
+    GateOutcome {
+        passed,
+        message: format!(
+            "gate workflow {} ({}) {how}",
+            input.workflow_type, input.workflow_id
+        ),
+    }
+}
+
 fn outcome(input: &GateInput, closed: &Attributes) -> GateOutcome {
     let how = match closed {
         Attributes::WorkflowExecutionCompletedEventAttributes(_) => "completed".to_owned(),
@@ -180,16 +250,11 @@ fn outcome(input: &GateInput, closed: &Attributes) -> GateOutcome {
         Attributes::WorkflowExecutionCanceledEventAttributes(_) => "was cancelled".to_owned(),
         _ => "continued as new, which a gate must not do".to_owned(),
     };
-    GateOutcome {
-        passed: matches!(
-            closed,
-            Attributes::WorkflowExecutionCompletedEventAttributes(_)
-        ),
-        message: format!(
-            "gate workflow {} ({}) {how}",
-            input.workflow_type, input.workflow_id
-        ),
-    }
+    let passed = matches!(
+        closed,
+        Attributes::WorkflowExecutionCompletedEventAttributes(_)
+    );
+    told(input, passed, &how)
 }
 
 /// The message of the failure at the root, cut short.
@@ -200,4 +265,106 @@ fn words(failure: Option<&Failure>) -> String {
     }
     let message = failure.map_or("", |failure| failure.message.as_str());
     truncate(message, TOLD).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use process_operator_crds::spec::{Gate, RolloutStep};
+    use serde_json::json;
+
+    use super::*;
+
+    fn gate(workflow_type: &str, about: &str) -> Gate {
+        let input = json!({ "about": about });
+        Gate {
+            workflow_type: workflow_type.into(),
+            input: input.as_object().cloned(),
+            timeout_seconds: 60,
+            attempts: 1,
+        }
+    }
+
+    fn step(weight: i32, gate: Option<Gate>) -> RolloutStep {
+        RolloutStep {
+            weight,
+            pause: None,
+            gate,
+            analysis: None,
+        }
+    }
+
+    fn spec() -> Rollout {
+        Rollout {
+            gate: Some(gate("Smoke", "start")),
+            steps: vec![
+                step(10, None),
+                step(20, Some(gate("Smoke", "20"))),
+                step(50, Some(gate("Load", "50"))),
+            ],
+            ..Rollout::default()
+        }
+    }
+
+    fn asks(step: u32, weight: i32, workflow_type: &str) -> GateInput {
+        GateInput {
+            step,
+            weight,
+            workflow_type: workflow_type.into(),
+            ..GateInput::default()
+        }
+    }
+
+    #[test]
+    fn a_gate_gets_the_input_that_stands_beside_it() {
+        for (step, weight, workflow_type, about) in [
+            (0, 0, "Smoke", "start"),
+            (2, 20, "Smoke", "20"),
+            (3, 50, "Load", "50"),
+            // From an operator that did not say its weight.
+            (3, 0, "Load", "50"),
+        ] {
+            let found = argument_of(&spec(), &asks(step, weight, workflow_type));
+            assert_eq!(found, Ok(Some(json!({ "about": about }))));
+        }
+    }
+
+    #[test]
+    fn a_gate_never_gets_the_input_of_another_one() {
+        for (step, weight, workflow_type, expected) in [
+            (
+                0,
+                0,
+                "Load",
+                "spec.rollout.gate.workflowType is Smoke now and was Load",
+            ),
+            (
+                2,
+                25,
+                "Smoke",
+                "spec.rollout.steps[1].weight is 20 now and was 25",
+            ),
+            (
+                2,
+                20,
+                "Load",
+                "spec.rollout.steps[1].gate.workflowType is Smoke now",
+            ),
+            (
+                1,
+                10,
+                "Smoke",
+                "spec.rollout.steps[0].gate.workflowType is not there now",
+            ),
+            (
+                4,
+                75,
+                "Smoke",
+                "spec.rollout.steps[3].weight is not there now and was 75",
+            ),
+        ] {
+            let fault = argument_of(&spec(), &asks(step, weight, workflow_type)).unwrap_err();
+            assert_eq!(fault.category, ErrorCategory::InvalidSpec);
+            assert!(fault.message.starts_with(expected), "{}", fault.message);
+        }
+    }
 }

@@ -12,6 +12,7 @@ use process_operator_workflows::contract::{
 use super::{Pace, passing};
 use crate::context::Context;
 use crate::error::Fault;
+use crate::sent::Sent;
 use crate::temporal::open::Whose;
 use crate::temporal::policy::{self, EndAction};
 use crate::temporal::{describe, foreign_manager, routing, version_state, versions, visibility};
@@ -108,9 +109,9 @@ pub(crate) async fn clean(
                 .as_ref()
                 .and_then(|config| config.current_deployment_version.as_ref());
             if current.is_some() {
-                passing(
-                    routing::set(context, &input.temporal_namespace, &input.key, "", token).await,
-                )?;
+                let (namespace, sent) = (&input.temporal_namespace, Sent::default());
+                let nobody = routing::set(context, namespace, &input.key, "", token, &sent);
+                passing(nobody.await)?;
             }
             if let Some(late) = input.late.as_ref().filter(|_| !looked) {
                 let ended = late_starts(context, input, late).await;

@@ -149,6 +149,9 @@ impl Config {
                 fail_task_percent: env.percent("FAIL_TASK_PERCENT")?,
                 fail_verify: env.switch("FAIL_VERIFY")?,
                 crash_at_start: env.switch("CRASH_AT_START")?,
+                crash_after_ms: env
+                    .number("CRASH_AFTER_MS", "a number of milliseconds", |_| true)?
+                    .unwrap_or_default(),
                 never_poll: env.switch("NEVER_POLL")?,
                 ignore_versioning: env.switch("IGNORE_VERSIONING")?,
                 break_determinism: env.switch("BREAK_DETERMINISM")?,

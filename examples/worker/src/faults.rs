@@ -16,6 +16,8 @@ pub struct Faults {
     pub fail_verify: bool,
     /// `CRASH_AT_START`: the process exits with 1 before it does anything.
     pub crash_at_start: bool,
+    /// `CRASH_AFTER_MS`: how long after its start the process exits with 1; 0 for never.
+    pub crash_after_ms: u64,
     /// `NEVER_POLL`: the pod is up and ready but takes no work.
     pub never_poll: bool,
     /// `IGNORE_VERSIONING`: polls as a worker that knows nothing of Worker Deployments.

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         let result = if checks {
             runtime.block_on(check(&config))
         } else {
-            runtime.block_on(run(&config))
+            runtime.block_on(until_it_crashes(&config))
         };
         // Nothing that is left may keep the process.
         runtime.shutdown_background();
@@ -84,6 +84,20 @@ fn announce(config: &Config) {
     );
     if config.faults != Faults::default() {
         warn!(faults = ?config.faults, "faults are switched on");
+    }
+}
+
+async fn until_it_crashes(config: &Config) -> anyhow::Result<()> {
+    let after = config.faults.crash_after_ms;
+    let crash = async {
+        if after == 0 {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_millis(after)).await;
+    };
+    tokio::select! {
+        ended = run(config) => ended,
+        () = crash => anyhow::bail!("crashing after {after} ms, because CRASH_AFTER_MS is set"),
     }
 }
 

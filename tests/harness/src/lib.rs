@@ -8,6 +8,7 @@ mod browser;
 mod cli;
 mod crowd;
 mod deployments;
+mod details;
 mod ending;
 mod env;
 mod foreign;

@@ -35,7 +35,7 @@ pub struct Temporal {
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the field of every request")]
-fn execution(id: &str) -> Option<WorkflowExecution> {
+pub(crate) fn execution(id: &str) -> Option<WorkflowExecution> {
     Some(WorkflowExecution {
         workflow_id: id.to_owned(),
         run_id: String::new(),

@@ -46,6 +46,7 @@ mod signals;
 mod split;
 mod status;
 mod temporal_away;
+mod turns;
 mod two_operators;
 mod unfit;
 mod unwritten;

@@ -1,8 +1,10 @@
 //! Temporal goes away in the middle of a canary, and the operator dies while it is asked for something.
 
-use std::time::Duration;
-
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use process_operator_crds::Process;
+use process_operator_faultproxy::{Action, KubeProxy, KubeProxyConfig, RequestMatch};
 use process_operator_harness::{
     Env, Invariants, Operator, OperatorOptions, QUIET, Scene, Traffic, condition, is_current,
     manifest,
@@ -52,22 +54,66 @@ async fn a_ramp_goes_on_after_temporal_was_restarted() -> Result<()> {
     env.remove().await
 }
 
-/// Asks for something while the operator is killed, and starts it again: it is done once.
+/// Where the operator dies: around its first write for what was asked.
+#[derive(Debug, Clone, Copy)]
+enum Dies {
+    /// It has taken the request in, and nothing of that can be seen.
+    Before,
+    /// The write is done, and the operator does not know it.
+    After,
+}
+
+/// A world whose operator reaches the API server through a proxy.
+async fn proxied(name: &str) -> Result<(Scene, KubeProxy)> {
+    let env = Env::new(name).await?;
+    let state = env.testbed.state();
+    let ca = state.ca_file.as_ref().context("a certificate")?;
+    let kube = KubeProxyConfig::new(&state.apiserver_url, std::fs::read(ca)?);
+    let kube = KubeProxy::start(kube).await?;
+    let operator = started(&env, &kube).await?;
+    let invariants = Invariants::start(&env)?;
+    env.apply(&manifest(&env, "l2o", "v1")).await?;
+    env.wait_settled("l2o", "v1").await?;
+    let scene = Scene {
+        env,
+        operator,
+        invariants,
+    };
+    Ok((scene, kube))
+}
+
+async fn started(env: &Env, kube: &KubeProxy) -> Result<Operator> {
+    let options = OperatorOptions {
+        kube_server: Some(kube.url()),
+        ..OperatorOptions::default()
+    };
+    Operator::start(env, options).await
+}
+
+/// Asks for something; the operator is killed while it does that, and started again: it is done once.
 async fn killed_during(
-    scene: &Scene,
-    process: &process_operator_crds::Process,
+    (scene, kube): (&Scene, &KubeProxy),
+    process: &Process,
     verb: &str,
+    dies: Dies,
 ) -> Result<Operator> {
     let env = &scene.env;
     let id = format!("kill-{verb}");
-    let asked = env.annotate(process, &id, verb);
-    let (asked, ()) = tokio::join!(asked, async {
-        // Somewhere between the watch event and the answer.
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        scene.operator.kill();
-    });
-    asked?;
-    let operator = Operator::start(env, OperatorOptions::default()).await?;
+    let pid = Pid::from_raw(scene.operator.pid);
+    let kill = move || {
+        let _gone = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    };
+    let action = match dies {
+        Dies::Before => Action::kill_before(kill),
+        Dies::After => Action::kill_after(kill),
+    };
+    let write = RequestMatch::writes().namespace(&env.namespace).nth(1);
+    let rule = kube.rule(write, action);
+    env.annotate(process, &id, verb).await?;
+    rule.wait_done(1, SOON).await?;
+    rule.remove();
+    scene.operator.kill();
+    let operator = started(env, kube).await?;
     env.wait_process("l2o", &format!("{verb} is answered"), SOON, |process| {
         let last = process
             .status
@@ -83,13 +129,13 @@ async fn killed_during(
 }
 
 /// A canary that waits in its first step.
-async fn waiting(name: &str) -> Result<(Scene, process_operator_crds::Process, Traffic)> {
-    let (scene, process) = Scene::settled(name).await?;
+async fn waiting(name: &str) -> Result<(Scene, KubeProxy, Process, Traffic)> {
+    let (scene, kube) = proxied(name).await?;
     let traffic = Traffic::start(&scene.env, "l2o-tq", Duration::from_millis(200));
     let steps = canary(&json!([{ "weight": 20, "pause": {} }, { "weight": 60, "pause": {} }]));
     scene.env.patch("l2o", &change("v2", &[], &steps)).await?;
-    at_step(&scene.env, 1).await?;
-    Ok((scene, process, traffic))
+    let process = at_step(&scene.env, 1).await?;
+    Ok((scene, kube, process, traffic))
 }
 
 async fn requested(env: &Env, what: &str) -> Result<()> {
@@ -110,8 +156,8 @@ async fn over(scene: Scene, operator: Operator, traffic: Traffic) -> Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_during_promote_it_goes_one_step() -> Result<()> {
-    let (scene, process, traffic) = waiting("kill-promote").await?;
-    let operator = killed_during(&scene, &process, "promote").await?;
+    let (scene, kube, process, traffic) = waiting("kill-promote").await?;
+    let operator = killed_during((&scene, &kube), &process, "promote", Dies::Before).await?;
     at_step(&scene.env, 2).await?;
     scene.env.grant(&process, "abort").await?;
     scene
@@ -125,8 +171,8 @@ async fn killed_during_promote_it_goes_one_step() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_during_abort_it_is_aborted() -> Result<()> {
-    let (scene, process, traffic) = waiting("kill-abort").await?;
-    let operator = killed_during(&scene, &process, "abort").await?;
+    let (scene, kube, process, traffic) = waiting("kill-abort").await?;
+    let operator = killed_during((&scene, &kube), &process, "abort", Dies::After).await?;
     scene
         .env
         .wait_process("l2o", "aborted", SOON, |process| {
@@ -139,12 +185,12 @@ async fn killed_during_abort_it_is_aborted() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_during_pause_resume_and_retry_each_is_done_once() -> Result<()> {
-    let (scene, process, traffic) = waiting("kill-pause").await?;
+    let (scene, kube, process, traffic) = waiting("kill-pause").await?;
     let env = &scene.env;
-    let operator = killed_during(&scene, &process, "pause").await?;
+    let operator = killed_during((&scene, &kube), &process, "pause", Dies::Before).await?;
     ensure!(condition(&now(env).await?, "Progressing").1 == "Paused");
     let scene = Scene { operator, ..scene };
-    let operator = killed_during(&scene, &process, "resume").await?;
+    let operator = killed_during((&scene, &kube), &process, "resume", Dies::After).await?;
     let scene = Scene { operator, ..scene };
     let env = &scene.env;
     ensure!(condition(&now(env).await?, "Progressing").1 != "Paused");
@@ -153,7 +199,7 @@ async fn killed_during_pause_resume_and_retry_each_is_done_once() -> Result<()> 
         condition(process, "Progressing").1 == "RolloutAborted"
     })
     .await?;
-    let operator = killed_during(&scene, &process, "retry").await?;
+    let operator = killed_during((&scene, &kube), &process, "retry", Dies::Before).await?;
     at_step(env, 1).await?;
     ensure!(rollouts(env, &process, "v2").await?.len() == 2);
     env.grant_with(&process, "promote", &json!({ "full": true }))
@@ -164,14 +210,15 @@ async fn killed_during_pause_resume_and_retry_each_is_done_once() -> Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_during_undo_and_restart_each_is_done_once() -> Result<()> {
-    let (scene, process) = Scene::settled("kill-undo").await?;
+    let (scene, kube) = proxied("kill-undo").await?;
+    let process = now(&scene.env).await?;
     let env = &scene.env;
     let traffic = Traffic::start(env, "l2o-tq", Duration::from_millis(200));
     env.set_tag("l2o", "v2").await?;
     env.wait_settled("l2o", "v2").await?;
-    let operator = killed_during(&scene, &process, "restart").await?;
+    let operator = killed_during((&scene, &kube), &process, "restart", Dies::After).await?;
     let scene = Scene { operator, ..scene };
-    let operator = killed_during(&scene, &process, "undo").await?;
+    let operator = killed_during((&scene, &kube), &process, "undo", Dies::Before).await?;
     let env = &scene.env;
     env.wait_process("l2o", "v1 is back", SOON, |process| {
         let current = process

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
-use process_operator_harness::{Scene, Traffic, is_current, until};
+use process_operator_harness::{Scene, Traffic, is_current, lifecycle_id, until};
 use serde_json::json;
 
 use crate::support::{SOON, at_step, canary, change, now, rollout, rollouts, routed, told};
@@ -128,6 +128,11 @@ async fn back_to_the_serving_version_in_mid_ramp_leaves_nothing_of_the_other() -
     scene.finish().await
 }
 
+/// Rollouts of a hundred edits within seconds at most: what comes while a turn is under way is one.
+const ROLLOUTS: usize = 60;
+/// Events of the lifecycle's history at most, of what all of that is.
+const EVENTS: usize = 3_000;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_edits_end_in_the_last_one() -> Result<()> {
     let (scene, process) = Scene::settled("thrash").await?;
@@ -158,7 +163,13 @@ async fn a_hundred_edits_end_in_the_last_one() -> Result<()> {
     let uid = process.uid().unwrap_or_default();
     let prefix = format!("rollout/{}/l2o/{uid}/", env.namespace);
     let started = env.workflows(&prefix).await?.len();
-    println!("{started} rollouts for 100 edits");
+    let history = env
+        .temporal
+        .history(&env.control, &lifecycle_id(&process))
+        .await?;
+    println!("{started} rollouts for 100 edits, {} events", history.len());
+    ensure!(started <= ROLLOUTS, "{started} rollouts for 100 edits");
+    ensure!(history.len() <= EVENTS, "{} events", history.len());
     ensure!(env.deployments("l2o").await?.len() == 1, "no residue");
     scene.finish().await
 }

@@ -142,12 +142,13 @@ async fn too_few_executions_are_inconclusive() -> Result<()> {
     let (scene, _) = Scene::settled("few").await?;
     let env = &scene.env;
     let mut policy = canary(&json!([{ "weight": 90 }]));
-    policy["analysis"] = json!({ "minWorkflows": 3, "intervalSeconds": 1 });
+    policy["analysis"] = json!({ "minWorkflows": 20, "intervalSeconds": 1 });
     env.patch("l2o", &change("v2", &[], &policy)).await?;
     let waiting = env
         .wait_process("l2o", "inconclusive", SOON, |process| {
             let (_, reason, message) = condition(process, "Progressing");
-            reason == "Inconclusive" && message.contains("3 are needed")
+            reason == "Inconclusive"
+                && message.contains(": 0 executions have closed, 20 are needed")
         })
         .await?;
     ensure!(
@@ -156,7 +157,18 @@ async fn too_few_executions_are_inconclusive() -> Result<()> {
         rollout(&waiting)
     );
     env.temporal
-        .starts(&env.apps, "l2o-tq", 12)
+        .starts(&env.apps, "l2o-tq", 10)
+        .await?
+        .all_answered()?;
+    env.wait_process("l2o", "how many there are now", SOON, |process| {
+        let (_, reason, message) = condition(process, "Progressing");
+        reason == "Inconclusive"
+            && message.contains("20 are needed")
+            && !message.contains(": 0 executions")
+    })
+    .await?;
+    env.temporal
+        .starts(&env.apps, "l2o-tq", 40)
         .await?
         .all_answered()?;
     env.wait_settled("l2o", "v2").await?;
@@ -234,6 +246,36 @@ async fn broken_determinism_aborts_and_no_run_is_harmed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn failing_workflow_tasks_abort_and_new_runs_go_on_elsewhere() -> Result<()> {
     stuck("tasks", ("FAIL_TASK_PERCENT", "100"), false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_end_again_and_again_in_the_middle_of_a_canary_abort_it() -> Result<()> {
+    let (scene, _) = Scene::settled("pods-fail").await?;
+    let env = &scene.env;
+    let mut policy = canary(&json!([{ "weight": 50, "pause": {} }]));
+    // How executions end is not looked at.
+    policy["analysis"] =
+        json!({ "minWorkflows": 0, "maxFailurePercent": 100, "intervalSeconds": 1 });
+    // Long after they are ready, and long before anybody promotes it.
+    let crashes = [("CRASH_AFTER_MS", "15000")];
+    env.patch("l2o", &change("v2", &crashes, &policy)).await?;
+    crate::support::at_step(env, 1).await?;
+    routed(env, "v1", "v2", 50.0).await?;
+    let aborted = reason(env, "Stalled", "AnalysisFailed").await?;
+    let message = condition(&aborted, "Degraded").2;
+    ensure!(
+        message.contains("its pods fail: pod ") && message.contains("restarted 2 times"),
+        "{message}"
+    );
+    ensure!(message.contains("exit code 1 (Error)"), "{message}");
+    ensure!(condition(&aborted, "Ready").0 == "True");
+    routed(env, "v1", "", 0.0).await?;
+    until("the pods of v2 are gone", SOON, async || {
+        ensure!(env.deployments("l2o").await?.len() == 1, "not yet");
+        Ok(())
+    })
+    .await?;
+    scene.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use process_operator_harness::{Scene, condition, until};
 use serde_json::{Value, json};
 
-use crate::support::{SOON, at_step, canary, change, reason, rollout, routed};
+use crate::support::{SOON, at_step, canary, change, reason, rollout, rollouts, routed};
 
 /// Gate workflows ever started, with their status.
 async fn gates(scene: &Scene) -> Result<Vec<(String, i32)>> {
@@ -30,15 +30,35 @@ fn gated(gate: &Value, steps: &Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gates_run_on_the_new_version_before_traffic_and_in_a_step() -> Result<()> {
-    let (scene, _) = Scene::settled("gate").await?;
+    let (scene, first) = Scene::settled("gate").await?;
     let env = &scene.env;
     let policy = gated(
-        &json!({ "workflowType": "Verify", "input": { "delay_ms": 2000, "message": "hello" }, "timeoutSeconds": 30 }),
+        &json!({ "workflowType": "Verify", "input": { "delay_ms": 4000, "message": "hello" }, "timeoutSeconds": 30 }),
         &json!([{ "weight": 30, "gate": { "workflowType": "Verify", "timeoutSeconds": 30 } }, { "weight": 60, "pause": {} }]),
     );
     env.patch("l2o", &change("v2", &[], &policy)).await?;
     let running = reason(env, "Progressing", "GateRunning").await?;
     ensure!(rollout(&running).step == 0 && rollout(&running).weight == 0);
+    let ids = rollouts(env, &first, "v2").await?;
+    let [id] = ids.as_slice() else {
+        anyhow::bail!("{ids:?}")
+    };
+    let details = env.temporal.current_details(&env.control, id).await?;
+    // Its id is told by the status and by the rollout, and is that of a workflow.
+    let gate = until("the gate is there", SOON, async || {
+        let [(gate, _)] = gates(&scene)
+            .await?
+            .try_into()
+            .map_err(|all| anyhow::anyhow!("{all:?}"))?;
+        anyhow::Ok(gate)
+    })
+    .await?;
+    ensure!(details.contains(&format!("`{gate}`")), "{gate}: {details}");
+    let message = rollout(&running).message;
+    ensure!(
+        message.contains(&format!("({gate}) runs")),
+        "{gate}: {message}"
+    );
     let held = at_step(env, 2).await?;
     ensure!(
         rollout(&held).message.contains("completed"),
@@ -47,6 +67,8 @@ async fn gates_run_on_the_new_version_before_traffic_and_in_a_step() -> Result<(
     );
     let ended = gates(&scene).await?;
     ensure!(ended.len() == 2, "{ended:?}");
+    let details = env.temporal.current_details(&env.control, id).await?;
+    ensure!(details.contains(") completed"), "{details}");
     for (id, _) in &ended {
         let query = format!(
             "WorkflowId = '{id}' AND ExecutionStatus = 'Completed' \

@@ -1,7 +1,7 @@
 //! Versions that Temporal does not keep apart: by task queue, or not at all.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -296,6 +296,34 @@ async fn without_versions_pods_that_do_not_start_are_replaced_by_those_before() 
     env.patch("l2o", &change("v3", &[], &policy)).await?;
     env.wait_settled("l2o", "v3").await?;
     wait_deployments(env, &[("l2o", 1, "v3")]).await?;
+    traffic.stop().await?.all_answered()?;
+    scene.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_versions_a_promotion_is_aborted_long_before_its_deadline() -> Result<()> {
+    let (scene, process) = settled("none-recall", "None", 2).await?;
+    let env = &scene.env;
+    let traffic = Traffic::start(env, "l2o-tq", Duration::from_millis(200));
+    let policy = json!({ "versioning": "None", "progressDeadlineSeconds": 120 });
+    env.patch("l2o", &change("v2", &[("CRASH_AT_START", "true")], &policy))
+        .await?;
+    wait_deployments(env, &[("l2o", 2, "v2")]).await?;
+    let asked = Instant::now();
+    env.grant(&process, "abort").await?;
+    let aborted = reason(env, "Stalled", "RolloutAborted").await?;
+    ensure!(condition(&aborted, "Progressing").1 == "RolloutAborted");
+    ensure!(condition(&aborted, "Ready").0 == "True");
+    wait_deployments(env, &[("l2o", 2, "v1")]).await?;
+    let took = asked.elapsed();
+    println!("aborted in {took:?}");
+    ensure!(took < Duration::from_secs(30), "{took:?}");
+    let left = routing(env).await?;
+    ensure!(
+        entry(&left, "currentBuildId").starts_with("v1-"),
+        "{left:?}"
+    );
+    ensure!(entry(&left, "promotingBuildId").is_empty(), "{left:?}");
     traffic.stop().await?.all_answered()?;
     scene.finish().await
 }

@@ -7,7 +7,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DeleteParams, PostParams};
 use process_operator_crds::Process;
 use process_operator_harness::{
-    Env, Invariants, Operator, OperatorOptions, QUIET, Scene, Traffic, condition, manifest, until,
+    Env, Invariants, Operator, OperatorOptions, QUIET, Scene, Traffic, condition, is_current,
+    manifest, until,
 };
 use process_operator_tests::testbed::{PrivateTemporal, Testbed};
 use serde_json::json;
@@ -208,13 +209,15 @@ async fn a_version_that_does_not_poll_what_the_serving_one_polls_takes_nothing()
     scene.finish().await
 }
 
-/// In a Temporal namespace that the server's configuration of the testbed gives a low limit.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_temporal_namespace_is_told_in_its_words() -> Result<()> {
-    const SMALL: &str = "small";
-    let temporal = tokio::task::spawn_blocking(|| PrivateTemporal::start_new("full")).await??;
+/// A Temporal of its own, with a Temporal namespace that the testbed's configuration gives a low limit.
+async fn limited(
+    name: &str,
+    namespace: &str,
+) -> Result<(Env, Operator, Invariants, PrivateTemporal)> {
+    let of = name.to_owned();
+    let temporal = tokio::task::spawn_blocking(move || PrivateTemporal::start_new(&of)).await??;
     let env = Env::on(
-        "full",
+        name,
         Testbed::current()?,
         temporal.address(),
         temporal.pod_address(),
@@ -222,7 +225,14 @@ async fn a_full_temporal_namespace_is_told_in_its_words() -> Result<()> {
     .await?;
     let operator = Operator::start(&env, OperatorOptions::default()).await?;
     let invariants = Invariants::start(&env)?;
-    env.temporal.create_namespace(SMALL).await?;
+    env.temporal.create_namespace(namespace).await?;
+    Ok((env, operator, invariants, temporal))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_temporal_namespace_is_told_in_its_words() -> Result<()> {
+    const SMALL: &str = "small";
+    let (env, operator, invariants, _temporal) = limited("full", SMALL).await?;
     env.temporal.fill_deployments(SMALL, 3).await?;
     let mut wanted = manifest(&env, "l2o", "v1");
     wanted["spec"]["temporal"]["namespace"] = SMALL.into();
@@ -236,6 +246,41 @@ async fn a_full_temporal_namespace_is_told_in_its_words() -> Result<()> {
     env.temporal.delete_deployment(SMALL, "filler/0").await?;
     env.grant(&process, "retry").await?;
     env.wait_settled("l2o", "v1").await?;
+    invariants.hold(&env, &[&operator], QUIET).await?;
+    env.remove().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_versions_as_temporal_takes_are_told_in_its_words() -> Result<()> {
+    const FEW: &str = "few";
+    let (env, operator, invariants, _temporal) = limited("versions", FEW).await?;
+    let mut wanted = manifest(&env, "l2o", "v1");
+    wanted["spec"]["temporal"]["namespace"] = FEW.into();
+    let process = env.apply(&wanted).await?;
+    env.wait_settled("l2o", "v1").await?;
+    // What is pinned to it holds the first of two.
+    env.temporal.start_waiting(FEW, "l2o-tq", "long").await?;
+    env.set_tag("l2o", "v2").await?;
+    env.wait_process("l2o", "v2 is current", SOON, |process| {
+        is_current(process, "v2")
+    })
+    .await?;
+    env.set_tag("l2o", "v3").await?;
+    let stalled = reason(&env, "Stalled", "QuotaExceeded").await?;
+    let message = condition(&stalled, "Stalled").2;
+    ensure!(
+        message.contains("maximum number of versions (2)"),
+        "{message}"
+    );
+    ensure!(condition(&stalled, "Ready").0 == "True", "v2 serves");
+    let finished = env.temporal.finish_waiting(FEW, "long").await?;
+    ensure!(finished.completed_on.starts_with("v1-"), "{finished:?}");
+    env.wait_process("l2o", "v1 is retired", SOON, |process| {
+        condition(process, "Draining").0 == "False"
+    })
+    .await?;
+    env.grant(&process, "retry").await?;
+    env.wait_settled("l2o", "v3").await?;
     invariants.hold(&env, &[&operator], QUIET).await?;
     env.remove().await
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use process_operator_harness::{Scene, Traffic, condition};
+use process_operator_harness::{Scene, Traffic, condition, manifest};
 use serde_json::json;
 
 use crate::support::{SOON, at_step, canary, change, reason};
@@ -58,4 +58,87 @@ async fn rollouts_through_everything_they_can_meet() -> Result<()> {
     traffic.stop().await?;
     env.temporal.record_histories(&env.control, "verbs").await?;
     scene.finish().await
+}
+
+/// One by hand, one that its evidence ends, and one whose routing somebody else changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn rollouts_by_hand_among_other_hands_and_given_up() -> Result<()> {
+    let (scene, process) = Scene::settled("by-hand").await?;
+    let env = &scene.env;
+    let manual =
+        json!({ "strategy": "Manual", "gate": { "workflowType": "Verify", "timeoutSeconds": 30 } });
+    env.patch("l2o", &change("v2", &[], &manual)).await?;
+    reason(env, "Progressing", "WaitingForPromotion").await?;
+    env.grant(&process, "promote").await?;
+    env.wait_settled("l2o", "v2").await?;
+
+    let mut policy = canary(&json!([{ "weight": 50, "pause": { "durationSeconds": 600 } }]));
+    policy["gate"] = serde_json::Value::Null;
+    policy["analysis"] =
+        json!({ "minWorkflows": 5, "maxFailurePercent": 10, "intervalSeconds": 1 });
+    let traffic = Traffic::start(env, "l2o-tq", Duration::from_millis(100));
+    env.patch("l2o", &change("v3", &[("FAIL_PERCENT", "60")], &policy))
+        .await?;
+    reason(env, "Stalled", "AnalysisFailed").await?;
+    traffic.stop().await?;
+
+    policy["analysis"]["maxFailurePercent"] = 100.into();
+    policy["analysis"]["minWorkflows"] = 0.into();
+    env.patch("l2o", &change("v4", &[], &policy)).await?;
+    at_step(env, 1).await?;
+    let name = format!("{}/l2o", env.namespace);
+    env.temporal
+        .set_manager(&env.apps, &name, Some("alice"))
+        .await?;
+    reason(env, "Progressing", "RoutingChanged").await?;
+    env.grant(&process, "resume").await?;
+    at_step(env, 1).await?;
+    env.grant_with(&process, "promote", &json!({ "full": true }))
+        .await?;
+    env.wait_settled("l2o", "v4").await?;
+    env.temporal
+        .record_histories(&env.control, "by-hand")
+        .await?;
+    scene.finish().await
+}
+
+/// A canary, an aborted promotion and a rollback where Temporal does not keep versions apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn rollouts_in_the_other_modes() -> Result<()> {
+    for (versioning, scenario) in [("TaskQueuePerVersion", "queues"), ("None", "none")] {
+        let scene = Scene::new(scenario).await?;
+        let env = &scene.env;
+        let mut wanted = manifest(env, "l2o", "v1");
+        wanted["spec"]["rollout"] = json!({ "versioning": versioning });
+        wanted["spec"]["replicas"] = 2.into();
+        env.apply(&wanted).await?;
+        let process = env.wait_settled("l2o", "v1").await?;
+        let mut policy = canary(&json!([{ "weight": 50, "pause": {} }]));
+        policy["versioning"] = versioning.into();
+        env.patch("l2o", &change("v2", &[], &policy)).await?;
+        at_step(env, 1).await?;
+        env.grant(&process, "promote").await?;
+        env.wait_settled("l2o", "v2").await?;
+        let at_once = json!({ "strategy": "RollingUpdate", "steps": null });
+        let crashes = [("CRASH_AT_START", "true")];
+        env.patch("l2o", &change("v3", &crashes, &at_once)).await?;
+        env.wait_process("l2o", "v3 is rolled out", SOON, |process| {
+            let rollout = crate::support::rollout(process);
+            let target = process
+                .status
+                .as_ref()
+                .and_then(|it| it.target_version.as_ref());
+            !rollout.stage.is_empty() && target.is_some_and(|it| it.build_id.starts_with("v3-"))
+        })
+        .await?;
+        env.grant(&process, "abort").await?;
+        reason(env, "Stalled", "RolloutAborted").await?;
+        env.patch("l2o", &change("v1", &[], &at_once)).await?;
+        env.wait_settled("l2o", "v1").await?;
+        env.temporal
+            .record_histories(&env.control, scenario)
+            .await?;
+        scene.finish().await?;
+    }
+    Ok(())
 }

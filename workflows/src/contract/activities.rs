@@ -218,6 +218,9 @@ pub struct SetCurrentInput {
     /// Seconds in which pods must become ready, where a change of routing is a change of pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_within: Option<i64>,
+    /// Told to the lifecycle, with the reason put in, when the server does not let the change through for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<RolloutProgress>,
 }
 
 /// The routing as a rollout left it.
@@ -265,6 +268,12 @@ pub struct SetWeightInput {
     /// See [`SetCurrentInput::ready_within`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_within: Option<i64>,
+    /// With [`Self::percent`] 0: what becomes Current again where the version is that; empty: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back_to: Option<String>,
+    /// Told to the lifecycle, with the reason put in, when the server does not let the change through for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<RolloutProgress>,
 }
 
 /// Outcome of [`SetWeight`].
@@ -295,6 +304,10 @@ pub struct GateInput {
     pub timeout_seconds: i64,
     /// Whose `input` it is given: 0 for `rollout.gate`, otherwise the step.
     pub step: u32,
+    /// Weight of that step, which a spec that was changed meanwhile may not have there any more. 0: before any
+    /// step, or from an operator that did not look.
+    #[serde(skip_serializing_if = "super::rollout::is_default")]
+    pub weight: i32,
     /// What keeps versions apart.
     #[serde(skip_serializing_if = "Versioning::is_default")]
     pub versioning: Versioning,

@@ -120,6 +120,9 @@ pub struct Progress {
     /// Changes of routing are held back.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// What keeps a change of routing that is tried again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<StepFailure>,
 }
 
 /// What is not written, since it says nothing.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rollout::is_default;
 use super::{
-    Changed, ChildKind, DrainPolicy, DrainProgress, LastRequest, Progress, Step, StepFailure,
+    Changed, ChildKind, DrainPolicy, DrainProgress, LastRequest, Progress, Stage, Step, StepFailure,
 };
 
 /// Memory of a lifecycle. All of it can be rebuilt from the world: a lifecycle terminated by hand
@@ -249,9 +249,19 @@ pub struct Rollout {
     /// That its version is current has been told, by a look that came before its report.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub told_current: bool,
+    /// It shares new executions with what serves, or waits beside it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shares: bool,
 }
 
 impl Rollout {
+    /// It looks at the routing before each change, and holds when that is somebody else's.
+    pub fn holds(&self) -> bool {
+        let by_hand = |progress: &Progress| progress.stage == Stage::WaitingForPromotion;
+        // What a lifecycle without memory has found under way tells by itself what it is.
+        self.shares || self.steps > 0 || self.progress.as_ref().is_some_and(by_hand)
+    }
+
     /// How many reports are kept until they are told; of more, the oldest are dropped.
     pub const UNNOTED: usize = 20;
 

@@ -130,6 +130,7 @@ pub(super) async fn start(
                 versioning: process.versioning,
                 ready_within: (process.versioning == Versioning::None)
                     .then_some(process.progress_deadline_seconds),
+                revised: true,
             };
             let words = Words {
                 summary: format!("bring {} {build_id} live", key.name),

@@ -48,6 +48,9 @@ pub(super) fn under_way(rollout: &Rollout) -> (Reason, String) {
         "{build_id} takes {} % of new workflows, step {} of {}",
         progress.weight, progress.step, rollout.steps
     );
+    if let Some(waits) = &progress.waits {
+        return (waits.category.reason(), format!("{at}: {}", waits.message));
+    }
     match progress.stage {
         _ if progress.waits_for_promotion() => (
             Reason::WaitingForPromotion,

@@ -2,11 +2,11 @@
 //! comes out. `ProcessRollout` only carries it out.
 
 use jiff::Timestamp;
-use process_operator_crds::ErrorCategory;
-use process_operator_crds::spec::{Analysis, Gate, OnFailure, RolloutStep, RolloutStrategy};
+use process_operator_crds::spec::{Analysis, Gate, RolloutStep, RolloutStrategy};
 
 use crate::contract::{Order, Progress, RolloutPolicy, Stage, StepFailure, after};
 
+mod ending;
 mod orders;
 
 /// What is to be done now. As long as it stays the same, what runs goes on running.
@@ -47,6 +47,8 @@ pub enum Work {
     },
     /// Take the weight back.
     Unwind,
+    /// Take everything back: the version may be Current already.
+    Recall,
     /// Nothing but a person or an event leads on.
     Wait,
     /// Over.
@@ -94,9 +96,13 @@ pub struct Machine {
     first: bool,
     /// Making the version Current replaces pods, which has to be undone when it does not succeed.
     replaces_pods: bool,
+    /// A change of routing that is under way is waited for and taken back.
+    recalls: bool,
     progress: Progress,
     /// Routing may have been changed by this rollout.
     touched: bool,
+    /// A change of routing was under way when it was left, and may get through yet.
+    recall: bool,
     force: bool,
     /// Gate workflows started so far, and those of the present gate.
     gates: u32,
@@ -114,11 +120,13 @@ impl Machine {
             at_once,
             first: false,
             replaces_pods: false,
+            recalls: false,
             progress: Progress {
                 paused,
                 ..Progress::default()
             },
             touched: false,
+            recall: false,
             force: false,
             gates: 1,
             tries: 1,
@@ -141,6 +149,13 @@ impl Machine {
     #[must_use]
     pub fn replaces_pods(mut self, replaces: bool) -> Self {
         self.replaces_pods = replaces;
+        self
+    }
+
+    /// A change of routing that is under way is waited for and taken back, a promotion too.
+    #[must_use]
+    pub fn recalls(mut self, recalls: bool) -> Self {
+        self.recalls = recalls;
         self
     }
 
@@ -184,6 +199,7 @@ impl Machine {
         let held = self.progress.hold.is_some();
         match self.progress.stage {
             Stage::Ended => Work::End,
+            Stage::Unwinding if self.recall => Work::Recall,
             Stage::Unwinding => Work::Unwind,
             _ if held => Work::Wait,
             Stage::Starting => Work::Serve,
@@ -361,40 +377,5 @@ impl Machine {
         } else {
             self.next_step();
         }
-    }
-
-    fn failed(&mut self, failure: StepFailure) {
-        let gate = matches!(self.progress.stage, Stage::Gate | Stage::StepGate);
-        let more = self.gate().is_some_and(|gate| self.tries < gate.attempts);
-        if gate && failure.category == ErrorCategory::GateFailed {
-            self.gates += 1;
-            self.tries += 1;
-            self.progress.gate.clone_from(&failure.message);
-            if more {
-                return;
-            }
-        }
-        // What somebody else did is for somebody to decide, whatever the policy says of versions.
-        let hold = failure.category == ErrorCategory::RoutingChanged
-            || self.policy.on_failure == OnFailure::Pause && self.progress.stage != Stage::Starting;
-        if hold {
-            self.progress.due = None;
-            self.progress.hold = Some(failure);
-        } else {
-            self.failure = Some(failure);
-            self.leave();
-        }
-    }
-
-    /// Ends it without the version becoming Current.
-    fn leave(&mut self) {
-        if self.progress.stage == Stage::Unwinding {
-            return;
-        }
-        self.enter(if self.touched {
-            Stage::Unwinding
-        } else {
-            Stage::Ended
-        });
     }
 }

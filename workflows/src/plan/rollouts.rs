@@ -28,7 +28,7 @@ pub(super) fn roll_out(
     let disturbed = block.is_some_and(|block| block.reason == Reason::DeploymentOwnedElsewhere);
     if let Some(rollout) = &mut state.rollout {
         let wanted = rollout.build_id == *target;
-        let bears = rollout.steps > 0;
+        let bears = rollout.holds();
         if suspended || wanted && (block.is_none() || disturbed && bears) {
             hold_or_release(rollout, process, suspended, plan);
             return;
@@ -142,7 +142,8 @@ fn start(
     let back = served_before(seen, target);
     let stable = seen.routing.current.clone().unwrap_or_default();
     let at_once = back || stable.is_empty() || stable == *target;
-    let stepped = !at_once && process.policy.strategy == RolloutStrategy::Canary;
+    let strategy = process.policy.strategy;
+    let stepped = !at_once && strategy == RolloutStrategy::Canary;
     let steps = if stepped {
         u32::try_from(process.policy.steps.len()).unwrap_or(u32::MAX)
     } else {
@@ -156,6 +157,7 @@ fn start(
         steps,
         told_paused: process.paused,
         take_over,
+        shares: !at_once && strategy != RolloutStrategy::RollingUpdate,
         ..Rollout::default()
     });
     let what = if back && !stable.is_empty() {

@@ -9,15 +9,18 @@ use crate::plan::details::GAP;
 use crate::plan::machine::{Machine, Work};
 
 /// What is being done or waited for, and the steps with the present one marked.
-pub(super) fn details(input: &RolloutInput, machine: &Machine, work: &Work) -> String {
+pub(super) fn details(
+    input: &RolloutInput,
+    rollout: &str,
+    machine: &Machine,
+    work: &Work,
+) -> String {
     let progress = machine.progress();
-    let mut text = now(input, machine, work);
-    if progress.step > 0 {
-        for told in [&progress.message, &progress.gate] {
-            if !told.is_empty() {
-                text.push_str("\n\n");
-                text.push_str(told);
-            }
+    let mut text = now(input, rollout, machine, work);
+    for told in [&progress.message, &progress.gate] {
+        if !told.is_empty() {
+            text.push_str("\n\n");
+            text.push_str(told);
         }
     }
     let taken = progress.step > 0 || !(input.at_once || input.stable.is_empty());
@@ -28,7 +31,7 @@ pub(super) fn details(input: &RolloutInput, machine: &Machine, work: &Work) -> S
     text
 }
 
-fn now(input: &RolloutInput, machine: &Machine, work: &Work) -> String {
+fn now(input: &RolloutInput, rollout: &str, machine: &Machine, work: &Work) -> String {
     let build_id = &input.build_id;
     let weight = machine.progress().weight;
     match work {
@@ -41,7 +44,7 @@ fn now(input: &RolloutInput, machine: &Machine, work: &Work) -> String {
         Work::Gate { gate, attempt, .. } => format!(
             "Gate: workflow `{}` must complete on `{build_id}` (`{}`).",
             gate.workflow_type,
-            works::gate_id(super::machine_id(input), *attempt)
+            works::gate_id(input, rollout, *attempt)
         ),
         Work::Weigh { percent, .. } => {
             format!("Telling Temporal to send {percent} % of new workflows to `{build_id}`.")
@@ -56,6 +59,9 @@ fn now(input: &RolloutInput, machine: &Machine, work: &Work) -> String {
         ),
         Work::Promote { .. } => format!("Telling Temporal to send new workflows to `{build_id}`."),
         Work::Unwind => format!("Taking new workflows away from `{build_id}`."),
+        Work::Recall => format!(
+            "Taking new workflows away from `{build_id}`, which was being made Current and may be that already."
+        ),
         Work::Wait => waits_for(machine),
         Work::End => String::new(),
     }
@@ -126,10 +132,10 @@ fn duration(seconds: i32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use process_operator_crds::spec::RolloutStrategy;
+    use process_operator_crds::spec::{Gate, RolloutStrategy};
 
     use super::*;
-    use crate::contract::{Order, RolloutPolicy};
+    use crate::contract::{Order, ProcessKey, RolloutPolicy};
     use crate::plan::machine::Event;
 
     fn canary() -> RolloutInput {
@@ -162,7 +168,12 @@ mod tests {
         for event in events {
             machine.apply(event);
         }
-        details(input, &machine, &machine.work())
+        details(
+            input,
+            "rollout/shop/l2o/uid/v2-b7d74504/7",
+            &machine,
+            &machine.work(),
+        )
     }
 
     #[test]
@@ -182,6 +193,30 @@ mod tests {
              | then_ | 100 %_ | |\n"
                 .replace('_', GAP)
         );
+    }
+
+    #[test]
+    fn a_gate_is_told_by_its_own_id_and_then_by_how_it_ended() {
+        let mut input = canary();
+        input.key = ProcessKey {
+            namespace: "shop".into(),
+            name: "l2o".into(),
+            uid: "uid".into(),
+        };
+        input.policy.gate = Some(Gate {
+            workflow_type: "Verify".into(),
+            input: None,
+            timeout_seconds: 30,
+            attempts: 1,
+        });
+        let text = shown(&input, [Event::Served]);
+        assert!(
+            text.contains("`gate/shop/l2o/uid/v2-b7d74504/1/7`"),
+            "{text}"
+        );
+        let ended = Event::GatePassed("gate workflow Verify completed".into());
+        let text = shown(&input, [Event::Served, ended]);
+        assert!(text.contains("Verify completed"), "{text}");
     }
 
     #[test]

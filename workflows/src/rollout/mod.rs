@@ -63,6 +63,11 @@ pub struct RolloutInput {
     /// Seconds in which pods must become ready, where a change of routing is a change of pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_within: Option<i64>,
+    /// What an operator does that `false` says did not start it: a change of routing that is under way is waited
+    /// for before it is taken back, a promotion too; how a gate ended is told before its version is made Current; a
+    /// pause is held to the server's clock.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub revised: bool,
 }
 
 impl RolloutInput {
@@ -84,6 +89,8 @@ pub struct ProcessRollout {
     told: Progress,
     /// It wants to be told again.
     tell: bool,
+    /// An activity has told it a time by a clock that is off.
+    off: bool,
 }
 
 #[workflow_methods]
@@ -96,6 +103,7 @@ impl ProcessRollout {
             orders: Vec::new(),
             told: Progress::default(),
             tell: false,
+            off: false,
         }
     }
 
@@ -134,7 +142,8 @@ impl ProcessRollout {
 async fn course(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput) -> Machine {
     let mut machine = Machine::new(input.policy.clone(), input.at_once, input.paused)
         .first(input.stable.is_empty())
-        .replaces_pods(input.versioning == Versioning::None);
+        .replaces_pods(input.versioning == Versioning::None)
+        .recalls(input.revised);
     let mut works = Works::default();
     let mut cancelled = false;
     loop {
@@ -146,7 +155,7 @@ async fn course(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput) -> 
             works.stop();
             return machine;
         }
-        ctx.set_current_details(details(input, &machine, &work));
+        ctx.set_current_details(details(input, ctx.workflow_id(), &machine, &work));
         works.turn_to(ctx, input, &machine, work);
         tell(ctx, input, &machine).await;
         let event = if cancelled {
@@ -170,7 +179,11 @@ async fn course(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput) -> 
             if let Event::Weighted(_) = event {
                 // The activity has told the lifecycle already.
                 machine.apply(event);
-                ctx.state_mut(|s| s.told = machine.progress().clone());
+                ctx.state_mut(|s| {
+                    if !std::mem::take(&mut s.off) {
+                        s.told = machine.progress().clone();
+                    }
+                });
             } else {
                 machine.apply(event);
             }
@@ -182,20 +195,32 @@ async fn course(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput) -> 
 /// missing, what is being looked at. The rest shows in the routing.
 async fn tell(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput, machine: &Machine) {
     let now = machine.progress();
+    // How the last gate ended shows while the version is being made Current, if it says so before that.
+    let ended = input.revised && now.stage == Stage::Promoting;
     let (told, again) = ctx.state_mut(|s| (s.told.clone(), std::mem::take(&mut s.tell)));
     let plain = matches!(
         now.stage,
         Stage::Starting | Stage::Weighting | Stage::Promoting | Stage::Unwinding
     ) && now.hold.is_none()
-        && told.hold.is_none();
+        && told.hold.is_none()
+        && !(ended && now.gate != told.gate);
     if !again && (plain || told == *now) {
         return;
     }
     ctx.state_mut(|s| s.told = now.clone());
-    let report = RolloutProgress {
+    let mut report = RolloutProgress {
         id: ctx.workflow_id().to_owned(),
         progress: now.clone(),
     };
+    if let Work::Gate { gate, attempt, .. } = machine.work() {
+        let id = works::gate_id(input, ctx.workflow_id(), attempt);
+        let runs = format!("gate workflow {} ({id}) runs", gate.workflow_type);
+        let message = &mut report.progress.message;
+        *message = match message.as_str() {
+            "" => runs,
+            evidence => format!("{evidence}; {runs}"),
+        };
+    }
     support::signal_lifecycle(
         ctx,
         &input.key,
@@ -204,11 +229,6 @@ async fn tell(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput, machi
         "tell the lifecycle",
     )
     .await;
-}
-
-/// What gate workflows are named after.
-fn machine_id(input: &RolloutInput) -> String {
-    format!("{}/{}", input.key, input.build_id)
 }
 
 /// An order that asks for nothing is an unknown one.

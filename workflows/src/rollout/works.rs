@@ -1,24 +1,24 @@
 //! What a rollout has under way: one piece of work, and the watch over the version's executions.
 
-use std::time::Duration;
-
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
-use process_operator_crds::spec::{Analysis, Versioning};
-use temporalio_common::Priority;
-use temporalio_workflow::{ActivityOptions, WorkflowCancellationToken, WorkflowContext};
+use process_operator_crds::spec::Analysis;
+use temporalio_workflow::{WorkflowCancellationToken, WorkflowContext};
 
 use super::{ProcessRollout, RolloutInput};
 use crate::contract::{
-    EvidenceInput, EvidenceOutcome, Expected, GateInput, Judge, QUEUE_ROUTING, RolloutProgress,
-    RunGate, SetCurrent, SetCurrentInput, SetWeight, SetWeightInput, StepFailure, WaitServing,
-    WaitServingInput, WatchEvidence,
+    EvidenceInput, EvidenceOutcome, Expected, GateInput, Judge, RolloutProgress, RunGate,
+    SetCurrentInput, SetWeightInput, StepFailure, WaitServing, WaitServingInput, WatchEvidence,
 };
 use crate::plan::machine::{Event, Machine, Work};
 use crate::support;
 use crate::underway::{self, UnderWay};
+
+mod routing;
+
+use routing::{nothing_for, promote, recall, unwind, weigh};
 
 type Ctx = WorkflowContext<ProcessRollout>;
 
@@ -27,6 +27,8 @@ type Ctx = WorkflowContext<ProcessRollout>;
 pub(super) struct Works {
     work: UnderWay<Work, Event>,
     watch: UnderWay<(Analysis, Expected), Event>,
+    /// The end of a change of routing that was told to stop: until then it may get through.
+    change: Option<LocalBoxFuture<'static, Event>>,
 }
 
 impl Works {
@@ -38,10 +40,27 @@ impl Works {
         machine: &Machine,
         work: Work,
     ) {
+        if input.revised {
+            let left = |under: &Work| {
+                let changes = matches!(under, Work::Weigh { .. } | Work::Promote { .. });
+                changes && *under != work
+            };
+            if let Some(end) = self.work.stopping(left) {
+                self.change = Some(end);
+            }
+        }
+        let change = &mut self.change;
         self.work.turn_to(
             Some(work),
             |work| token(ctx, work),
-            |work, token| start(ctx.clone(), input, machine, work, token),
+            |work, token| match work {
+                Work::Recall => {
+                    let set = nothing_for(input, told(ctx, machine));
+                    let back_to = input.stable.clone();
+                    recall(ctx.clone(), set, back_to, change.take(), token).boxed_local()
+                }
+                work => start(ctx.clone(), input, machine, work, token),
+            },
         );
         let watched = machine.watch();
         let since = watched.as_ref().map(|(_, since)| *since);
@@ -74,9 +93,9 @@ impl Works {
     }
 }
 
-/// Taking the weight back goes on when the rollout is cancelled; everything else stops with it.
+/// Taking new workflows back goes on when the rollout is cancelled; everything else stops with it.
 fn token(ctx: &Ctx, work: &Work) -> WorkflowCancellationToken {
-    if *work == Work::Unwind {
+    if matches!(work, Work::Unwind | Work::Recall) {
         WorkflowCancellationToken::new()
     } else {
         ctx.cancellation_token().child_token()
@@ -109,10 +128,7 @@ fn start(
 ) -> LocalBoxFuture<'static, Event> {
     match work {
         Work::Serve => {
-            let announce = RolloutProgress {
-                id: ctx.workflow_id().to_owned(),
-                progress: machine.progress().clone(),
-            };
+            let announce = told(&ctx, machine);
             serve(ctx, serving(input, announce), token).boxed_local()
         }
         Work::Gate {
@@ -120,17 +136,17 @@ fn start(
             attempt,
             gate,
         } => {
-            let workflow_id = gate_id(super::machine_id(input), *attempt);
             let gate_input = GateInput {
                 key: input.key.clone(),
                 temporal_namespace: input.temporal_namespace.clone(),
                 task_queue: input.version_queue(),
                 versioning: input.versioning,
                 build_id: input.build_id.clone(),
-                workflow_id: format!("{workflow_id}/{}", attempt_of(&ctx)),
+                workflow_id: gate_id(input, ctx.workflow_id(), *attempt),
                 workflow_type: gate.workflow_type.clone(),
                 timeout_seconds: gate.timeout_seconds.into(),
                 step: *step,
+                weight: machine.weight_of_step().unwrap_or_default(),
             };
             run_gate(ctx, gate_input, token).boxed_local()
         }
@@ -161,15 +177,14 @@ fn start(
                     .map(i64::from),
                 versioning: input.versioning,
                 ready_within: input.ready_within,
+                back_to: None,
+                waiting: Some(told(&ctx, machine)),
             };
-            weigh(ctx, set, token).boxed_local()
+            weigh(ctx, set, input.revised, token).boxed_local()
         }
         Work::Pause { due } => pause(ctx, *due, machine.progress().weight, token).boxed_local(),
         Work::Judge { analysis } => {
-            let announce = RolloutProgress {
-                id: ctx.workflow_id().to_owned(),
-                progress: machine.progress().clone(),
-            };
+            let announce = told(&ctx, machine);
             let input = EvidenceInput {
                 announce: Some(announce),
                 ..evidence(
@@ -190,33 +205,32 @@ fn start(
                 take_over: *force || input.take_over,
                 versioning: input.versioning,
                 ready_within: input.ready_within,
+                waiting: Some(told(&ctx, machine)),
             };
-            promote(ctx, set, token).boxed_local()
+            promote(ctx, set, input.revised, token).boxed_local()
         }
         Work::Unwind => {
-            let set = SetWeightInput {
-                key: input.key.clone(),
-                temporal_namespace: input.temporal_namespace.clone(),
-                build_id: input.build_id.clone(),
-                task_queue: input.task_queue.clone(),
-                versioning: input.versioning,
-                ..SetWeightInput::default()
-            };
-            unwind(ctx, set, token).boxed_local()
+            let waiting = told(&ctx, machine);
+            unwind(ctx, nothing_for(input, waiting), token).boxed_local()
         }
-        Work::Wait | Work::End => std::future::pending().boxed_local(),
+        // It is started with the end of what it takes back.
+        Work::Recall | Work::Wait | Work::End => std::future::pending().boxed_local(),
     }
 }
 
-/// Id of a gate workflow: names what it is about, and each try.
-pub(super) fn gate_id(about: String, attempt: u32) -> String {
-    format!("gate/{about}/{attempt}")
+/// Id of a gate workflow: names what it is about, each try, and the number at the end of the rollout's own id,
+/// since gates of two rollouts of one version are two.
+pub(super) fn gate_id(input: &RolloutInput, rollout: &str, attempt: u32) -> String {
+    let number = rollout.rsplit('/').next().unwrap_or_default();
+    format!("gate/{}/{}/{attempt}/{number}", input.key, input.build_id)
 }
 
-/// The last part of the rollout's own id: gates of two rollouts of one version are two.
-fn attempt_of(ctx: &Ctx) -> String {
-    let id = ctx.workflow_id();
-    id.rsplit('/').next().unwrap_or_default().to_owned()
+/// How far it has come, for an activity to tell the lifecycle with what it finds.
+fn told(ctx: &Ctx, machine: &Machine) -> RolloutProgress {
+    RolloutProgress {
+        id: ctx.workflow_id().to_owned(),
+        progress: machine.progress().clone(),
+    }
 }
 
 fn failed(error: Option<StepFailure>) -> Event {
@@ -262,62 +276,6 @@ async fn run_gate(ctx: Ctx, input: GateInput, token: WorkflowCancellationToken) 
     match ctx.execute_activity(RunGate, input, options).await {
         Ok(outcome) if outcome.passed => Event::GatePassed(outcome.message),
         Ok(outcome) => Event::Failed(StepFailure::new(ErrorCategory::GateFailed, outcome.message)),
-        Err(error) => failed(support::unless_cancelled(error)),
-    }
-}
-
-/// Options of a change of routing. An abort goes before routine steps when the queue is full. With
-/// `versioning: None` it waits for pods, and that is not for a queue of short calls.
-fn routing(
-    summary: String,
-    versioning: Versioning,
-    urgent: bool,
-    token: WorkflowCancellationToken,
-) -> ActivityOptions {
-    if versioning == Versioning::None {
-        return support::wait(summary, Some(token));
-    }
-    ActivityOptions::with_start_to_close_timeout(Duration::from_secs(30))
-        .task_queue(QUEUE_ROUTING)
-        // A replica that was paused with this in its hands is noticed long before the time-out.
-        .heartbeat_timeout(Duration::from_secs(5))
-        .retry_policy(support::retry())
-        .maybe_priority(urgent.then(|| Priority::builder().priority_key(1_u32).build()))
-        .cancellation_token(token)
-        .summary(summary)
-        .build()
-}
-
-async fn weigh(ctx: Ctx, input: SetWeightInput, token: WorkflowCancellationToken) -> Event {
-    let summary = format!(
-        "send {} % of new workflows to {}",
-        input.percent, input.build_id
-    );
-    let options = routing(summary, input.versioning, false, token);
-    match ctx.execute_activity(SetWeight, input, options).await {
-        Ok(outcome) => Event::Weighted(outcome.at),
-        Err(error) => failed(support::unless_cancelled(error)),
-    }
-}
-
-async fn unwind(ctx: Ctx, input: SetWeightInput, token: WorkflowCancellationToken) -> Event {
-    let summary = format!("take new workflows away from {}", input.build_id);
-    let options = routing(summary, input.versioning, true, token);
-    match ctx.execute_activity(SetWeight, input, options).await {
-        Ok(_) => Event::Unwound,
-        Err(error) => failed(support::unless_cancelled(error)),
-    }
-}
-
-async fn promote(ctx: Ctx, input: SetCurrentInput, token: WorkflowCancellationToken) -> Event {
-    let options = routing(
-        format!("send new workflows to {}", input.build_id),
-        input.versioning,
-        false,
-        token,
-    );
-    match ctx.execute_activity(SetCurrent, input, options).await {
-        Ok(()) => Event::Promoted,
         Err(error) => failed(support::unless_cancelled(error)),
     }
 }

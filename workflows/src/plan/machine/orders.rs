@@ -20,20 +20,26 @@ impl Machine {
                     self.again();
                 }
             }
-            Order::Abort => {
-                let too_late = self.progress.stage == Stage::Promoting
-                    && !self.progress.paused
-                    && self.progress.hold.is_none();
-                if !too_late && self.progress.stage != Stage::Unwinding {
-                    self.failure = Some(StepFailure::new(
-                        ErrorCategory::RolloutAborted,
-                        why.to_owned(),
-                    ));
-                    self.leave();
-                }
-            }
+            Order::Abort => self.abort(why),
             Order::Unknown => {}
         }
+    }
+
+    fn abort(&mut self, why: &str) {
+        let promoting = self.progress.stage == Stage::Promoting;
+        let stands = self.progress.paused || self.progress.hold.is_some();
+        let too_late = promoting && !stands && !self.recalls;
+        if too_late || self.progress.stage == Stage::Unwinding {
+            return;
+        }
+        self.failure = Some(StepFailure::new(
+            ErrorCategory::RolloutAborted,
+            why.to_owned(),
+        ));
+        // What was paused or held may have got through before that.
+        let changing = promoting || self.progress.stage == Stage::Weighting;
+        self.recall = changing && self.recalls;
+        self.leave();
     }
 
     fn routing_held(&self) -> bool {

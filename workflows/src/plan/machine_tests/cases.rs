@@ -41,6 +41,25 @@ fn replacing_pods() -> Vec<Case> {
             (Event::Cancelled, "Unwinding 0/0%: unwind"),
             (Event::Unwound, "Ended 0/0%: cancelled"),
         ]),
+        given("and those of one that is aborted", rolling())
+            .replacing_pods()
+            .course([
+                (Event::Served, "Promoting 0/0%: promote"),
+                (ordered(Order::Abort), "Unwinding 0/0%: recall"),
+                (Event::Promoted, "Unwinding 0/0%: recall"),
+                (Event::Unwound, "Ended 0/0%: RolloutAborted"),
+            ]),
+        given(
+            "for an earlier operator an abort came too late then",
+            rolling(),
+        )
+        .early()
+        .course([
+            (Event::Served, "Promoting 0/0%: promote"),
+            (ordered(Order::Abort), "Promoting 0/0%: promote"),
+            (ordered(Order::Pause), "Promoting 0/0% paused: wait"),
+            (ordered(Order::Abort), "Ended 0/0% paused: RolloutAborted"),
+        ]),
         given("a first version has none to put back", rolling())
             .replacing_pods()
             .at_once()

@@ -1,6 +1,6 @@
 //! Gates and evidence, each course a sentence.
 
-use ErrorCategory::{AnalysisFailed, GateFailed};
+use ErrorCategory::{AnalysisFailed, GateFailed, InvalidSpec};
 
 use super::*;
 
@@ -42,6 +42,17 @@ fn gates() -> Vec<Case> {
         .course([
             (Event::Served, "Gate 0/0%: gate of step 0, try 1"),
             (passed(), "Weighting 1/0%: weigh 10"),
+        ]),
+        given(
+            "a gate that the spec has changed meanwhile is held",
+            gated(rolling(), 2),
+        )
+        .course([
+            (Event::Served, "Gate 0/0%: gate of step 0, try 1"),
+            (failed(InvalidSpec), "Gate 0/0% held InvalidSpec: wait"),
+            (ordered(Order::Retry), "Gate 0/0%: gate of step 0, try 1"),
+            (failed(InvalidSpec), "Gate 0/0% held InvalidSpec: wait"),
+            (ordered(Order::Promote), "Promoting 0/0%: promote"),
         ]),
         given(
             "a gate has as many attempts as it says",

@@ -38,6 +38,8 @@ struct Begin {
     first: bool,
     paused: bool,
     replaces_pods: bool,
+    /// Begun by an operator that took no promotion back.
+    early: bool,
 }
 
 fn given(name: &'static str, policy: RolloutPolicy) -> Begin {
@@ -48,6 +50,7 @@ fn given(name: &'static str, policy: RolloutPolicy) -> Begin {
         first: false,
         paused: false,
         replaces_pods: false,
+        early: false,
     }
 }
 
@@ -62,6 +65,13 @@ impl Begin {
     fn replacing_pods(self) -> Self {
         Self {
             replaces_pods: true,
+            ..self
+        }
+    }
+
+    fn early(self) -> Self {
+        Self {
+            early: true,
             ..self
         }
     }
@@ -87,7 +97,8 @@ impl Begin {
             name: self.name.into(),
             machine: Machine::new(self.policy, self.at_once, self.paused)
                 .first(self.first)
-                .replaces_pods(self.replaces_pods),
+                .replaces_pods(self.replaces_pods)
+                .recalls(!self.early),
             course: course
                 .into_iter()
                 .map(|(event, expected)| (event, expected.to_owned()))
@@ -144,6 +155,7 @@ fn shown(machine: &Machine) -> String {
         Work::Judge { analysis } => format!("judge {}", analysis.min_workflows),
         Work::Promote { force } => format!("promote{}", forced(force)),
         Work::Unwind => "unwind".into(),
+        Work::Recall => "recall".into(),
         Work::Wait => "wait".into(),
         Work::End => match machine.outcome() {
             Ok(()) => "current".into(),

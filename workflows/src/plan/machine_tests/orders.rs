@@ -88,7 +88,8 @@ fn rows() -> Vec<Row> {
                 // The step is being taken.
                 "=",
                 "Promoting 1/0%: promote",
-                "Unwinding 1/0%: unwind",
+                // The server may have been told.
+                "Unwinding 1/0%: recall",
                 "Unwinding 1/0%: unwind",
             ],
         },
@@ -144,8 +145,8 @@ fn rows() -> Vec<Row> {
                 "=",
                 "=",
                 "=",
-                // Too late: the server may have been told.
-                "=",
+                // The server may have been told.
+                "Unwinding 0/0%: recall",
                 "Ended 0/0%: cancelled",
             ],
         },
@@ -159,7 +160,7 @@ fn rows() -> Vec<Row> {
                 "=",
                 "=",
                 "=",
-                "=",
+                "Unwinding 1/10%: recall",
                 "Unwinding 1/10%: unwind",
             ],
         },
@@ -173,7 +174,7 @@ fn rows() -> Vec<Row> {
                 "=",
                 "=",
                 "=",
-                "Unwinding 1/10% paused: unwind",
+                "Unwinding 1/10% paused: recall",
                 "Unwinding 1/10% paused: unwind",
             ],
         },
@@ -187,7 +188,8 @@ fn rows() -> Vec<Row> {
                 "=",
                 "=",
                 "=",
-                "Ended 0/0% paused: RolloutAborted",
+                // The server may have been told before the pause.
+                "Unwinding 0/0% paused: recall",
                 "Ended 0/0% paused: cancelled",
             ],
         },
@@ -202,6 +204,21 @@ fn rows() -> Vec<Row> {
                 "=",
                 "=",
                 "=",
+                "=",
+            ],
+        },
+        Row {
+            policy: rolling(),
+            by: vec![Event::Served, ordered(Order::Abort)],
+            there: "Unwinding 0/0%: recall",
+            then: [
+                "Unwinding 0/0% paused: recall",
+                "=",
+                "=",
+                "=",
+                "=",
+                "=",
+                // What was begun is brought to its end.
                 "=",
             ],
         },
@@ -223,7 +240,7 @@ fn every_order_does_in_every_stage_what_the_table_says() {
 
 pub(super) fn all() -> Vec<Case> {
     let of_row = |row: Row| {
-        let mut machine = Machine::new(row.policy, false, false);
+        let mut machine = Machine::new(row.policy, false, false).recalls(true);
         let mut course = Vec::new();
         // The way is held against nothing here: it has cases of its own.
         for event in row.by {

@@ -25,7 +25,7 @@ fn success(machine: &Machine) -> Option<Event> {
         Work::Pause { .. } => Some(Event::Due),
         Work::Judge { .. } => Some(conclusive()),
         Work::Promote { .. } => Some(Event::Promoted),
-        Work::Unwind => Some(Event::Unwound),
+        Work::Unwind | Work::Recall => Some(Event::Unwound),
         Work::Wait | Work::End => None,
     }
 }
@@ -94,11 +94,13 @@ struct Walk {
     weighed: bool,
     unwound: bool,
     promoted: bool,
+    recalls: bool,
 }
 
 impl Walk {
     fn new(machine: Machine) -> Self {
         Self {
+            recalls: machine == machine.clone().recalls(true),
             machine,
             legal: legal(),
             weighed: false,
@@ -122,6 +124,7 @@ impl Walk {
             assert_eq!(before, self.machine, "what has ended does not change");
         }
         self.weight(&before, event);
+        self.recalled(&before, event);
         assert!(was.step <= is.step, "no step is taken back");
         assert!(
             is.hold.is_none() || is.stage != Stage::Unwinding,
@@ -157,6 +160,17 @@ impl Walk {
             assert_eq!((is.stage, is.weight), (Stage::Ended, 0));
         } else {
             assert!(is.weight > was.weight, "{} after {}", is.weight, was.weight);
+        }
+    }
+
+    /// Whatever was being changed when somebody said no is taken back.
+    fn recalled(&self, before: &Machine, event: &Event) {
+        let aborted = matches!(event, Event::Ordered(Order::Abort, _));
+        if aborted
+            && self.recalls
+            && matches!(before.progress().stage, Stage::Weighting | Stage::Promoting)
+        {
+            assert_eq!(self.machine.work(), Work::Recall);
         }
     }
 
@@ -203,9 +217,9 @@ proptest! {
 
     #[test]
     fn whatever_happens_a_rollout_keeps_its_promises(
-        policy in policies(), at_once: bool, paused: bool, moves in moves(),
+        policy in policies(), at_once: bool, paused: bool, recalls: bool, moves in moves(),
     ) {
-        Walk::new(Machine::new(policy, at_once, paused)).walk(moves);
+        Walk::new(Machine::new(policy, at_once, paused).recalls(recalls)).walk(moves);
     }
 
     #[test]

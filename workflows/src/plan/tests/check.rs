@@ -74,6 +74,26 @@ fn phases() -> Vec<(&'static str, State, [&'static str; 7])> {
             [OK, NOT_PAUSED, OK, OK, NOT_FAILED, UNDER_WAY, OK],
         ),
         (
+            "a weight is being set",
+            rolling(Some(at_stage(Stage::Weighting, 1, 0))),
+            [OK, NOT_PAUSED, OK, OK, NOT_FAILED, UNDER_WAY, OK],
+        ),
+        (
+            "evidence is waited for",
+            rolling(Some(at_stage(Stage::Analyzing, 1, 10))),
+            [OK, NOT_PAUSED, OK, OK, NOT_FAILED, UNDER_WAY, OK],
+        ),
+        (
+            "the gate of a step runs",
+            rolling(Some(at_stage(Stage::StepGate, 1, 10))),
+            [OK, NOT_PAUSED, OK, OK, NOT_FAILED, UNDER_WAY, OK],
+        ),
+        (
+            "it is being made Current",
+            rolling(Some(at_stage(Stage::Promoting, 1, 10))),
+            [OK, NOT_PAUSED, OK, OK, NOT_FAILED, UNDER_WAY, OK],
+        ),
+        (
             "paused by request",
             changed(rolling(Some(at_stage(Stage::Pausing, 1, 10))), |rollout| {
                 rollout.paused = Some("by alice".into());

@@ -125,6 +125,14 @@ fn what_has_to_be_restored() {
             applied: &[V2],
         },
         Case {
+            name: "one of a version of which the server does not tell whether runs need it",
+            seen: base()
+                .with(V1, Some(deployment(2)))
+                .with(V2, None)
+                .routed(V2, VersionState::Unknown),
+            applied: &[V2],
+        },
+        Case {
             name: "not one of a drained version",
             seen: base()
                 .with(V1, Some(deployment(2)))
@@ -152,4 +160,34 @@ fn what_has_to_be_restored() {
         let plan = decide(&mut settled(), &case.seen);
         assert_eq!(applies(&plan), case.applied, "{}", case.name);
     }
+}
+
+#[test]
+fn a_version_of_which_nothing_is_told_keeps_its_pods() {
+    let seen = world(V2)
+        .with(V1, Some(deployment(2)))
+        .with(V2, Some(deployment(2)))
+        .routed(V1, VersionState::Unknown)
+        .routed(V2, VersionState::Current);
+    let mut state = State {
+        current: Some(CurrentVersion {
+            build_id: V2.into(),
+            since: now(),
+        }),
+        target: Some((V2.into(), now())),
+        ..settled()
+    };
+    state.applied.insert(format!("l2o-{V2}"), "fields".into());
+    let plan = decide(&mut state, &seen);
+    // Its drain waits for what the server says; nothing is done without it.
+    assert_eq!(starts(&plan), [format!("drain {V1}")]);
+    let again = decide(&mut state, &seen);
+    for step in plan.steps.iter().chain(&again.steps) {
+        let harmless = matches!(step, Step::PublishStatus { .. } | Step::Event { .. });
+        let kept = matches!(step, Step::ApplyVersion { replicas, .. } if *replicas == 2);
+        assert!(harmless || kept, "{step:?}");
+    }
+    // And gets them again when they are lost.
+    let lost = seen.with(V1, None);
+    assert_eq!(applies(&decide(&mut state, &lost)), [V1]);
 }

@@ -2,7 +2,7 @@
 
 use super::requests::{ask, asked, at_stage, held, ramping, rolling};
 use super::*;
-use crate::contract::{Progress, RolloutPolicy, Stage, Verb};
+use crate::contract::{Progress, RolloutPolicy, Stage, StepFailure, Verb};
 use process_operator_crds::spec::{RolloutStep, RolloutStrategy};
 
 const V3: &str = "v3-00000003";
@@ -180,6 +180,57 @@ fn a_foreign_manager_ends_a_rollout_without_steps() {
     let plan = decide(&mut state, &managed(ramping()));
     assert_eq!(plan.cancel, ["r"]);
     assert!(plan.start.is_empty());
+}
+
+#[test]
+fn a_foreign_manager_does_not_end_a_rollout_that_waits_for_a_promotion() {
+    let seen = world(V2)
+        .with(V1, Some(deployment(2)))
+        .with(V2, Some(deployment(2)))
+        .routed(V1, VersionState::Current)
+        .routed(V2, VersionState::Inactive)
+        .change(|process| process.policy.strategy = RolloutStrategy::Manual);
+    let mut state = settled();
+    assert_eq!(
+        starts(&decide(&mut state, &seen)),
+        [format!("rollout {V2}")]
+    );
+    let plan = decide(&mut state, &managed(seen.clone()));
+    assert!(plan.cancel.is_empty(), "whatever it does, it is by hand");
+    // Found under way by a lifecycle that remembers nothing.
+    let mut state = rolling(Some(at_stage(Stage::WaitingForPromotion, 0, 0)));
+    state.rollout.as_mut().unwrap().steps = 0;
+    let plan = decide(&mut state, &managed(seen.clone()));
+    assert!(plan.cancel.is_empty(), "it says what it waits for");
+    // A way back is not by hand.
+    let mut back = seen;
+    back.routing.served.insert(V2.into(), now());
+    let mut state = settled();
+    decide(&mut state, &back);
+    assert_eq!(decide(&mut state, &managed(back)).cancel.len(), 1);
+}
+
+#[test]
+fn a_change_of_routing_that_is_not_let_through_is_told_until_it_is() {
+    let waits = Progress {
+        waits: Some(StepFailure::new(
+            ErrorCategory::RateLimited,
+            "the change of routing waits for its turn: too much",
+        )),
+        ..at_stage(Stage::Weighting, 1, 0)
+    };
+    let mut state = rolling(Some(waits));
+    let plan = decide(&mut state, &ramping());
+    assert_eq!(
+        condition(&plan, ConditionType::Progressing),
+        (true, Reason::RateLimited)
+    );
+    state.rollout.as_mut().unwrap().progress = Some(on_the_way());
+    let plan = decide(&mut state, &ramping());
+    assert_eq!(
+        condition(&plan, ConditionType::Progressing),
+        (true, Reason::RollingOut)
+    );
 }
 
 #[test]
