@@ -18,6 +18,7 @@ mod kstatus;
 mod metrics;
 mod outage;
 mod pods;
+mod profile;
 mod queues;
 mod restored;
 mod settled;
