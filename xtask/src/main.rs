@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use process_operator_tests::testbed::{self, External, Outcome, Refusal};
+use process_operator_tests::testbed::{self, External, Outcome, Refusal, Testbed};
 
 use arch::Arch;
 use cargo::{Profile, cargo, run};
@@ -68,7 +68,7 @@ enum Task {
     },
     /// Makes a book of the documentation, in target/book, and fails when one of its links leads nowhere.
     Docs,
-    /// Runs all tests, and the testbed for them when it is not up.
+    /// Runs all tests, and the testbed for them when it is not up. They run nowhere else.
     Test(TestArgs),
     /// Shows the operator at work on the testbed.
     Demo {
@@ -87,10 +87,10 @@ enum Task {
         #[arg(long, default_value = "docs/pictures")]
         output: PathBuf,
     },
-    /// Measures the operator on the testbed, optimised.
+    /// Measures the operator on the testbed, optimised, and nowhere else.
     Bench {
         #[command(flatten)]
-        existing: Existing,
+        elsewhere: Elsewhere,
         /// For the benchmark.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -119,7 +119,7 @@ struct TestArgs {
     #[arg(long)]
     keep: bool,
     #[command(flatten)]
-    existing: Existing,
+    elsewhere: Elsewhere,
     /// For `cargo test`: a part of the tests' names, or its options.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -137,6 +137,42 @@ struct Existing {
     /// That server's address as seen from pods, when it is another one.
     #[arg(long, requires = "temporal_address")]
     temporal_pod_address: Option<String>,
+}
+
+/// An existing cluster in place of the testbed, for those who cannot use one: they know the options to say so,
+/// and would hand them on otherwise.
+#[derive(Debug, Default, Args)]
+struct Elsewhere {
+    #[arg(long, hide = true)]
+    context: Option<String>,
+    #[arg(long, hide = true)]
+    temporal_address: Option<String>,
+    #[arg(long, hide = true)]
+    temporal_pod_address: Option<String>,
+}
+
+impl Elsewhere {
+    /// Refuses one that was named, and one that `up` was given before.
+    fn refuse(&self, who: &str) -> Result<()> {
+        let options = [
+            &self.context,
+            &self.temporal_address,
+            &self.temporal_pod_address,
+        ];
+        let reason = "read the API server's audit log, and stop parts of the testbed";
+        if options.into_iter().any(Option::is_some) {
+            let sentence =
+                format!("{who} {reason}: run them without --context and --temporal-address.");
+            return Err(Refusal::new(sentence).into());
+        }
+        if Testbed::current().is_ok_and(|testbed| testbed.state().external) {
+            let sentence = format!(
+                "{who} {reason}, and an existing cluster is used now: run `cargo xtask down` first, which leaves that cluster alone."
+            );
+            return Err(Refusal::new(sentence).into());
+        }
+        Ok(())
+    }
 }
 
 impl Existing {
@@ -224,16 +260,22 @@ fn execute(task: Task) -> Result<()> {
             Ok(())
         }
         Task::Test(args) if args.unit => suites::unit(&args.arguments),
-        Task::Test(args) => match &args.upgrade_from {
-            Some(revision) => suites::upgrade(revision, &args),
-            None => suites::test(&args),
-        },
+        Task::Test(args) => {
+            args.elsewhere.refuse("The tests")?;
+            match &args.upgrade_from {
+                Some(revision) => suites::upgrade(revision, &args),
+                None => suites::test(&args),
+            }
+        }
         Task::Demo { keep, existing } => suites::demo(keep, &existing),
         Task::Screenshots { keep, output } => suites::screenshots(keep, &output),
         Task::Bench {
-            existing,
+            elsewhere,
             arguments,
-        } => suites::bench(&existing, &arguments),
+        } => {
+            elsewhere.refuse("The measurements")?;
+            suites::bench(&arguments)
+        }
         Task::Cargo { arguments } => run(cargo().args(arguments)),
     }
 }

@@ -29,14 +29,13 @@ pub(crate) struct Mark {
     offset: u64,
 }
 
-/// Before the suites. Nothing when the cluster is an existing one, whose log is not ours to read.
-pub(crate) fn mark() -> Result<Option<Mark>> {
+/// Before the suites.
+pub(crate) fn mark() -> Result<Mark> {
     let testbed = Testbed::current()?;
-    let Some(log) = testbed.state().audit_log.clone() else {
-        return Ok(None);
-    };
+    let log = testbed.state().audit_log.clone();
+    let log = log.context("The testbed has no audit log.")?;
     let offset = fs::metadata(&log)?.len();
-    Ok(Some(Mark { log, offset }))
+    Ok(Mark { log, offset })
 }
 
 /// After all of them.

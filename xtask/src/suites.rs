@@ -208,7 +208,8 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     // A part of the tests uses a part of the operator's rights.
     let whole = args.arguments.is_empty();
     let phases = 4 + usize::from(whole) + runs.len();
-    let mut phases = Phases::of(phases + testbed_phases(&args.existing, args.keep));
+    let own = Existing::default();
+    let mut phases = Phases::of(phases + testbed_phases(&own, args.keep));
     phases.run("build", || {
         run(cargo().args(["build", "--workspace", "--all-targets"]))
     })?;
@@ -221,46 +222,35 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
         charts::generate(true)
     })?;
     phases.run("browser", testbed::browser)?;
-    with_testbed(
-        &mut phases,
-        &args.existing,
-        args.keep,
-        Profile::Dev,
-        |phases| {
-            phases.run("images of workers in Go and Python", languages::all)?;
-            let mark = rights::mark()?;
-            for part in &runs {
-                part.phase(phases, &args.arguments, |command| equip(command, args))?;
-            }
-            match mark.filter(|_| whole) {
-                Some(mark) => phases.run("rights of the operator", || rights::compare(&mark)),
-                None => Ok(()),
-            }
-        },
-    )
+    with_testbed(&mut phases, &own, args.keep, Profile::Dev, |phases| {
+        phases.run("images of workers in Go and Python", languages::all)?;
+        let mark = rights::mark()?;
+        for part in &runs {
+            part.phase(phases, &args.arguments, |command| equip(command, args))?;
+        }
+        if whole {
+            phases.run("rights of the operator", || rights::compare(&mark))?;
+        }
+        Ok(())
+    })
 }
 
 /// The upgrade from an earlier revision alone.
 pub(crate) fn upgrade(revision: &str, args: &TestArgs) -> Result<()> {
-    let mut phases = Phases::of(2 + testbed_phases(&args.existing, args.keep));
+    let own = Existing::default();
+    let mut phases = Phases::of(2 + testbed_phases(&own, args.keep));
     let from = phases.run(&format!("operator of {revision}"), || earlier(revision))?;
     let test = TestRun::new("upgrade", ["--test", "install", "upgrade::"]);
-    with_testbed(
-        &mut phases,
-        &args.existing,
-        args.keep,
-        Profile::Dev,
-        |phases| {
-            let mut arguments = args.arguments.clone();
-            arguments.extend(separator(&args.arguments).map(str::to_owned));
-            arguments.push("--ignored".to_owned());
-            test.phase(phases, &arguments, |command| {
-                equip(command, args);
-                command.env("PROCESS_OPERATOR_EARLIER_BINARY", &from.binary);
-                command.env("PROCESS_OPERATOR_EARLIER_DEFINITION", &from.definition);
-            })
-        },
-    )
+    with_testbed(&mut phases, &own, args.keep, Profile::Dev, |phases| {
+        let mut arguments = args.arguments.clone();
+        arguments.extend(separator(&args.arguments).map(str::to_owned));
+        arguments.push("--ignored".to_owned());
+        test.phase(phases, &arguments, |command| {
+            equip(command, args);
+            command.env("PROCESS_OPERATOR_EARLIER_BINARY", &from.binary);
+            command.env("PROCESS_OPERATOR_EARLIER_DEFINITION", &from.definition);
+        })
+    })
 }
 
 /// What has to stand before options of the tests themselves, when the caller has not begun with these.
@@ -311,9 +301,10 @@ pub(crate) fn screenshots(keep: bool, output: &Path) -> Result<()> {
 }
 
 /// The benchmark.
-pub(crate) fn bench(existing: &Existing, arguments: &[String]) -> Result<()> {
-    let mut phases = Phases::of(1 + testbed_phases(existing, false));
-    with_testbed(&mut phases, existing, false, Profile::Release, |phases| {
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    let own = Existing::default();
+    let mut phases = Phases::of(1 + testbed_phases(&own, false));
+    with_testbed(&mut phases, &own, false, Profile::Release, |phases| {
         phases.run("benchmark", || {
             run(example("bench", Profile::Release).args(arguments))
         })

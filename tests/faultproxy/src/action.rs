@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, FutureExt};
 use hyper::Response;
 use tokio_util::sync::CancellationToken;
 
-use crate::body::{Body, truncated};
+use crate::body::{Body, trickled, truncated};
 use crate::front::Conn;
 use crate::journal::{Outcome, Ticket};
 use crate::rules::Applied;
@@ -39,6 +39,9 @@ pub enum Action<A> {
     Delay(Duration),
     /// Forward now; give the answer when the time is over or the rule removed.
     DelayAnswer(Duration),
+    /// Forward; give the head of the answer at once and its body bit by bit over the time. Not for watches,
+    /// whose bodies have no end.
+    Trickle(Duration),
     /// Forward; cut the connection after this many bytes of the answer's body.
     CutAfter(usize),
     /// Forward twice, one after the other; give the second answer.
@@ -220,6 +223,10 @@ pub(crate) async fn carry_out<X: Exchange>(
                 }
             };
             reply(conn.detached(work).await, conn).await
+        }
+        Action::Trickle(time) => {
+            let response = forward(exchange, conn, ticket).await?;
+            Ok(response.map(|body| trickled(body, time)))
         }
         Action::CutAfter(n) => {
             let response = forward(exchange, conn, ticket).await?;

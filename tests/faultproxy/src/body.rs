@@ -1,7 +1,9 @@
 //! Bodies that pass through the proxies.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
@@ -45,6 +47,28 @@ pub(crate) fn pieces(pieces: UnboundedReceiver<Piece>, conn: Conn) -> Body {
             Piece::Cut => conn.cut().await,
         }
     });
+    boxed(StreamBody::new(frames))
+}
+
+/// The same body, in so many parts with a pause before each.
+pub(crate) fn trickled(body: Body, time: Duration) -> Body {
+    const PARTS: u32 = 8;
+    let parts = async move {
+        let whole = body.collect().await?;
+        let trailers = whole.trailers().cloned().map(Frame::trailers);
+        let bytes = whole.to_bytes();
+        let (length, size) = (bytes.len(), bytes.len().div_ceil(PARTS as usize).max(1));
+        let data = (0..length)
+            .step_by(size)
+            .map(move |at| Frame::data(bytes.slice(at..length.min(at + size))));
+        Ok::<_, BoxError>(stream::iter(data.chain(trailers).map(Ok::<_, BoxError>)))
+    };
+    let frames = stream::once(parts)
+        .try_flatten()
+        .then(move |part| async move {
+            tokio::time::sleep(time / PARTS).await;
+            part
+        });
     boxed(StreamBody::new(frames))
 }
 

@@ -362,15 +362,20 @@ impl PodGuard {
 
     /// No pod was told to stop too early.
     pub fn hold(self) -> Result<()> {
-        self.task.abort();
         let found = self
             .stopped_too_early
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         ensure!(
             found.is_empty(),
-            "pods were stopped under workflows: {found:?}"
+            "I3: pods were stopped under workflows: {found:?}"
         );
         Ok(())
+    }
+}
+
+impl Drop for PodGuard {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

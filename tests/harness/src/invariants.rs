@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::events::v1::Event;
-use kube::ResourceExt as _;
 use kube::api::ListParams;
 use process_operator_crds::Process;
 use process_operator_faultproxy::audit::{AuditFilter, AuditMark, Entry};
@@ -15,7 +14,10 @@ use temporalio_common::protos::temporal::api::history::v1::history_event::Attrib
 
 use crate::SOON;
 use crate::env::Env;
+use crate::look::lifecycle_id;
 use crate::operator::Operator;
+use crate::runs::{Run, runs};
+use crate::secrets;
 use crate::wait::until;
 
 /// Checks after a scenario. Start it before the scenario, so that it sees every write.
@@ -60,7 +62,12 @@ impl Invariants {
     pub async fn hold(&self, env: &Env, operators: &[&Operator], quiet: Duration) -> Result<()> {
         one_lifecycle_each(env).await?;
         self.nothing_created_twice(env)?;
-        self.no_workflow_task_failed(env).await?;
+        let runs = runs(env).await?;
+        for run in runs.iter().filter(|run| run.whole) {
+            self.no_workflow_task_failed(run)?;
+            run.tries()?;
+        }
+        secrets::are_kept(env, operators, &runs).await?;
         only_documented_events(env).await?;
         env.pods_left_alone().await?;
         for operator in operators {
@@ -72,6 +79,19 @@ impl Invariants {
             );
         }
         silent(env, quiet).await
+    }
+
+    /// I1: no lifecycle is open but those of Processes that exist. For scenarios in which nothing keeps that of a deleted
+    /// one open for longer, as records that the server does not let go.
+    pub async fn none_for_others(&self, env: &Env) -> Result<()> {
+        let what = "I1: no open lifecycle without a Process";
+        until(what, SOON, async || {
+            let (wanted, open) = lifecycles(env).await?;
+            let stray: Vec<_> = open.difference(&wanted).collect();
+            ensure!(stray.is_empty(), "without a Process: {stray:?}");
+            Ok(())
+        })
+        .await
     }
 
     /// I8: no object that still exists or was needed once is created a second time while it exists.
@@ -102,23 +122,14 @@ impl Invariants {
     }
 
     /// I9: no workflow task failed, none was non-deterministic.
-    async fn no_workflow_task_failed(&self, env: &Env) -> Result<()> {
-        for info in env.temporal.list(&env.control, "").await? {
-            let Some(execution) = info.execution else {
-                continue;
-            };
-            for event in env
-                .temporal
-                .history(&env.control, &execution.workflow_id)
-                .await?
-            {
-                if event.event_type() == EventType::WorkflowTaskFailed && !self.no_fault(&event) {
-                    anyhow::bail!(
-                        "I9: workflow task failed in {}: {event:?}",
-                        execution.workflow_id
-                    );
-                }
-            }
+    fn no_workflow_task_failed(&self, run: &Run) -> Result<()> {
+        for event in &run.events {
+            let failed = event.event_type() == EventType::WorkflowTaskFailed;
+            ensure!(
+                !failed || self.no_fault(event),
+                "I9: workflow task failed in {}: {event:?}",
+                run.id
+            );
         }
         Ok(())
     }
@@ -140,34 +151,31 @@ impl Invariants {
     }
 }
 
-/// I1: exactly one open lifecycle for each Process uid, none for others.
+/// Ids of the lifecycles that Processes should have, and of those that are open.
+async fn lifecycles(env: &Env) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let processes = env.api::<Process>().list(&ListParams::default()).await?;
+    let wanted = processes.iter().map(lifecycle_id).collect();
+    let query = "WorkflowType = 'ProcessLifecycle' AND ExecutionStatus = 'Running'";
+    let mut open = BTreeSet::new();
+    for info in env.temporal.list(&env.control, query).await? {
+        let id = info
+            .execution
+            .map(|execution| execution.workflow_id)
+            .unwrap_or_default();
+        ensure!(open.insert(id.clone()), "{id} is open twice");
+    }
+    Ok((wanted, open))
+}
+
+/// I1: exactly one open lifecycle for each Process uid.
 async fn one_lifecycle_each(env: &Env) -> Result<()> {
-    until(
-        "I1: one open lifecycle for each Process",
-        SOON,
-        async || {
-            let processes = env.api::<Process>().list(&ListParams::default()).await?;
-            let wanted: BTreeSet<String> = processes
-                .iter()
-                .map(|process| {
-                    let uid = process.uid().unwrap_or_default();
-                    format!("process/{}/{}/{uid}", env.namespace, process.name_any())
-                })
-                .collect();
-            let query = "WorkflowType = 'ProcessLifecycle' AND ExecutionStatus = 'Running'";
-            let mut open = BTreeSet::new();
-            for info in env.temporal.list(&env.control, query).await? {
-                let id = info
-                    .execution
-                    .map(|execution| execution.workflow_id)
-                    .unwrap_or_default();
-                ensure!(open.insert(id.clone()), "{id} is open twice");
-            }
-            let lost: Vec<_> = wanted.difference(&open).collect();
-            ensure!(lost.is_empty(), "no lifecycle: {lost:?}");
-            Ok(())
-        },
-    )
+    let what = "I1: one open lifecycle for each Process";
+    until(what, SOON, async || {
+        let (wanted, open) = lifecycles(env).await?;
+        let lost: Vec<_> = wanted.difference(&open).collect();
+        ensure!(lost.is_empty(), "no lifecycle: {lost:?}");
+        Ok(())
+    })
     .await
 }
 

@@ -22,6 +22,9 @@ pub struct OperatorOptions {
     pub kube_server: Option<String>,
     /// Another Temporal address: a fault proxy.
     pub temporal_address: Option<String>,
+    /// Temporal's configuration file and the profile in it that say how to reach Temporal, with no other word
+    /// about it.
+    pub temporal_profile: Option<(PathBuf, String)>,
     /// Another service account than the one of `deploy/rbac.yaml`: namespace and name.
     pub account: Option<(String, String)>,
     /// Another kubeconfig than one with a token of that account.
@@ -98,7 +101,8 @@ impl Operator {
             .as_deref()
             .unwrap_or(&env.temporal_address);
         let program = options.program.clone().unwrap_or_else(binary);
-        let child = Command::new(&program)
+        let mut command = Command::new(&program);
+        command
             .arg("run")
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--watch-namespace", &env.namespace])
@@ -111,8 +115,15 @@ impl Operator {
             .args(["--outage-seconds", "6"])
             .args(&options.args)
             .env("KUBECONFIG", &kubeconfig)
-            .env("TEMPORAL_ADDRESS", address)
-            .env("RUST_BACKTRACE", "1")
+            .env("RUST_BACKTRACE", "1");
+        match &options.temporal_profile {
+            Some((file, profile)) => command
+                .env_remove("TEMPORAL_ADDRESS")
+                .env("TEMPORAL_CONFIG_FILE", file)
+                .env("TEMPORAL_PROFILE", profile),
+            None => command.env("TEMPORAL_ADDRESS", address),
+        };
+        let child = command
             .envs(options.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)

@@ -255,12 +255,25 @@ impl Temporal {
 
     /// The whole history of the latest run of a workflow.
     pub async fn history(&self, namespace: &str, id: &str) -> Result<Vec<HistoryEvent>> {
+        let latest = WorkflowExecution {
+            workflow_id: id.to_owned(),
+            run_id: String::new(),
+        };
+        self.history_of(namespace, latest).await
+    }
+
+    /// The whole history of one run.
+    pub async fn history_of(
+        &self,
+        namespace: &str,
+        run: WorkflowExecution,
+    ) -> Result<Vec<HistoryEvent>> {
         let mut events = Vec::new();
         let mut next_page_token = Vec::new();
         loop {
             let request = GetWorkflowExecutionHistoryRequest {
                 namespace: namespace.to_owned(),
-                execution: execution(id),
+                execution: Some(run.clone()),
                 next_page_token,
                 ..Default::default()
             };

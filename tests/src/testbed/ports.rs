@@ -96,6 +96,14 @@ mod tests {
     }
 
     #[test]
+    fn a_usual_port_that_is_taken_is_replaced() {
+        // Taken by this, or by a testbed that is up.
+        let _taken = TcpListener::bind("127.0.0.1:8233");
+        let port = Ports::choose().unwrap().get("temporal-ui");
+        assert_ne!(port, 8233);
+    }
+
+    #[test]
     fn private_ports_differ() {
         let ports = Ports::private(17_995).unwrap();
         let mut all: Vec<u16> = ports.0.values().copied().collect();

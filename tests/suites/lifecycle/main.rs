@@ -19,6 +19,7 @@ mod metrics;
 mod outage;
 mod pings;
 mod pods;
+mod profile;
 mod queues;
 mod restored;
 mod settled;

@@ -1,11 +1,13 @@
 //! By which ways people ask: the annotation, which is answered in the status, and signals, whose words may be anything.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
-use kube::ResourceExt as _;
-use process_operator_harness::{Scene, json_payload, lifecycle_id, until};
+use kube::ResourceExt;
+use process_operator_harness::{Scene, condition, is_current, json_payload, lifecycle_id, until};
 use serde_json::json;
 
-use crate::support::{SOON, at_step, change, now, reason, rollout};
+use crate::support::{SOON, at_step, change, now, reason, rollout, routed};
 use crate::verbs::open_steps;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,6 +151,77 @@ async fn verbs_by_signal_take_anything_a_person_types() -> Result<()> {
             .any(|entry| entry.actor.as_deref() == Some("bob")),
         "{history:?}"
     );
+    scene.finish().await
+}
+
+/// As the form of the Temporal UI sends them, with the fields that a person has filled in.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_verb_by_signal_does_what_it_says() -> Result<()> {
+    let (scene, process) = Scene::settled("signalled").await?;
+    let env = &scene.env;
+    let id = lifecycle_id(&process);
+    let signal = async |verb: &str, more: serde_json::Value| {
+        let mut order = json!({ "actor": format!("bob-{verb}"), "reason": "a test" });
+        for (field, value) in more.as_object().into_iter().flatten() {
+            order[field] = value.clone();
+        }
+        let order = vec![json_payload(&order)];
+        env.temporal.signal(&env.control, &id, verb, order).await
+    };
+    env.patch("l2o", &change("v2", &[], &open_steps())).await?;
+    at_step(env, 1).await?;
+    signal("pause", json!({})).await?;
+    let paused = reason(env, "Progressing", "Paused").await?;
+    let (_, _, message) = condition(&paused, "Progressing");
+    ensure!(message.contains("bob-pause"), "{message}");
+    signal("resume", json!({})).await?;
+    reason(env, "Progressing", "WaitingForPromotion").await?;
+    ensure!(rollout(&now(env).await?).step == 1, "only held");
+    signal("promote", json!({})).await?;
+    at_step(env, 2).await?;
+    routed(env, "v1", "v2", 60.0).await?;
+    signal("abort", json!({})).await?;
+    let aborted = reason(env, "Stalled", "RolloutAborted").await?;
+    let (_, _, message) = condition(&aborted, "Degraded");
+    ensure!(message.contains("bob-abort"), "{message}");
+    routed(env, "v1", "", 0.0).await?;
+    signal("retry", json!({})).await?;
+    at_step(env, 1).await?;
+    routed(env, "v1", "v2", 20.0).await?;
+    signal("promote", json!({ "full": true })).await?;
+    env.wait_settled("l2o", "v2").await?;
+
+    let pods = async || -> Result<BTreeSet<String>> {
+        let pods = env.pods("l2o").await?;
+        Ok(pods.iter().filter_map(ResourceExt::uid).collect())
+    };
+    let before = pods().await?;
+    signal("restart", json!({})).await?;
+    until("other pods", SOON, async || {
+        let now = pods().await?;
+        ensure!(now.len() == 1 && now.is_disjoint(&before), "not yet");
+        Ok(())
+    })
+    .await?;
+    env.wait_settled("l2o", "v2").await?;
+    signal("undo", json!({})).await?;
+    let undone = reason(env, "Stalled", "Undone").await?;
+    ensure!(undone.spec.image.ends_with(":v2"), "the spec is the user's");
+    let undone = env
+        .wait_process("l2o", "v1 is back", SOON, |process| {
+            is_current(process, "v1") && condition(process, "Draining").0 == "False"
+        })
+        .await?;
+    routed(env, "v1", "", 0.0).await?;
+    let history = undone.status.iter().flat_map(|status| &status.history);
+    let actors: BTreeSet<_> = history.filter_map(|entry| entry.actor.clone()).collect();
+    // The oldest entries of ten may be gone by now.
+    for verb in ["restart", "undo"] {
+        ensure!(
+            actors.contains(&format!("bob-{verb}")),
+            "{verb}: {actors:?}"
+        );
+    }
     scene.finish().await
 }
 

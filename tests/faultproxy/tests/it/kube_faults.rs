@@ -250,6 +250,28 @@ async fn requests_and_answers_can_be_late() {
 }
 
 #[tokio::test]
+async fn the_body_of_an_answer_can_come_bit_by_bit() {
+    let kube = kube().await;
+    kube.server.put("x", 1);
+    let list = || kube.client.open("GET", DEPLOYMENTS, String::new());
+    let whole = list().await.unwrap().into_body().collect().await.unwrap();
+    let lists = RequestMatch::any().verb(Verb::List);
+    kube.proxy.rule(lists, Action::Trickle(A_WHILE));
+    let started = Instant::now();
+    let response = list().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    let (mut parts, mut got) = (0, Vec::new());
+    while let Some(frame) = body.frame().await {
+        got.extend_from_slice(&frame.unwrap().into_data().unwrap());
+        parts += 1;
+    }
+    assert!(parts > 1, "{parts}");
+    assert!(started.elapsed() >= A_WHILE.mul_f64(0.8));
+    assert_eq!(got, whole.to_bytes());
+}
+
+#[tokio::test]
 async fn an_answer_is_cut_after_so_many_bytes() {
     let kube = kube().await;
     kube.server.put("x", 1);

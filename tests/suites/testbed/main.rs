@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod command;
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,6 +20,12 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within a minute: {what}");
         sleep(Duration::from_millis(100));
     }
+}
+
+/// For tests that end a component of the testbed, or say of each that it runs.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A namespace of the test's own, deleted at its end.
@@ -165,6 +174,7 @@ fn a_private_temporal_remembers_across_stop_and_kill_and_leaves_nothing() {
 
 #[test]
 fn a_component_can_be_held_stopped_and_started() {
+    let _alone = alone();
     let testbed = Testbed::current().unwrap();
     let url = testbed.state().ui_url.clone().unwrap();
     let answers = || {
