@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use process_operator_crds::Process;
 use process_operator_faultproxy::audit::AuditFilter;
-use process_operator_harness::{Env, Foreign, Scene, condition, is_current, manifest};
+use process_operator_harness::{Env, Foreign, Scene, condition, is_current, manifest, until};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(90);

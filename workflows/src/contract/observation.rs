@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use process_operator_crds::spec::Versioning;
 
-use super::{ProcessKey, StepFailure};
+use super::{ProcessKey, Settings, StepFailure};
 
 /// One consistent look at Kubernetes and Temporal, taken by the `observe` activity.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
