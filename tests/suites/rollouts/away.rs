@@ -1,5 +1,7 @@
 //! Temporal goes away in the middle of a canary, and the operator dies while it is asked for something.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
