@@ -51,7 +51,8 @@ async fn what_is_asked_for_while_nothing_can_be_looked_at_outlasts_the_run() -> 
         .await?;
     rule.wait_hits(2, SOON).await?;
     // By update somebody waits for an answer, and gets it.
-    let update = env.ask(&process, "restart", &json!({}));
+    let nothing = json!({});
+    let update = env.ask(&process, "restart", &nothing);
     let signals = async {
         // A rollout that is not known: the history grows, and nothing else.
         futures::stream::iter(0..MANY)
