@@ -20,23 +20,73 @@ pub struct Kinds {
 }
 
 impl Kinds {
-    /// Both.
-    pub fn all(&self) -> [&ApiResource; 2] {
-        [&self.domain, &self.agent]
+    /// The kind of what one of the lists names.
+    pub fn of(&self, list: List) -> &ApiResource {
+        match list {
+            List::Domains => &self.domain,
+            List::Agents => &self.agent,
+        }
     }
+}
 
-    /// What a Process names, with the kind of each.
-    pub fn named<'a>(&'a self, process: &'a Process) -> Vec<(&'a ApiResource, &'a str)> {
-        let Some(dependencies) = &process.spec.dependencies else {
-            return Vec::new();
-        };
-        let of = |kind: &'a ApiResource, names: &'a [ObjectName]| {
-            names.iter().map(move |it| (kind, it.name.as_str()))
-        };
-        of(&self.domain, &dependencies.domains)
-            .chain(of(&self.agent, &dependencies.agents))
-            .collect()
+/// The lists of `spec.dependencies` that name objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// `domains`.
+    Domains,
+    /// `agents`.
+    Agents,
+}
+
+impl List {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Domains, Self::Agents];
+
+    fn field(self) -> &'static str {
+        match self {
+            Self::Domains => "spec.dependencies.domains",
+            Self::Agents => "spec.dependencies.agents",
+        }
     }
+}
+
+/// An object that a Process names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needed {
+    /// Where it is named.
+    pub list: List,
+    /// Its name.
+    pub name: String,
+}
+
+impl Needed {
+    /// The field that names it, its kind and its name: what messages about it begin with.
+    pub fn shown(&self, kind: &ApiResource) -> String {
+        let (field, name) = (self.list.field(), &self.name);
+        format!("{field}[{name}]: {} {name}", kind.kind)
+    }
+}
+
+/// What is wrong with an object that is not there.
+pub const MISSING: &str = "does not exist";
+
+/// What a Process names.
+pub fn needed(process: &Process) -> Vec<Needed> {
+    let Some(dependencies) = &process.spec.dependencies else {
+        return Vec::new();
+    };
+    let lists = [
+        (List::Domains, &dependencies.domains),
+        (List::Agents, &dependencies.agents),
+    ];
+    let of = |(list, names): (List, &Vec<ObjectName>)| {
+        let needed = names.iter().map(move |it| Needed {
+            list,
+            name: it.name.clone(),
+        });
+        needed.collect::<Vec<_>>()
+    };
+    lists.into_iter().flat_map(of).collect()
 }
 
 /// Reads `<group>/<version>/<Kind>`.
@@ -76,23 +126,22 @@ pub(crate) async fn look(
     key: &ProcessKey,
     process: &Process,
 ) -> Result<Option<DependenciesView>> {
-    let named = context.kinds.named(process);
+    let named = needed(process);
     if named.is_empty() {
         return Ok(None);
     }
     let count = u32::try_from(named.len()).unwrap_or(u32::MAX);
-    let looks = named.into_iter().map(async |(kind, name)| {
+    let looks = named.into_iter().map(async |needed| {
+        let kind = context.kinds.of(needed.list);
         let api: Api<DynamicObject> =
             Api::namespaced_with(context.kube.clone(), &key.namespace, kind);
-        let why = match api.get(name).await {
+        let why = match api.get(&needed.name).await {
             Ok(found) => unready(&found),
             // Without a definition of the kind there is no object either; that 404 has no reason.
-            Err(kube::Error::Api(answer)) if answer.code == 404 => {
-                Some("does not exist".to_owned())
-            }
+            Err(kube::Error::Api(answer)) if answer.code == 404 => Some(MISSING.to_owned()),
             Err(error) => return Err(error.into()),
         };
-        Ok::<_, crate::error::Fault>(why.map(|why| format!("{} {name} {why}", kind.kind)))
+        Ok::<_, crate::error::Fault>(why.map(|why| format!("{} {why}", needed.shown(kind))))
     });
     let lacking = futures::future::try_join_all(looks).await?;
     Ok(Some(DependenciesView {
@@ -129,6 +178,17 @@ mod tests {
             let why = unready(&object(&nothing));
             assert_eq!(why.as_deref(), Some("does not say that it is Ready"));
         }
+    }
+
+    #[test]
+    fn what_is_named_is_shown_with_its_field() {
+        let domain = kind("ameide.io/v1/Domain").expect("a kind");
+        let sales = Needed {
+            list: List::Domains,
+            name: "sales".into(),
+        };
+        let shown = sales.shown(&domain);
+        assert_eq!(shown, "spec.dependencies.domains[sales]: Domain sales");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Against a watch that is open and yet does not say everything: a new list now and then, and a
 //! fresh read of one Process where something differs.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt as _};
@@ -12,16 +13,20 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 use process_operator_activities::cache::Neighbour;
 use process_operator_crds::{Process, names};
+use serde::de::DeserializeOwned;
 
 use super::watch::Followed;
 use super::{Shared, answered};
 
 /// Watches, and begins anew with a list after each period.
-pub(super) fn watched<K: Followed>(
+pub(super) fn watched<K>(
     api: Api<K>,
     config: watcher::Config,
     period: Duration,
-) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send {
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
+where
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     stream::repeat(()).flat_map(move |()| {
         watcher(api.clone(), config.clone())
             .default_backoff()

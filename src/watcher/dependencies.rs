@@ -1,5 +1,8 @@
 //! What Processes depend on: objects of other operators, watched from the time when the first Process names
 //! one.
+//!
+//! What changes is told as it comes. What was missed, as while no operator ran, each new list shows: there the
+//! status of each Process is compared with what is listed.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -8,12 +11,16 @@ use futures::StreamExt as _;
 use futures::stream::select_all;
 use kube::api::ApiResource;
 use kube::core::DynamicObject;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Api, ResourceExt as _};
-use process_operator_activities::dependencies::unready;
+use process_operator_activities::cache::Neighbour;
+use process_operator_activities::dependencies::{List, MISSING, Needed, unready};
+use process_operator_crds::conditions::MAX_MESSAGE_BYTES;
 use process_operator_workflows::contract::{ChangeKind, Changed};
 
-use super::Shared;
+use super::again::watched;
+use super::watch::failed;
+use super::{Shared, refusals};
 use crate::metrics::Metrics;
 
 /// Follows both kinds.
@@ -22,123 +29,272 @@ pub(super) async fn run(shared: Shared) {
     if depended.wait_for(|depended| *depended).await.is_err() {
         return;
     }
+    // A list is compared with all Processes.
+    if !shared.listed().await {
+        return;
+    }
     let kinds = shared.config.kinds();
-    futures::future::join_all(kinds.all().map(|kind| follow(&shared, kind))).await;
+    let follow = |list| follow(&shared, list, kinds.of(list));
+    futures::future::join_all(List::ALL.map(follow)).await;
 }
 
-fn apis(shared: &Shared, kind: &ApiResource) -> Vec<Api<DynamicObject>> {
+/// Where it is watched: one namespace, or all.
+fn scopes(shared: &Shared) -> Vec<Option<String>> {
     let namespaces = &shared.config.watch_namespaces;
     if namespaces.is_empty() {
-        return vec![Api::all_with(shared.client.clone(), kind)];
+        return vec![None];
     }
-    let own = namespaces.iter();
-    own.map(|namespace| Api::namespaced_with(shared.client.clone(), namespace, kind))
-        .collect()
+    namespaces.iter().cloned().map(Some).collect()
 }
-
-/// By namespace and name: whether it is ready.
-type Known = HashMap<(String, String), bool>;
 
 /// A kind that is not installed is asked for again with growing pauses, by the watcher's own back-off.
-async fn follow(shared: &Shared, kind: &ApiResource) {
-    let streams = apis(shared, kind).into_iter().map(|api| {
-        let events = watcher(api, watcher::Config::default()).default_backoff();
-        let mut known = Known::new();
-        let mut listed = Known::new();
-        Box::pin(events.map(move |event| match event {
-            Ok(watcher::Event::Init) => {
-                listed.clear();
-                Vec::new()
-            }
-            Ok(watcher::Event::InitApply(found)) => {
-                let id = (found.namespace().unwrap_or_default(), found.name_any());
-                listed.insert(id, unready(&found).is_none());
-                flips(&mut known, &found, unready(&found).is_none())
-            }
-            Ok(watcher::Event::InitDone) => {
-                let gone = known.keys().filter(|id| !listed.contains_key(*id));
-                let gone: Vec<_> = gone.cloned().collect();
-                known.retain(|id, _| listed.contains_key(id));
-                gone.into_iter()
-                    .map(|id| Flip {
-                        id,
-                        ..Flip::default()
-                    })
-                    .collect()
-            }
-            Ok(watcher::Event::Apply(found)) => {
-                flips(&mut known, &found, unready(&found).is_none())
-            }
-            Ok(watcher::Event::Delete(gone)) => {
-                let flips = flips(&mut known, &gone, false);
-                known.remove(&(gone.namespace().unwrap_or_default(), gone.name_any()));
-                flips
-            }
-            Err(error) => {
-                tracing::debug!("watch of dependencies interrupted: {error}");
-                Vec::new()
-            }
-        }))
+async fn follow(shared: &Shared, list: List, kind: &ApiResource) {
+    let streams = scopes(shared).into_iter().map(|namespace| {
+        let api: Api<DynamicObject> = match &namespace {
+            Some(namespace) => Api::namespaced_with(shared.client.clone(), namespace, kind),
+            None => Api::all_with(shared.client.clone(), kind),
+        };
+        let events = watched(api, watcher::Config::default(), shared.config.resync());
+        let mut view = View {
+            list,
+            namespace,
+            known: Known::new(),
+            listed: Known::new(),
+        };
+        Box::pin(events.map(move |event| view.seen(shared, kind, event)))
     });
     let mut events = pin!(select_all(streams));
-    while let Some(flips) = events.next().await {
-        for flip in flips {
-            Metrics::count_kind(&shared.metrics.watch_events, &kind.kind);
-            tell(shared, &kind.kind, &flip);
-        }
-    }
+    while let Some(()) = events.next().await {}
 }
 
-/// Something has become ready, or is not any more.
-#[derive(Debug, Default)]
-struct Flip {
-    /// Namespace and name.
-    id: (String, String),
-    /// Version of the object; empty when a list does not show it any more.
+/// What is known of one object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Seen {
+    /// Why it is not ready, if it is not.
+    why: Option<String>,
+    /// `metadata.resourceVersion`.
     version: String,
-    ready: bool,
-    /// It was not known before.
-    first: bool,
 }
 
-fn flips(known: &mut Known, object: &DynamicObject, ready: bool) -> Vec<Flip> {
-    let id = (object.namespace().unwrap_or_default(), object.name_any());
-    let before = known.insert(id.clone(), ready);
-    if before == Some(ready) {
-        return Vec::new();
-    }
-    let version = object.resource_version().unwrap_or_default();
-    let first = before.is_none();
-    vec![Flip {
-        id,
-        version,
-        ready,
-        first,
-    }]
-}
-
-/// Tells the Processes that depend on it. What is new to us may be told by their status already.
-fn tell(shared: &Shared, kind: &str, flip: &Flip) {
-    let (namespace, name) = &flip.id;
-    for process in shared.cache.processes() {
-        let mut depends = process.depends.iter();
-        let names = depends.any(|(of, named)| of == kind && named == name);
-        let told = flip.first && process.depends_ready == Some(flip.ready);
-        if process.namespace != *namespace || !names || told {
-            continue;
+impl Seen {
+    fn of(object: &DynamicObject) -> Self {
+        Self {
+            why: unready(object),
+            version: object.resource_version().unwrap_or_default(),
         }
-        let what = if flip.ready {
-            "is ready"
-        } else {
-            "is not ready"
-        };
-        let changed = Changed::new(ChangeKind::Dependency, format!("{kind} {name} {what}"));
-        let about = format!("{kind} {name} of {}", process.uid);
-        let mark = if flip.version.is_empty() {
-            &process.resource_version
-        } else {
-            &flip.version
-        };
-        shared.signaler.send(&process.key(), &about, mark, changed);
+    }
+}
+
+/// By namespace and name.
+type Known = HashMap<(String, String), Seen>;
+
+fn id(object: &DynamicObject) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// What one watch has shown.
+struct View {
+    list: List,
+    /// All of them, if none.
+    namespace: Option<String>,
+    known: Known,
+    /// A list that is not complete.
+    listed: Known,
+}
+
+impl View {
+    fn seen(
+        &mut self,
+        shared: &Shared,
+        kind: &ApiResource,
+        event: watcher::Result<watcher::Event<DynamicObject>>,
+    ) {
+        let count = || Metrics::count_kind(&shared.metrics.watch_events, &kind.kind);
+        match event {
+            Ok(watcher::Event::Init) => self.listed.clear(),
+            Ok(watcher::Event::InitApply(found)) => {
+                count();
+                self.listed.insert(id(&found), Seen::of(&found));
+            }
+            Ok(watcher::Event::InitDone) => {
+                let before = std::mem::take(&mut self.known);
+                self.known = std::mem::take(&mut self.listed);
+                self.compare(shared, kind, &before);
+            }
+            Ok(watcher::Event::Apply(found)) => {
+                count();
+                let now = Seen::of(&found);
+                let before = self.known.insert(id(&found), now.clone());
+                let first = before.is_none();
+                if first || before.is_some_and(|before| before.why != now.why) {
+                    self.changed(shared, kind, &id(&found), &now, first);
+                }
+            }
+            Ok(watcher::Event::Delete(gone)) => {
+                count();
+                let first = self.known.remove(&id(&gone)).is_none();
+                let now = Seen {
+                    why: Some(MISSING.to_owned()),
+                    ..Seen::of(&gone)
+                };
+                self.changed(shared, kind, &id(&gone), &now, first);
+            }
+            Err(error) if is_missing(&error) => {
+                tracing::debug!(kind = kind.kind, "not installed: {error}");
+                // Nothing can be there of a kind that there is not.
+                let before = std::mem::take(&mut self.known);
+                self.compare(shared, kind, &before);
+            }
+            Err(error) => {
+                failed(shared, &kind.kind, &error);
+                refusals::failed(shared, &kind.kind, &error);
+            }
+        }
+    }
+
+    /// The Processes of this watch, with what of its kind each needs.
+    fn needing(&self, shared: &Shared) -> Vec<(Neighbour, Needed)> {
+        let all = shared.cache.processes().into_iter();
+        let own = all.filter(|process| {
+            let namespace = self.namespace.as_ref();
+            !process.deleting && namespace.is_none_or(|own| *own == process.namespace)
+        });
+        own.flat_map(|process| {
+            let needed = process.depends.clone().into_iter();
+            let needed = needed.filter(|needed| needed.list == self.list);
+            needed
+                .map(|needed| (process.clone(), needed))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    /// Tells the Processes whose status says something else than the list. What has changed since the last
+    /// list is told in any case: a status that says the same may be about to be written over.
+    fn compare(&self, shared: &Shared, kind: &ApiResource, before: &Known) {
+        for (process, needed) in self.needing(shared) {
+            let id = (process.namespace.clone(), needed.name.clone());
+            let now = self.known.get(&id);
+            let missed = before
+                .get(&id)
+                .is_some_and(|before| now.is_none_or(|now| now.why != before.why));
+            // One without a word of it is about to be looked at.
+            let fresh = process.depends_ready.is_none() && now.is_none();
+            let missing = || Some(MISSING.to_owned());
+            let why = now.map_or_else(missing, |now| now.why.clone());
+            let shown = needed.shown(kind);
+            if !missed && (fresh || says(&process, &shown, why.as_deref())) {
+                continue;
+            }
+            let version = now.map(|now| now.version.as_str()).unwrap_or_default();
+            let mark = format!("{version} {}", process.resource_version);
+            tell(shared, kind, (&process, &needed), why.is_none(), &mark);
+        }
+    }
+
+    /// Tells the Processes that need it. What is new to us may be told by their status already.
+    fn changed(
+        &self,
+        shared: &Shared,
+        kind: &ApiResource,
+        (namespace, name): &(String, String),
+        now: &Seen,
+        first: bool,
+    ) {
+        for (process, needed) in self.needing(shared) {
+            let names = process.namespace == *namespace && needed.name == *name;
+            let told = || says(&process, &needed.shown(kind), now.why.as_deref());
+            if names && !(first && told()) {
+                let about = (&process, &needed);
+                tell(shared, kind, about, now.why.is_none(), &now.version);
+            }
+        }
+    }
+}
+
+/// The kind is not installed.
+fn is_missing(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(why) | watcher::Error::WatchStartFailed(why)) = error
+    else {
+        return false;
+    };
+    matches!(why, kube::Error::Api(answer) if answer.code == 404)
+}
+
+/// Whether the status of a Process says this of what is shown so.
+fn says(process: &Neighbour, shown: &str, why: Option<&str>) -> bool {
+    let Some((ready, words)) = &process.depends_ready else {
+        return false;
+    };
+    // At its longest it has been cut, which loses up to a character.
+    let cut = words.len() + 4 > MAX_MESSAGE_BYTES;
+    match why {
+        None if *ready => true,
+        // What an earlier release has written names no field.
+        None => words.starts_with("spec.") && !words.contains(&format!("{shown} ")) || cut,
+        Some(why) => !*ready && (words.contains(&format!("{shown} {why}")) || cut),
+    }
+}
+
+fn tell(
+    shared: &Shared,
+    kind: &ApiResource,
+    (process, needed): (&Neighbour, &Needed),
+    ready: bool,
+    mark: &str,
+) {
+    let what = if ready { "is ready" } else { "is not ready" };
+    let about = format!("{} {}", kind.kind, needed.name);
+    let changed = Changed::new(ChangeKind::Dependency, format!("{about} {what}"));
+    let about = format!("{about} of {}", process.uid);
+    shared.signaler.send(&process.key(), &about, mark, changed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALES: &str = "spec.dependencies.domains[sales]: Domain sales";
+
+    fn told(ready: bool, words: &str) -> Neighbour {
+        Neighbour {
+            depends_ready: Some((ready, words.to_owned())),
+            ..Neighbour::default()
+        }
+    }
+
+    #[test]
+    fn a_status_is_told_again_when_its_words_are_others() {
+        let missing = format!("{SALES} {MISSING}");
+        let waits = told(false, &missing);
+        assert!(says(&waits, SALES, Some(MISSING)));
+        for other in [
+            None,
+            Some("is not Ready (Provisioning)"),
+            Some("is being deleted"),
+        ] {
+            assert!(!says(&waits, SALES, other), "{other:?}");
+        }
+        let both = told(false, &format!("{SALES}-eu {MISSING}, {SALES} {MISSING}"));
+        assert!(says(&both, SALES, Some(MISSING)));
+        let other = told(false, &format!("{SALES}-eu {MISSING}"));
+        assert!(says(&other, SALES, None), "it is about another one");
+        assert!(!says(&other, SALES, Some(MISSING)));
+        let ready = told(true, "1 of 1 are ready");
+        assert!(says(&ready, SALES, None));
+        assert!(!says(&ready, SALES, Some(MISSING)));
+        assert!(!says(&Neighbour::default(), SALES, None));
+    }
+
+    #[test]
+    fn what_an_earlier_release_or_a_cut_message_says_is_not_asked_for_without_end() {
+        let earlier = told(false, "Domain sales does not exist");
+        assert!(!says(&earlier, SALES, None));
+        assert!(!says(&earlier, SALES, Some(MISSING)));
+        let cut = told(
+            false,
+            &format!("spec.{}", "x".repeat(MAX_MESSAGE_BYTES - 5)),
+        );
+        assert!(says(&cut, SALES, Some(MISSING)) && says(&cut, SALES, None));
     }
 }

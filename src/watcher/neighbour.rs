@@ -6,15 +6,14 @@ use kube::core::DeserializeGuard;
 use process_operator_activities::authorship::Authorship;
 use process_operator_activities::cache::{Draining, Neighbour, Unreachable};
 use process_operator_activities::definition;
+use process_operator_activities::dependencies::needed;
 use process_operator_activities::registry::Source;
 use process_operator_crds::status::DrainingVersion;
 use process_operator_crds::{ConditionType, Process, conditions, names};
 use process_operator_workflows::plan::fingerprint;
 
-use super::Shared;
-
 /// `None` for an object without a namespace or uid, which no API server shows.
-pub(super) fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> Option<Neighbour> {
+pub(super) fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour> {
     let process = object.0.as_ref().ok();
     let status = process.and_then(|process| process.status.as_ref());
     // The reason of a condition, if it is so.
@@ -22,9 +21,6 @@ pub(super) fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> 
         let found = conditions::find(&status?.conditions, kind)?;
         (found.status == so).then(|| found.reason.clone())
     };
-    let kinds = shared.config.kinds();
-    let depends = process.map(|process| kinds.named(process));
-    let depends = depends.into_iter().flatten();
     let stalled = says(ConditionType::Stalled, "True");
     let reachable = status
         .and_then(|status| conditions::find(&status.conditions, ConditionType::TemporalReachable));
@@ -52,14 +48,13 @@ pub(super) fn neighbour(shared: &Shared, object: &DeserializeGuard<Process>) -> 
         versioning: process
             .map(|process| process.spec.rollout.versioning)
             .unwrap_or_default(),
-        depends: depends
-            .map(|(kind, name)| (kind.kind.clone(), name.to_owned()))
-            .collect(),
-        depends_ready: if says(ConditionType::DependenciesReady, "True").is_some() {
-            Some(true)
-        } else {
-            says(ConditionType::DependenciesReady, "False").map(|_| false)
-        },
+        depends: process.map(needed).unwrap_or_default(),
+        depends_ready: status
+            .and_then(|status| {
+                conditions::find(&status.conditions, ConditionType::DependenciesReady)
+            })
+            .filter(|found| found.status != "Unknown")
+            .map(|found| (found.status == "True", found.message.clone())),
         conditions: status
             .into_iter()
             .flat_map(|status| &status.conditions)

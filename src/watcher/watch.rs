@@ -175,7 +175,7 @@ fn forbidden(error: &watcher::Error) -> bool {
 }
 
 /// The watcher retries by itself, with back-off; here it is only said, and asked why.
-fn failed(shared: &Shared, kind: &str, error: &watcher::Error) {
+pub(super) fn failed(shared: &Shared, kind: &str, error: &watcher::Error) {
     shared.interrupted.notify_one();
     Metrics::count_kind(&shared.metrics.watch_events, &format!("{kind}Error"));
     tracing::warn!(kind, "watch interrupted: {error}");
@@ -183,7 +183,7 @@ fn failed(shared: &Shared, kind: &str, error: &watcher::Error) {
 
 fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: bool) {
     Metrics::count_kind(&shared.metrics.watch_events, "Process");
-    let Some(now) = neighbour(shared, object) else {
+    let Some(now) = neighbour(object) else {
         return;
     };
     let before = shared.cache.put_process(now.clone());

@@ -5,6 +5,7 @@ use process_operator_crds::names::ProcessKey;
 use process_operator_crds::spec::Versioning;
 
 use crate::authorship::Authorship;
+use crate::dependencies::Needed;
 use crate::registry::Source;
 
 /// An owned Deployment as last seen.
@@ -129,10 +130,10 @@ pub struct Neighbour {
     pub checksum: String,
     /// Reason of the condition `DefinitionResolved` as published.
     pub resolved: String,
-    /// Kind and name of what it depends on.
-    pub depends: Vec<(String, String)>,
-    /// The condition `DependenciesReady` as published, if it is.
-    pub depends_ready: Option<bool>,
+    /// What it depends on.
+    pub depends: Vec<Needed>,
+    /// The condition `DependenciesReady` as published, if it is, with its message.
+    pub depends_ready: Option<(bool, String)>,
     /// Type and status of each condition.
     pub conditions: Vec<(String, String)>,
     /// Versions that drain.

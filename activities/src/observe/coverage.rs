@@ -11,7 +11,7 @@ use super::*;
 use crate::build::revision::Kept;
 use crate::build::{cron_job, template};
 use crate::context::WorkerDefaults;
-use crate::dependencies::{Kinds, kind};
+use crate::dependencies::{Kinds, kind, needed};
 
 mod shown;
 
@@ -128,10 +128,9 @@ fn made_of(spec: &Value) -> Made {
         domain: kind("ameide.io/v1/Domain").expect("a kind"),
         agent: kind("ameide.io/v1/Agent").expect("a kind"),
     };
-    let named: Vec<_> = kinds
-        .named(&process)
+    let named: Vec<_> = needed(&process)
         .into_iter()
-        .map(|(kind, name)| format!("{} {name}", kind.kind))
+        .map(|needed| needed.shown(kinds.of(needed.list)))
         .collect();
     let source = crate::registry::Source::of(&process);
     Made {

@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 use kube::api::DeleteParams;
 use process_operator_crds::Process;
 use process_operator_faultproxy::{Action, EventMatch, RequestMatch, Verb, WatchAction};
-use process_operator_harness::{lifecycle_id, manifest, until};
+use process_operator_harness::{
+    Foreign, ForeignAccount, OperatorOptions, condition, lifecycle_id, manifest, until,
+};
+use serde_json::json;
 
 use crate::scenario::{at_rest, gone};
 use crate::signals::signal;
@@ -96,5 +99,54 @@ async fn a_list_that_is_never_answered_is_asked_for_again() -> Result<()> {
     ensure!(hang.hits() == 1, "{} lists hung", hang.hits());
     world.env.apply(&manifest(&world.env, NAME, "v1")).await?;
     at_rest(&world, "v1").await?;
+    world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dependency_of_which_no_event_arrives_is_noticed_by_a_new_list() -> Result<()> {
+    let world = World::empty("f15d").await?;
+    let env = &world.env;
+    let customers = Foreign::new(env, &format!("{}.example", env.namespace), "Customer");
+    let account = ForeignAccount::new(env)?;
+    account.may(env, &["get", "list", "watch"], &[&customers])?;
+    customers.install().await?;
+    customers.ready("sales").await?;
+    let options = OperatorOptions {
+        account: Some(account.account()),
+        args: vec![
+            "--resync-seconds".into(),
+            "8".into(),
+            "--domain-kind".into(),
+            customers.flag(),
+        ],
+        ..OperatorOptions::default()
+    };
+    world.start_as(options).await?;
+    let mut process = manifest(env, NAME, "v1");
+    process["spec"]["dependencies"] = json!({ "domains": [{ "name": "sales" }] });
+    env.apply(&process).await?;
+    at_rest(&world, "v1").await?;
+    let events = EventMatch::events().resource(&customers.plural());
+    let mute = world.kube.watch_rule(events, WatchAction::Drop);
+    let told = |words: &'static str| {
+        env.wait_process(NAME, words, SOON, move |process| {
+            condition(process, "DependenciesReady").2.contains(words)
+        })
+    };
+    customers.unready("sales", "Moving").await?;
+    let lost = told("Customer sales is not Ready (Moving)").await?;
+    ensure!(
+        condition(&lost, "Degraded").1 == "DependencyNotReady",
+        "it is told"
+    );
+    customers.delete("sales").await?;
+    told("Customer sales does not exist").await?;
+    customers.ready("sales").await?;
+    told("1 of 1 are ready").await?;
+    ensure!(mute.hits() > 0, "nothing was kept back");
+    at_rest(&world, "v1").await?;
+    world.hold().await?;
+    customers.remove().await?;
+    account.remove(env)?;
     world.finish().await
 }
