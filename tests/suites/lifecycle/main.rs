@@ -17,6 +17,7 @@ mod key;
 mod kstatus;
 mod metrics;
 mod outage;
+mod pings;
 mod pods;
 mod queues;
 mod restored;
