@@ -20,8 +20,8 @@
 - apiGroups: [batch]
   resources: [cronjobs]
   verbs: [get, list, watch, create, patch, delete]
-# The routing of a Process whose versions Temporal does not keep apart; watched by our label only. Never
-# deleted: who changes owner references needs this under OwnerReferencesPermissionEnforcement.
+# The routing of a Process whose versions Temporal does not keep apart, versions' copies of a definition and fetched
+# ones: watched by our label. A definition that a Process names is watched by its name, as long as it is named.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
