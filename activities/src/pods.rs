@@ -9,6 +9,7 @@ use kube::Api;
 use kube::api::ListParams;
 use process_operator_crds::names;
 
+use crate::build::eventing;
 use crate::context::Context;
 
 mod ailing;
@@ -207,7 +208,10 @@ fn unmounted(pod: &Pod) -> String {
             if let Some(secret) = &volume.secret
                 && secret.optional != Some(true)
             {
-                return Some(format!("Secret {}", secret.secret_name.as_deref()?));
+                let name = secret.secret_name.as_deref()?;
+                let field = eventing::field_of(&volume.name);
+                let field = field.map_or_else(String::new, |field| format!(" of {field}"));
+                return Some(format!("Secret {name}{field}"));
             }
             let map = volume.config_map.as_ref()?;
             let named = map.optional != Some(true) && map.name != "kube-root-ca.crt";
@@ -278,6 +282,10 @@ mod tests {
         assert_eq!(pod_hindrance(&pod(&state, &needs), at(14)), None);
         let said = pod_hindrance(&pod(&state, &needs), at(15)).expect("a reason");
         assert!(said.contains("Secret tls"), "{said}");
+        let bus = json!([{ "name": "process-eventing-main", "secret": { "secretName": "bus" } }]);
+        let said = pod_hindrance(&pod(&state, &bus), at(15)).expect("a reason");
+        let field = "Secret bus of spec.dependencies.eventing.clusters[main].credentialsSecretRef";
+        assert!(said.contains(field), "{said}");
         // Nothing is known but that it takes its time.
         assert_eq!(pod_hindrance(&pod(&state, &json!([])), at(600)), None);
     }

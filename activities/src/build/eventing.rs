@@ -61,6 +61,14 @@ fn volume_name(cluster: &EventingCluster) -> String {
     format!("{}-{}", volume::EVENTING, cluster.name)
 }
 
+/// The field of the spec that a volume of a pod comes from, if it is one of these.
+pub fn field_of(volume: &str) -> Option<String> {
+    let cluster = volume.strip_prefix(volume::EVENTING)?.strip_prefix('-')?;
+    Some(format!(
+        "spec.dependencies.eventing.clusters[{cluster}].credentialsSecretRef"
+    ))
+}
+
 /// The volumes behind [`mounts`].
 pub fn volumes(eventing: &Eventing) -> Vec<Volume> {
     let file = DownwardAPIVolumeFile {
@@ -155,6 +163,11 @@ mod tests {
             names(volumes(&eventing)),
             ["process-eventing", "process-eventing-closed"]
         );
+        assert_eq!(
+            field_of("process-eventing-closed").as_deref(),
+            Some("spec.dependencies.eventing.clusters[closed].credentialsSecretRef")
+        );
+        assert_eq!(field_of("process-eventing"), None);
         let mounts = mounts(&eventing);
         assert_eq!(mounts[1].mount_path, path);
         assert_eq!(mounts.len(), 2);

@@ -131,7 +131,9 @@ async fn a_secret_that_is_not_there_is_named_and_harms_no_running_version() -> R
         })
         .await?;
     let message = condition(&stalled, "Stalled").2;
-    ensure!(message.contains("Secret bus-login"), "{message}");
+    let named =
+        "Secret bus-login of spec.dependencies.eventing.clusters[main].credentialsSecretRef";
+    ensure!(message.contains(named), "{message}");
     ensure!(condition(&stalled, "Ready").0 == "True", "it serves");
     let (_, answers) = bound(env, "meanwhile").await?;
     ensure!(answers == before, "{answers}");
