@@ -55,9 +55,11 @@ pub(super) fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour>
             })
             .filter(|found| found.status != "Unknown")
             .map(|found| (found.status == "True", found.message.clone())),
+        // What other controllers have added would be label values without end.
         conditions: status
             .into_iter()
             .flat_map(|status| &status.conditions)
+            .filter(|condition| condition.type_.parse::<ConditionType>().is_ok())
             .map(|condition| (condition.type_.clone(), condition.status.clone()))
             .collect(),
         draining: status

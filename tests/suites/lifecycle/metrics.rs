@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use kube::api::{Patch, PatchParams};
+use process_operator_crds::Process;
 use process_operator_harness::{
     Env, Invariants, Operator, OperatorOptions, Prometheus, condition, manifest, until,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{SOON, Scene};
 
@@ -80,7 +82,41 @@ async fn rollouts_drains_and_conditions_can_be_read_without_names_of_objects() -
     }
     env.temporal.finish_waiting(&env.apps, "long").await?;
     env.wait_settled("l2o", "v2").await?;
+    others_conditions_are_no_labels(&scene).await?;
     scene.finish().await
+}
+
+/// A condition of another controller's: how many kinds of those there are is not ours to bound.
+async fn others_conditions_are_no_labels(scene: &Scene) -> Result<()> {
+    let env = &scene.env;
+    let audited = json!({
+        "type": "example.com/Audited", "status": "True", "reason": "Audited", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let applied = json!({
+        "apiVersion": "ameide.io/v1", "kind": "Process", "metadata": { "name": "l2o" },
+        "status": { "conditions": [audited] },
+    });
+    env.api::<Process>()
+        .patch_status(
+            "l2o",
+            &PatchParams::apply("auditor"),
+            &Patch::Apply(&applied),
+        )
+        .await?;
+    let seen = "process_operator_watch_events_total{kind=\"Process\"}";
+    let (_, page) = scene.operator.get("/metrics").await?;
+    let before = value(&page, seen)?;
+    // The watch has shown it once there is another event after it.
+    let again = json!({ "metadata": { "annotations": { "example.com/seen": "yes" } } });
+    env.patch("l2o", &again).await?;
+    until("the watch has shown it", SOON, async || {
+        let (_, page) = scene.operator.get("/metrics").await?;
+        ensure!(value(&page, seen)? > before + 0.5, "not yet");
+        ensure!(!page.contains("example.com"), "{page}");
+        Ok(())
+    })
+    .await
 }
 
 /// Only Temporal namespaces are named; those of this test contain the name of the Kubernetes namespace.
