@@ -28,7 +28,7 @@ pub(crate) const TOPIC: &str = r"^[A-Za-z0-9._-]+$";
 pub(crate) const REGISTRY_URL: &str = r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&'()*+,;=:-]*)*$";
 /// Five fields of cron, or one of its words. What a field may hold is checked when the CronJob is made.
 pub(crate) const CRON: &str = r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[0-9A-Za-z*/,?-]+( +[0-9A-Za-z*/,?-]+){4})$";
-/// Names of the time zone database. `Local` is refused as by Kubernetes.
+/// Names of the time zone database. A rule refuses `Local`, as Kubernetes does.
 pub(crate) const TIME_ZONE: &str = r"^[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$";
 /// Names of environment variables, as Kubernetes has them.
 pub(crate) const ENV_NAME: &str = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$";

@@ -16,7 +16,11 @@ use crate::schema;
     validation = Rule::new("has(self.image) || has(self.command) || has(self.args)")
         .message("a cron job must have an image, a command or args: with none of them it would be another worker")
         .reason(Reason::FieldValueRequired)
-        .field_path(".command")
+        .field_path(".command"),
+    validation = Rule::new("!has(self.timeZone) || self.timeZone.lowerAscii() != 'local'")
+        .message("timeZone must be a name of the time zone database, such as Europe/Berlin: Local is another one on each machine")
+        .reason(Reason::FieldValueInvalid)
+        .field_path(".timeZone")
 )]
 pub struct CronJob {
     /// Name of the job; the CronJob is called `<process>-<name>`, at most 52 characters together.
