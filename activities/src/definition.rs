@@ -66,12 +66,7 @@ fn view(
         let forbidden = context.registries.forbids(&source);
         return fetched::view(key, &source.mark(), forbidden, found);
     }
-    DefinitionView {
-        config_map: name.to_owned(),
-        checksum: found.map(definition::checksum).unwrap_or_default(),
-        version: found.and_then(definition::version),
-        ..DefinitionView::default()
-    }
+    definition::view(name, found)
 }
 
 /// Build id and name of the version that the spec asks for. Without its definition there is no telling

@@ -21,7 +21,7 @@ const OPEN_STRING: u64 = 1024;
 const OPEN_ENTRIES: u64 = 64;
 
 /// Largest integer that every reader of JSON can represent.
-const EXACT_INTEGER: i64 = (1 << 53) - 1;
+pub(crate) const EXACT_INTEGER: i64 = (1 << 53) - 1;
 
 /// The CustomResourceDefinition of [`Process`].
 ///

@@ -114,8 +114,8 @@ pub enum Reason {
     DefinitionNotFound,
     /// The registry that `spec.definitionRef.registry` names is being asked for the first time.
     DefinitionPending,
-    /// The registry gave an answer that no definition can be made of; the message says why. What was fetched
-    /// before is used meanwhile.
+    /// The registry gave an answer that no definition can be made of, or the ConfigMap is empty; the message
+    /// says which. What was fetched before is used meanwhile.
     DefinitionUnusable,
     /// The operator was started without `--definition-registry` for the host that
     /// `spec.definitionRef.registry.url` names. Nothing is fetched and nothing new is deployed; what runs goes

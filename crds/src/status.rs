@@ -17,6 +17,9 @@ pub const MAX_DRAINING: usize = 100;
 /// Most entries of `status.history`; the oldest is dropped.
 pub const MAX_HISTORY: usize = 10;
 
+/// Highest version that a definition can have: numbers beyond are not the same in all that read JSON.
+pub const MAX_DEFINITION_VERSION: i64 = crate::crd::EXACT_INTEGER;
+
 /// What the operator has observed. Everything here can be read anew from the cluster and from
 /// Temporal; nothing is kept only here.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -130,7 +133,7 @@ pub struct VersionStatus {
 #[serde(rename_all = "camelCase")]
 pub struct DefinitionStatus {
     /// Its version, from label `ameide.io/definition-version` of the ConfigMap. Absent when that is
-    /// no whole number from 0.
+    /// no whole number from 0 to 9007199254740991.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub version: Option<i64>,

@@ -96,10 +96,25 @@ async fn follow(shared: Shared, namespace: String, name: String) {
 
 /// Whether the status of a Process says this already. One without any is about to be looked at.
 fn says(process: &Neighbour, view: &DefinitionView) -> bool {
-    let failure = view.failure.as_ref();
-    let reason = failure.map_or(Reason::DefinitionFound, |failure| failure.reason);
-    let fresh = process.resolved.is_empty() && !view.found();
-    fresh || process.checksum == view.checksum && process.resolved == reason.as_str()
+    let (resolved, words) = &process.resolved;
+    let reason = match &view.failure {
+        Some(failure) => failure.reason,
+        None if view.found() => Reason::DefinitionFound,
+        None => Reason::DefinitionNotFound,
+    };
+    // What failed is told with its own words alone.
+    let unversioned = view.failure.is_some()
+        || if view.unversioned.is_empty() {
+            !words.contains(definition::A_VERSION)
+        } else {
+            words.contains(&view.unversioned)
+        };
+    let fresh = resolved.is_empty() && !view.found();
+    fresh
+        || process.checksum == view.checksum
+            && process.definition_version == view.version
+            && resolved == reason.as_str()
+            && unversioned
 }
 
 /// Tells the Processes whose status says something else. `version` is that of the object, or of its
@@ -111,18 +126,17 @@ fn seen(
     version: Option<&str>,
 ) {
     Metrics::count_kind(&shared.metrics.watch_events, "ConfigMap");
-    let checksum = found.map(definition::checksum).unwrap_or_default();
     for process in naming(shared, namespace, name) {
-        let told = match &process.source {
+        let view = match &process.source {
             Some(source) => {
                 registries::noted(shared, &process, source, found);
                 let forbidden = shared.registries.forbids(source);
-                let view = fetched::view(&process.key(), &source.mark(), forbidden, found);
-                says(&process, &view)
+                fetched::view(&process.key(), &source.mark(), forbidden, found)
             }
-            None => process.checksum == checksum,
+            None => definition::view(name, found),
         };
-        if told {
+        // A deletion asks for no definition.
+        if process.deleting || says(&process, &view) {
             continue;
         }
         let what = if found.is_some() {
@@ -143,5 +157,55 @@ fn seen(
             None => mark.to_owned(),
         };
         shared.signaler.send(&process.key(), &about, &mark, changed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(reason: Reason, words: &str, version: Option<i64>) -> Neighbour {
+        Neighbour {
+            checksum: "sha256:0".into(),
+            definition_version: version,
+            resolved: (reason.as_str().to_owned(), words.to_owned()),
+            ..Neighbour::default()
+        }
+    }
+
+    fn seen(version: Option<i64>, unversioned: &str) -> DefinitionView {
+        DefinitionView {
+            checksum: "sha256:0".into(),
+            version,
+            unversioned: unversioned.to_owned(),
+            ..DefinitionView::default()
+        }
+    }
+
+    #[test]
+    fn another_version_of_the_same_content_is_told() {
+        let three = told(Reason::DefinitionFound, "version 3", Some(3));
+        assert!(says(&three, &seen(Some(3), "")));
+        assert!(!says(&three, &seen(Some(4), "")));
+        assert!(!says(&three, &seen(None, "")));
+        let odd = |text: &str| format!("{text} is none; set {}", definition::A_VERSION);
+        assert!(!says(&three, &seen(None, &odd("v3"))));
+        let unversioned = told(Reason::DefinitionFound, &odd("v3"), None);
+        assert!(says(&unversioned, &seen(None, &odd("v3"))));
+        assert!(!says(&unversioned, &seen(None, &odd("v4"))));
+        assert!(!says(&unversioned, &seen(None, "")));
+    }
+
+    #[test]
+    fn what_is_missing_is_told_once_and_what_is_new_is_about_to_be_looked_at() {
+        let nothing = DefinitionView::default();
+        assert!(says(&Neighbour::default(), &nothing));
+        let missing = Neighbour {
+            checksum: String::new(),
+            ..told(Reason::DefinitionNotFound, "", None)
+        };
+        assert!(says(&missing, &nothing));
+        assert!(!says(&told(Reason::DefinitionFound, "", None), &nothing));
+        assert!(!says(&missing, &seen(None, "")));
     }
 }

@@ -73,8 +73,11 @@ pub(super) fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour>
             .and_then(|status| {
                 conditions::find(&status.conditions, ConditionType::DefinitionResolved)
             })
-            .map(|found| found.reason.clone())
+            .map(|found| (found.reason.clone(), found.message.clone()))
             .unwrap_or_default(),
+        definition_version: status
+            .and_then(|status| status.definition.as_ref())
+            .and_then(|definition| definition.version),
         checksum: status
             .and_then(|status| status.definition.as_ref())
             .map(|definition| definition.checksum.clone())

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapVolumeSource, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use process_operator_crds::Reason;
 use process_operator_crds::names::{self, annotation, label, volume};
-use process_operator_workflows::contract::ProcessKey;
+use process_operator_crds::status::MAX_DEFINITION_VERSION;
+use process_operator_workflows::contract::{DefinitionFailure, DefinitionView, ProcessKey};
 use sha2::{Digest as _, Sha256};
 
 use super::revision::Kept;
@@ -36,11 +38,66 @@ pub fn checksum(found: &ConfigMap) -> String {
     format!("sha256:{hex}")
 }
 
+/// What a version is, in the words of every message about one that is none.
+pub const A_VERSION: &str = "a whole number from 0 to 9007199254740991";
+
+/// What a Process that names this ConfigMap is to be told of it.
+pub fn view(name: &str, found: Option<&ConfigMap>) -> DefinitionView {
+    let missing = DefinitionView {
+        config_map: name.to_owned(),
+        ..DefinitionView::default()
+    };
+    let Some(found) = found else {
+        return missing;
+    };
+    if is_empty(found) {
+        return DefinitionView {
+            failure: Some(DefinitionFailure {
+                reason: Reason::DefinitionUnusable,
+                message: format!(
+                    "ConfigMap {name} is empty; put the definition into its data, or correct \
+                     spec.definitionRef.configMapRef.name"
+                ),
+            }),
+            ..missing
+        };
+    }
+    let labels = found.metadata.labels.as_ref();
+    let label = labels.and_then(|labels| labels.get(label::DEFINITION_VERSION));
+    let version = label.and_then(|text| number(text));
+    let unversioned = label.filter(|_| version.is_none());
+    DefinitionView {
+        checksum: checksum(found),
+        version,
+        unversioned: unversioned
+            .map(|text| {
+                format!(
+                    "its label {} is {text:?}, which is no version; set {A_VERSION}",
+                    label::DEFINITION_VERSION
+                )
+            })
+            .unwrap_or_default(),
+        ..missing
+    }
+}
+
+/// Without a single byte in it.
+fn is_empty(found: &ConfigMap) -> bool {
+    let text = found.data.iter().flatten().all(|(_, it)| it.is_empty());
+    let mut binary = found.binary_data.iter().flatten();
+    text && binary.all(|(_, it)| it.0.is_empty())
+}
+
+/// The version that a text says, if status can hold it.
+pub fn number(text: &str) -> Option<i64> {
+    let number = text.parse().ok();
+    number.filter(|number| (0..=MAX_DEFINITION_VERSION).contains(number))
+}
+
 /// The version that a definition says it is.
 pub fn version(found: &ConfigMap) -> Option<i64> {
     let labels = found.metadata.labels.as_ref()?;
-    let version: i64 = labels.get(label::DEFINITION_VERSION)?.parse().ok()?;
-    (version >= 0).then_some(version)
+    number(labels.get(label::DEFINITION_VERSION)?)
 }
 
 /// A version's own copy. It is immutable, so that the kubelet watches nothing.
@@ -142,12 +199,50 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_number_is_a_version() {
-        for (text, wanted) in [("3", Some(3)), ("0", Some(0)), ("-1", None), ("v3", None)] {
-            let mut found = map(&[], &[]);
+    fn only_a_whole_number_that_status_can_hold_is_a_version_and_what_else_is_said() {
+        let highest = MAX_DEFINITION_VERSION;
+        assert!(A_VERSION.ends_with(&highest.to_string()));
+        for (text, wanted) in [
+            ("3", Some(3)),
+            ("0", Some(0)),
+            ("9007199254740991", Some(highest)),
+            ("9007199254740992", None),
+            ("1764436501000000000", None),
+            ("9223372036854775807", None),
+            ("9223372036854775808", None),
+            ("-1", None),
+            ("v3", None),
+            ("", None),
+        ] {
+            let mut found = map(&[("bpmn", "<a>")], &[]);
             let label = (label::DEFINITION_VERSION.to_owned(), text.to_owned());
             found.metadata.labels = Some(BTreeMap::from([label]));
             assert_eq!(version(&found), wanted, "{text}");
+            let seen = view("l2o-v3", Some(&found));
+            assert_eq!((seen.version, seen.found()), (wanted, true), "{text}");
+            let said = &seen.unversioned;
+            assert_eq!(said.is_empty(), wanted.is_some(), "{said}");
+            for part in [label::DEFINITION_VERSION, text, "9007199254740991"] {
+                assert!(wanted.is_some() || said.contains(part), "{said}");
+            }
         }
+        let plain = view("l2o-v3", Some(&map(&[("bpmn", "<a>")], &[])));
+        assert_eq!((plain.version, plain.unversioned.as_str()), (None, ""));
+    }
+
+    #[test]
+    fn one_without_a_byte_in_it_is_no_definition() {
+        for empty in [map(&[], &[]), map(&[("a", "")], &[("b", b"")])] {
+            let seen = view("l2o-v3", Some(&empty));
+            assert!(!seen.found());
+            let failure = seen.failure.expect("a failure");
+            assert_eq!(failure.reason, Reason::DefinitionUnusable);
+            for part in ["l2o-v3", "spec.definitionRef.configMapRef.name"] {
+                assert!(failure.message.contains(part), "{}", failure.message);
+            }
+        }
+        let missing = view("l2o-v3", None);
+        assert!(!missing.found() && missing.failure.is_none());
+        assert!(view("l2o-v3", Some(&map(&[], &[("b", b"0")]))).found());
     }
 }

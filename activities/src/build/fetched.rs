@@ -35,6 +35,8 @@ pub struct Kept {
     pub checksum: Option<String>,
     /// Its version, if it says a number.
     pub version: Option<i64>,
+    /// What the registry says instead.
+    pub unversioned: Option<String>,
     /// What to ask with for another content than this.
     pub etag: Option<String>,
     /// What went wrong since.
@@ -66,6 +68,7 @@ impl Kept {
         {
             kept.checksum = Some(checksum);
             kept.version = definition::version(found);
+            kept.unversioned = said(annotation::DEFINITION_UNVERSIONED);
             kept.etag = said(annotation::DEFINITION_ETAG);
         }
         kept
@@ -101,10 +104,24 @@ pub fn view(
             config_map: name,
             checksum: checksum.unwrap_or_default(),
             version: kept.version,
+            unversioned: kept
+                .unversioned
+                .as_deref()
+                .map(no_version)
+                .unwrap_or_default(),
             failure,
             ..DefinitionView::default()
         },
     }
+}
+
+/// For people.
+fn no_version(said: &str) -> String {
+    let short: String = said.chars().take(64).collect();
+    format!(
+        "the registry says version {short:?}, which is none; have it say {}",
+        definition::A_VERSION
+    )
 }
 
 /// One of a predecessor of the same name, which Kubernetes has orphaned.
@@ -168,6 +185,13 @@ pub fn with(
         if let Some(etag) = &definition.etag {
             note(&mut wanted, annotation::DEFINITION_ETAG, etag.clone());
         }
+        if let Some(said) = &definition.unversioned {
+            note(
+                &mut wanted,
+                annotation::DEFINITION_UNVERSIONED,
+                said.clone(),
+            );
+        }
         if let Some(version) = definition.version {
             let labels = wanted.metadata.labels.get_or_insert_default();
             labels.insert(label::DEFINITION_VERSION.to_owned(), version.to_string());
@@ -200,10 +224,11 @@ pub fn with(
 }
 
 /// Annotations that belong to the content.
-const OF_CONTENT: [&str; 3] = [
+const OF_CONTENT: [&str; 4] = [
     annotation::DEFINITION_SOURCE,
     annotation::DEFINITION_CHECKSUM,
     annotation::DEFINITION_ETAG,
+    annotation::DEFINITION_UNVERSIONED,
 ];
 
 fn note(map: &mut ConfigMap, key: &str, value: String) {

@@ -128,13 +128,15 @@ pub struct Neighbour {
     pub source: Option<Source>,
     /// Checksum of the definition as published; empty without one.
     pub checksum: String,
-    /// Reason of the condition `DefinitionResolved` as published.
-    pub resolved: String,
+    /// Its version as published.
+    pub definition_version: Option<i64>,
+    /// Reason and message of the condition `DefinitionResolved` as published.
+    pub resolved: (String, String),
     /// What it depends on.
     pub depends: Vec<Needed>,
     /// The condition `DependenciesReady` as published, if it is, with its message.
     pub depends_ready: Option<(bool, String)>,
-    /// Type and status of each condition.
+    /// Type and status of each condition of the operator's.
     pub conditions: Vec<(String, String)>,
     /// Versions that drain.
     pub draining: Vec<Draining>,

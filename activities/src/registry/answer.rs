@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Definition, Failure, MAX_BYTES, Source, Trouble};
+use crate::build::definition::number;
 
 /// Header with the version, a whole number, beside a definition that is the answer itself.
 pub(super) const VERSION: &str = "definition-version";
@@ -18,7 +19,7 @@ const MAX_SHOWN: usize = 200;
 /// A definition that is the body itself.
 pub(super) fn plain(headers: &HeaderMap, body: Vec<u8>) -> Result<Definition, Failure> {
     let file = file_name(headers);
-    let version = text(headers, VERSION).and_then(|text| text.parse().ok());
+    let version = text(headers, VERSION).unwrap_or_default();
     complete(headers, file, body, version)
 }
 
@@ -64,7 +65,7 @@ fn complete(
     headers: &HeaderMap,
     file: String,
     content: Vec<u8>,
-    version: Option<i64>,
+    said: &str,
 ) -> Result<Definition, Failure> {
     let unusable = |message: String| Err(Failure::new(Trouble::Unusable, message));
     if content.is_empty() {
@@ -84,10 +85,13 @@ fn complete(
         );
     }
     let etag = text(headers, header::ETAG.as_str());
+    let version = number(said);
+    let odd = version.is_none() && !said.is_empty();
     Ok(Definition {
         file,
         content,
-        version: version.filter(|version| *version >= 0),
+        version,
+        unversioned: odd.then(|| said.to_owned()),
         etag: etag
             .filter(|etag| etag.len() <= MAX_ETAG)
             .map(str::to_owned),
@@ -149,11 +153,12 @@ pub(super) fn message(headers: &HeaderMap, body: &[u8]) -> Result<Definition, Fa
     } else {
         read.file_name
     };
-    let version = match &read.version {
-        Value::String(text) => text.parse().ok(),
-        other => other.as_i64(),
+    let version = match read.version {
+        Value::Null => String::new(),
+        Value::String(text) => text,
+        other => other.to_string(),
     };
-    complete(headers, file, content, version)
+    complete(headers, file, content, &version)
 }
 
 /// What an HTTP status says that is no success.
@@ -263,7 +268,7 @@ fn inferred(status: StatusCode) -> &'static str {
 }
 
 /// A registry's own words, short, in one line, and without the token should they repeat it.
-fn shown(text: &str, secret: Option<&str>) -> String {
+pub(super) fn shown(text: &str, secret: Option<&str>) -> String {
     let text = match secret.filter(|secret| !secret.is_empty()) {
         Some(secret) => text.replace(secret, "…"),
         None => text.to_owned(),

@@ -152,11 +152,13 @@ impl Registries {
             Err(error) if error.is::<LengthLimitError>() => return Err(answer::too_large()),
             Err(error) => return Err(away(source, &chain(&*error))),
         };
-        let definition = if connect {
+        let mut definition = if connect {
             answer::message(&head.headers, &body)?
         } else {
             answer::plain(&head.headers, body.to_vec())?
         };
+        let said = definition.unversioned.take();
+        definition.unversioned = said.map(|said| answer::shown(&said, token.as_deref()));
         Ok(Answer::Fetched(definition))
     }
 }

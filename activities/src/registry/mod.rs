@@ -93,6 +93,8 @@ pub struct Definition {
     pub content: Vec<u8>,
     /// Its version, if it says a number.
     pub version: Option<i64>,
+    /// What it says instead.
+    pub unversioned: Option<String>,
     /// What a later question is asked with, to be told only of another content.
     pub etag: Option<String>,
 }

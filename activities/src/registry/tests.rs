@@ -130,12 +130,18 @@ fn a_plain_answer_is_the_definition_and_its_headers_name_it() {
         file: "l2o.bpmn".into(),
         content: b"<a/>".to_vec(),
         version: Some(7),
+        unversioned: None,
         etag: Some("\"7\"".into()),
     };
     assert_eq!(read, wanted);
-    let odd = headers(&[("definition-version", "v7")]);
-    let read = answer::plain(&odd, b"x".to_vec()).expect("a definition");
-    assert_eq!(read.version, None);
+    for said in ["v7", "-1", "9007199254740992", "9223372036854775807"] {
+        let odd = headers(&[("definition-version", said)]);
+        let read = answer::plain(&odd, b"x".to_vec()).expect("a definition");
+        assert_eq!(
+            (read.version, read.unversioned.as_deref()),
+            (None, Some(said))
+        );
+    }
 }
 
 #[test]
@@ -161,6 +167,17 @@ fn a_message_has_text_or_bytes_and_a_version_in_either_form() {
     assert_eq!((text.file.as_str(), text.version), ("a.bpmn", Some(4)));
     let bytes = read(json!({ "binaryContent": "AP8=", "version": 5 })).expect("bytes");
     assert_eq!((bytes.content, bytes.version), (vec![0, 255], Some(5)));
+    let version = |said: serde_json::Value| {
+        let read = read(json!({ "content": "<a/>", "version": said })).expect("a definition");
+        (read.version, read.unversioned)
+    };
+    let highest = 9_007_199_254_740_991_i64;
+    assert_eq!(version(json!(highest)), (Some(highest), None));
+    assert_eq!(version(json!("")), (None, None));
+    assert_eq!(version(json!(null)), (None, None));
+    for said in [json!(i64::MAX), json!(-1), json!(1.5), json!(true)] {
+        assert_eq!(version(said.clone()), (None, Some(said.to_string())));
+    }
     assert!(read(json!({ "version": 5 })).is_err(), "empty");
     let secret = read(json!({ "content": 5, "token": "abc" })).expect_err("no text");
     assert!(!secret.message.contains("abc"));

@@ -74,6 +74,8 @@ pub mod annotation {
     /// On the ConfigMap with a fetched definition: `ETag` of its content, by which only another one is asked
     /// for.
     pub const DEFINITION_ETAG: &str = "ameide.io/definition-etag";
+    /// On the ConfigMap with a fetched definition: what the registry says in the place of a version.
+    pub const DEFINITION_UNVERSIONED: &str = "ameide.io/definition-unversioned";
     /// On the ConfigMap with a fetched definition: why the last fetch failed, as JSON.
     pub const DEFINITION_FAILURE: &str = "ameide.io/definition-failure";
     /// On worker pods: `spec.dependencies.eventing` as the workers read it, JSON.

@@ -113,6 +113,7 @@ pub(super) fn says_already(
             failed.is_none()
                 && entry.kept.checksum == wanted.checksum
                 && entry.kept.version == definition.version
+                && entry.kept.unversioned == definition.unversioned
                 && entry.kept.etag == definition.etag
         }
     }

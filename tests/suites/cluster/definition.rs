@@ -1,5 +1,8 @@
 //! Definitions in ConfigMaps.
 
+mod versions;
+mod watches;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,6 +13,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use process_operator_crds::Process;
 use process_operator_harness::{Env, Scene, condition, is_settled, manifest, until};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 const SOON: Duration = Duration::from_secs(90);
 
@@ -51,6 +55,30 @@ pub(crate) fn version(process: &Process) -> Option<i64> {
 pub(crate) fn current(process: &Process) -> Option<String> {
     let status = process.status.as_ref()?;
     Some(status.current_version.as_ref()?.build_id.clone())
+}
+
+/// As the reference has it: of each entry the key, a line feed, the number of bytes, a line feed, the bytes.
+fn checksum(text: &str) -> String {
+    let content = format!("l2o.bpmn\n{}\n{text}", text.len());
+    let hash = Sha256::digest(content);
+    let hex: Vec<String> = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{}", hex.concat())
+}
+
+/// The workers have it where it is to be, and cannot write there.
+async fn mounted(env: &Env) -> Result<()> {
+    let pods = env.pods("l2o").await?;
+    ensure!(!pods.is_empty(), "no pods");
+    let containers = pods
+        .iter()
+        .flat_map(|pod| pod.spec.iter().flat_map(|spec| &spec.containers));
+    for container in containers {
+        let mounts = container.volume_mounts.iter().flatten();
+        let mut found = mounts.filter(|it| it.mount_path == "/etc/process-definition");
+        let found = found.next().context("a mount of the definition")?;
+        ensure!(found.read_only == Some(true), "{found:?}");
+    }
+    Ok(())
 }
 
 /// The versions' own copies: name and content.
@@ -102,6 +130,13 @@ async fn a_definition_is_waited_for_followed_and_kept_for_each_version() -> Resu
     ensure!(version(&settled) == Some(3), "{message}");
     let first = current(&settled).context("a version")?;
     ensure!(read(env, "first").await? == "<first/>", "of the first");
+    let told = settled
+        .status
+        .as_ref()
+        .and_then(|it| it.definition.as_ref());
+    let told = told.map(|definition| definition.checksum.as_str());
+    ensure!(told == Some(checksum("<first/>").as_str()), "{told:?}");
+    mounted(env).await?;
     env.temporal
         .start_waiting(&env.apps, "l2o-tq", "long")
         .await?;

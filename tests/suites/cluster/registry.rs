@@ -2,6 +2,7 @@
 //! loopback.
 
 mod server;
+mod slow;
 mod tls;
 
 use std::path::PathBuf;
@@ -62,6 +63,15 @@ impl World {
             registry,
             token,
         })
+    }
+
+    /// The condition `DefinitionResolved` has these words.
+    async fn told(&self, words: &str) -> Result<Process> {
+        self.env
+            .wait_process("l2o", words, SOON, |process| {
+                condition(process, "DefinitionResolved").2.contains(words)
+            })
+            .await
     }
 
     fn process(&self, url: &str) -> Value {
@@ -267,17 +277,12 @@ async fn what_cannot_be_fetched_is_told_with_field_and_fix_and_heals() -> Result
     // The address is put right: one trouble after the other is told.
     registry.is(Mood::Redirects(elsewhere.url("l2o")));
     env.apply(&world.process(&registry.url("l2o"))).await?;
-    let told = |words: &'static str| {
-        env.wait_process("l2o", words, SOON, move |process| {
-            condition(process, "DefinitionResolved").2.contains(words)
-        })
-    };
-    told("redirects are not followed").await?;
+    world.told("redirects are not followed").await?;
     ensure!(elsewhere.requests() == 0, "nothing was asked elsewhere");
     registry.is(Mood::Fails(StatusCode::NOT_FOUND));
-    told("it has no such definition").await?;
+    world.told("it has no such definition").await?;
     registry.is(Mood::SendsTooMuch);
-    let told = told("which is what a ConfigMap can hold").await?;
+    let told = world.told("which is what a ConfigMap can hold").await?;
     ensure!(
         condition(&told, "DefinitionResolved").1 == "DefinitionUnusable",
         "its reason"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use process_operator_harness::{Env, Invariants, Operator, OperatorOptions, manifest};
+use process_operator_harness::{Env, Invariants, Operator, OperatorOptions, condition, manifest};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workflows_are_answered_by_the_right_version_and_open_ones_finish_on_their_own()
@@ -12,7 +12,12 @@ async fn workflows_are_answered_by_the_right_version_and_open_ones_finish_on_the
     let operator = Operator::start(&env, OperatorOptions::default()).await?;
     let invariants = Invariants::start(&env)?;
     env.apply(&manifest(&env, "l2o", "v1")).await?;
-    env.wait_settled("l2o", "v1").await?;
+    let settled = env.wait_settled("l2o", "v1").await?;
+    let (resolved, reason, message) = condition(&settled, "DefinitionResolved");
+    ensure!(
+        resolved == "True" && reason == "OpaqueReference",
+        "{resolved} {reason} {message}"
+    );
 
     let before = env.temporal.quick(&env.apps, "l2o-tq", "before").await?;
     ensure!(before.build_id.starts_with("v1-"), "{before:?}");

@@ -204,6 +204,9 @@ pub struct DefinitionView {
     /// Its version, if it says a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
+    /// Why what it says of its version is none, in words; empty when there is nothing to say.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub unversioned: String,
     /// Why it may not be read; empty when it may.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub refused: String,

@@ -143,11 +143,16 @@ pub(super) fn definition(process: &ProcessView) -> NewCondition {
     }
     let version = definition.version;
     let version = version.map_or_else(String::new, |version| format!(", version {version}"));
+    let unversioned = Some(&definition.unversioned).filter(|why| !why.is_empty());
+    let unversioned = unversioned.map_or_else(String::new, |why| format!("; {why}"));
     condition(
         ConditionType::DefinitionResolved,
         true,
         Reason::DefinitionFound,
-        format!("ConfigMap {name}{version}, {}", definition.checksum),
+        format!(
+            "ConfigMap {name}{version}, {}{unversioned}",
+            definition.checksum
+        ),
     )
 }
 

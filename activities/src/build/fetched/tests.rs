@@ -17,6 +17,7 @@ fn definition(text: &str) -> Definition {
         content: text.into(),
         version: Some(3),
         etag: Some("\"3\"".into()),
+        ..Definition::default()
     }
 }
 
@@ -57,6 +58,35 @@ fn content_counts_for_its_source_and_as_long_as_nobody_edits_it() {
         Some(&fetched("<a/>")),
     );
     assert!(!nothing.found());
+}
+
+#[test]
+fn what_is_no_version_is_kept_and_said_until_there_is_one() {
+    let odd = Definition {
+        version: None,
+        unversioned: Some("9223372036854775807".into()),
+        ..definition("<a/>")
+    };
+    let map = with(&key(), "m", Outcome::Fetched(&odd), Some(&fetched("<a/>")));
+    let patch = change(&fetched("<a/>"), &map).expect("a change");
+    assert_eq!(
+        patch["metadata"]["labels"],
+        json!({ "ameide.io/definition-version": null })
+    );
+    for map in [&map, &with(&key(), "m", Outcome::Unchanged, Some(&map))] {
+        let seen = view(&key(), "m", None, Some(map));
+        assert!(seen.found() && seen.version.is_none());
+        for part in ["\"9223372036854775807\"", "9007199254740991"] {
+            assert!(seen.unversioned.contains(part), "{}", seen.unversioned);
+        }
+    }
+    let patch = change(&map, &fetched("<a/>")).expect("a change");
+    assert_eq!(
+        patch["metadata"]["annotations"],
+        json!({ "ameide.io/definition-unversioned": null })
+    );
+    let seen = view(&key(), "m", None, Some(&fetched("<a/>")));
+    assert_eq!(seen.unversioned, "");
 }
 
 #[test]

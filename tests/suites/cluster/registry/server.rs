@@ -1,5 +1,6 @@
 //! A registry of definitions.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,6 +9,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::serve::Listener;
+use futures::StreamExt as _;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use process_operator_harness::until;
 use serde_json::{Value, json};
@@ -21,6 +23,8 @@ pub(super) enum Mood {
     Fails(StatusCode),
     Redirects(String),
     SendsTooMuch,
+    /// The head of an answer and a part of its body, and then nothing more.
+    Hangs,
 }
 
 #[derive(Debug)]
@@ -150,6 +154,11 @@ async fn answer(
             return response;
         }
         Mood::SendsTooMuch => return with(StatusCode::OK, "x".repeat(1_100_000)),
+        Mood::Hangs => {
+            let begins = futures::stream::once(async { Ok::<_, Infallible>("<firs") });
+            let body = Body::from_stream(begins.chain(futures::stream::pending()));
+            return Response::new(body);
+        }
     }
     let etag = format!("\"{}-{}\"", inner.version, inner.text.len());
     if said(header::IF_NONE_MATCH) == Some(&etag) {

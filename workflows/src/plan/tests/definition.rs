@@ -8,8 +8,7 @@ fn named(checksum: &str) -> DefinitionView {
         config_map: "l2o-v3".into(),
         checksum: checksum.into(),
         version: Some(3),
-        refused: String::new(),
-        failure: None,
+        ..DefinitionView::default()
     }
 }
 
@@ -152,4 +151,25 @@ fn what_was_fetched_before_is_used_while_the_registry_is_away() {
     }
     let plan = decide(&mut state, &seen);
     assert!(!condition(&plan, ConditionType::Degraded).0);
+}
+
+#[test]
+fn what_is_no_version_is_said_beside_what_was_found() {
+    let unversioned = DefinitionView {
+        version: None,
+        unversioned: "its label is no version".into(),
+        ..named("sha256:0")
+    };
+    let seen = world(V1).change(|process| process.definition = Some(unversioned));
+    let plan = decide(&mut memory(), &seen);
+    assert_eq!(applies(&plan), [V1]);
+    let said = status(&plan).conditions.iter();
+    let mut said = said.filter(|it| it.type_ == ConditionType::DefinitionResolved);
+    let said = said.next().map(|it| it.message.as_str());
+    let wanted = "ConfigMap l2o-v3, sha256:0; its label is no version";
+    assert_eq!(said, Some(wanted));
+    assert_eq!(
+        condition(&plan, ConditionType::DefinitionResolved),
+        (true, Reason::DefinitionFound)
+    );
 }
