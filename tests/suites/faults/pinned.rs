@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use process_operator_crds::Process;
-use process_operator_harness::{PodGuard, condition, is_current};
+use process_operator_harness::{PodGuard, condition, is_current, until};
 use temporalio_common::protos::temporal::api::enums::v1::WorkflowExecutionStatus;
 
 use crate::scenario::Phase;
@@ -28,6 +28,14 @@ impl Pinned {
         let id = format!("{phase}-open");
         env.temporal.start_waiting(&env.apps, QUEUE, &id).await?;
         let guard = PodGuard::start(env, NAME, QUEUE);
+        // The time of a deletion is in whole seconds: what was started in the same one is told as a late start.
+        let started = jiff::Timestamp::now().as_second();
+        until("another second has begun", SOON, async || {
+            let now = jiff::Timestamp::now().as_second();
+            ensure!(now > started, "{now}");
+            Ok(())
+        })
+        .await?;
         Ok(Self { id, on, guard })
     }
 

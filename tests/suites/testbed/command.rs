@@ -131,6 +131,7 @@ fn a_go_that_is_too_old_or_missing_is_told_before_anything_is_built() {
 /// the running testbed has files.
 const APART: &str = r#"set -e
 mount --make-rprivate /
+awk '$5 ~ "^/run/" { print $5 }' /proc/self/mountinfo | sort -r | xargs -r umount --lazy
 for directory in /run /var /sys/fs/cgroup /sys/class/net; do mount -t tmpfs none "$directory"; done
 exec "$0" up"#;
 

@@ -243,6 +243,8 @@ fn decide(
     }
     plan.again = unreadable(process);
     workers::tell(state, seen, &mut plan);
+    // What was to take over may have come to nothing: then it stands in the way as before.
+    let block = blocked(state, process, seen);
     let verdict = conditions::verdict(state, process, seen, block.as_ref());
     finish_plan(state, key, run_id, seen, process, &verdict, &mut plan);
     block::tell(state, process, block.as_ref(), &mut plan);

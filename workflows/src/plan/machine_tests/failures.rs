@@ -29,7 +29,7 @@ fn failures() -> Vec<Case> {
             (Event::Served, "Weighting 1/0%: weigh 10"),
             (
                 failed(ErrorCategory::DeploymentOwnedElsewhere),
-                "Unwinding 1/0%: unwind",
+                "Unwinding 1/0%: recall",
             ),
             // What cannot be taken back is no reason to go on for ever.
             (
@@ -140,7 +140,7 @@ fn failures() -> Vec<Case> {
                 failed(ErrorCategory::Forbidden),
                 "Promoting 0/0% held Forbidden: wait",
             ),
-            (ordered(Order::Abort), "Ended 0/0%: RolloutAborted"),
+            (ordered(Order::Abort), "Unwinding 0/0%: recall"),
         ]),
         given(
             "a held weight is set again by retry and by promote",
@@ -174,8 +174,8 @@ fn failures() -> Vec<Case> {
         )
         .course([
             (Event::Served, "Weighting 1/0%: weigh 10"),
-            (ordered(Order::Abort), "Unwinding 1/0%: unwind"),
-            (Event::Cancelled, "Unwinding 1/0%: unwind"),
+            (ordered(Order::Abort), "Unwinding 1/0%: recall"),
+            (Event::Cancelled, "Unwinding 1/0%: recall"),
             (Event::Unwound, "Ended 1/0%: cancelled"),
         ]),
     ]

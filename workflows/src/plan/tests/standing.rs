@@ -229,7 +229,7 @@ fn a_change_of_routing_that_is_not_let_through_is_told_until_it_is() {
     let plan = decide(&mut state, &ramping());
     assert_eq!(
         condition(&plan, ConditionType::Progressing),
-        (true, Reason::RollingOut)
+        (true, Reason::WaitingForPromotion)
     );
 }
 
