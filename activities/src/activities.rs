@@ -122,18 +122,18 @@ impl OperatorActivities {
         input: SetCurrentInput,
     ) -> Result<(), ActivityError> {
         let (begun, sent) = (begun(&ctx), Sent::default());
-        let set = async {
+        let change = async {
             if input.versioning.is_default() {
                 temporal::routing::set_current(&self.context, &input, &sent).await
             } else {
                 shift::set_current(&self.context, &input, begun, &sent).await
             }
         };
-        let set = self.telling(&ctx, &input.key, input.waiting.as_ref(), Box::pin(set));
-        let set = wait::beating(&self.context, &ctx, &input.key, Box::pin(set)).await;
+        let told = self.telling(&ctx, &input.key, input.waiting.as_ref(), Box::pin(change));
+        let made = wait::beating(&self.context, &ctx, &input.key, Box::pin(told)).await;
         // Whoever waits for the end of this must not find its change carried out later.
         sent.settled().await;
-        set
+        made
     }
 
     /// Sets the share of a version.
@@ -144,7 +144,7 @@ impl OperatorActivities {
         input: SetWeightInput,
     ) -> Result<SetWeightOutcome, ActivityError> {
         let (occasion, begun, sent) = (occasion(&ctx), begun(&ctx), Sent::default());
-        let set = async {
+        let change = async {
             if input.versioning.is_default() {
                 temporal::routing::set_weight(&self.context, &input, &sent).await?;
             } else {
@@ -153,10 +153,10 @@ impl OperatorActivities {
             let at = temporal::lifecycle::weighted(&self.context, &input, &occasion, begun);
             Ok(at.await)
         };
-        let set = self.telling(&ctx, &input.key, input.waiting.as_ref(), Box::pin(set));
-        let set = wait::beating(&self.context, &ctx, &input.key, Box::pin(set)).await;
+        let told = self.telling(&ctx, &input.key, input.waiting.as_ref(), Box::pin(change));
+        let made = wait::beating(&self.context, &ctx, &input.key, Box::pin(told)).await;
         sent.settled().await;
-        set
+        made
     }
 
     /// Runs a gate workflow.

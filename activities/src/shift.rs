@@ -148,12 +148,12 @@ async fn put(
     if stored.routes == wanted {
         return Ok(stored);
     }
-    within(async {
+    let written = within(async {
         let scope = (versioning, task_queue);
         routes::write(context, key, scope, &stored, &wanted, sent).await?;
         routes::read(context, key).await
-    })
-    .await
+    });
+    Box::pin(written).await
 }
 
 /// Waits until a Deployment has the pods of a version, all of them ready. The lifecycle makes them,

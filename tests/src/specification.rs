@@ -22,7 +22,9 @@ fn what_it_names_exists() {
             assert!(code.contains(&format!("fn {test}(")), "{name}");
         };
         if let [file, test] = &parts[..]
-            && file.ends_with(".rs")
+            && Path::new(file)
+                .extension()
+                .is_some_and(|it| it.eq_ignore_ascii_case("rs"))
         {
             has(file, test);
             tests += 1;

@@ -139,6 +139,7 @@ pub(crate) trait Exchange: Send + Sized + 'static {
 }
 
 /// Carries out what was decided about a request.
+#[allow(clippy::too_many_lines, reason = "one arm for each action")]
 pub(crate) async fn carry_out<X: Exchange>(
     mut exchange: X,
     decided: Option<Applied<Action<X::Answer>>>,

@@ -20,11 +20,11 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
 use crate::temporal::Temporal;
 
 /// The latest run.
-fn execution(id: &str) -> Option<WorkflowExecution> {
-    Some(WorkflowExecution {
+fn execution(id: &str) -> WorkflowExecution {
+    WorkflowExecution {
         workflow_id: id.to_owned(),
         run_id: String::new(),
-    })
+    }
 }
 
 impl Temporal {
@@ -73,7 +73,7 @@ impl Temporal {
         };
         let request = UpdateWorkflowExecutionOptionsRequest {
             namespace: namespace.to_owned(),
-            workflow_execution: execution(id),
+            workflow_execution: Some(execution(id)),
             workflow_execution_options: Some(WorkflowExecutionOptions {
                 versioning_override: Some(VersioningOverride {
                     r#override: Some(Override::Pinned(pinned)),

@@ -98,6 +98,7 @@ async fn copies(env: &Env) -> Result<BTreeMap<String, String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::too_many_lines, reason = "one story")]
 async fn a_definition_is_waited_for_followed_and_kept_for_each_version() -> Result<()> {
     let scene = Scene::new("definition").await?;
     let env = &scene.env;

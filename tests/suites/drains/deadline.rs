@@ -45,7 +45,7 @@ async fn due(env: &Env, seconds: i64) -> Result<(Process, Timestamp)> {
 }
 
 /// What ends after that is late, when all are there again.
-const AT_ONCE: f64 = 8.0;
+const AT_ONCE: f64 = 5.0;
 
 /// The end of a test whose operator is not the first.
 async fn leave(env: &Env, invariants: &Invariants, operator: &Operator) -> Result<()> {

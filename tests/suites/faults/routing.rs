@@ -106,10 +106,10 @@ fn target(process: &Process) -> Option<&str> {
 fn holds(seen: &[Routed], states: &[(Instant, Process)]) -> Result<()> {
     let mut known = BTreeSet::new();
     for (_, state) in states {
-        let Some(status) = &state.status else {
+        let Some(told) = &state.status else {
             continue;
         };
-        let versions = [&status.current_version, &status.target_version];
+        let versions = [&told.current_version, &told.target_version];
         known.extend(versions.into_iter().flatten().map(|it| it.build_id.clone()));
     }
     let mut before: Option<&Routed> = None;
@@ -139,8 +139,8 @@ fn within_its_step(now: &Routed, states: &[(Instant, Process)]) -> Result<()> {
         .iter()
         .filter(|(at, state)| *at <= now.at + BEHIND && target(state) == Some(build_id.as_str()));
     let most = about.filter_map(|(_, state)| {
-        let status = state.status.as_ref()?.rollout.as_ref();
-        let step = status.map_or(0, |rollout| rollout.step);
+        let rollout = state.status.as_ref()?.rollout.as_ref();
+        let step = rollout.map_or(0, |rollout| rollout.step);
         let next = usize::try_from(step).unwrap_or_default() + 1;
         let steps = state.spec.rollout.steps.iter().take(next);
         steps.map(|step| step.weight).max()

@@ -84,7 +84,8 @@ async fn rollouts_by_hand_among_other_hands_and_given_up() -> Result<()> {
 
     policy["analysis"]["maxFailurePercent"] = 100.into();
     policy["analysis"]["minWorkflows"] = 0.into();
-    env.patch("l2o", &change("v4", &[], &policy)).await?;
+    env.patch("l2o", &change("v2", &[("FAIL_PERCENT", "0")], &policy))
+        .await?;
     at_step(env, 1).await?;
     let name = format!("{}/l2o", env.namespace);
     env.temporal
@@ -95,7 +96,7 @@ async fn rollouts_by_hand_among_other_hands_and_given_up() -> Result<()> {
     at_step(env, 1).await?;
     env.grant_with(&process, "promote", &json!({ "full": true }))
         .await?;
-    env.wait_settled("l2o", "v4").await?;
+    env.wait_settled("l2o", "v2").await?;
     env.temporal
         .record_histories(&env.control, "by-hand")
         .await?;

@@ -19,14 +19,11 @@ const COMPONENT: &str = "temporal-ui";
 
 /// The program that `cargo xtask` runs.
 fn program() -> PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    while path.pop() {
-        let candidate = path.join("xtask");
-        if candidate.is_file() {
-            return candidate;
-        }
-    }
-    panic!("xtask was not built beside the tests");
+    let own = std::env::current_exe().unwrap();
+    let mut beside = own.ancestors().skip(1).map(|it| it.join("xtask"));
+    beside
+        .find(|candidate| candidate.is_file())
+        .expect("xtask is built beside the tests")
 }
 
 fn xtask(args: &[&str]) -> Command {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::rollout::is_default;
 use super::{
-    Changed, ChildKind, DrainPolicy, DrainProgress, LastRequest, Progress, Stage, Step, StepFailure,
+    Changed, ChildKind, DrainPolicy, DrainProgress, DrainStage, LastRequest, Progress, Stage, Step,
+    StepFailure,
 };
 
 /// Memory of a lifecycle. All of it can be rebuilt from the world: a lifecycle terminated by hand
@@ -321,6 +322,13 @@ impl Drain {
         self.progress
             .as_ref()
             .is_some_and(DrainProgress::has_stopped)
+    }
+
+    /// It has said that workflows need the version's pods.
+    pub fn is_held(&self) -> bool {
+        self.progress.as_ref().is_some_and(|progress| {
+            progress.stage == DrainStage::Waiting && progress.open != Some(0)
+        })
     }
 
     /// When the version stopped taking new workflows, as far as is known.

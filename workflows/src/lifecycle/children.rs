@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
+use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
 use process_operator_crds::spec::Versioning;
 use temporalio_common::Priority;
@@ -20,7 +21,8 @@ use temporalio_workflow::{
 
 use super::ProcessLifecycle;
 use crate::contract::{
-    ChildFinished, ChildKind, ChildOutcome, KeptApart, Observation, ProcessKey, StepFailure,
+    ChildFinished, ChildKind, ChildOutcome, KeptApart, Observation, ProcessKey, ProcessView,
+    StepFailure,
 };
 use crate::drain::{DrainInput, ProcessDrain};
 use crate::plan::Child;
@@ -95,6 +97,30 @@ fn report(
     }
 }
 
+fn drain(
+    key: &ProcessKey,
+    seen: &Observation,
+    process: ProcessView,
+    (build_id, deployment_name): (&str, &str),
+    since: Timestamp,
+) -> DrainInput {
+    let apart = KeptApart::of(&process);
+    DrainInput {
+        tells_stopping: !apart.is_default(),
+        apart,
+        key: key.clone(),
+        build_id: build_id.to_owned(),
+        deployment_name: deployment_name.to_owned(),
+        temporal_namespace: process.temporal_namespace,
+        scale_down_delay_seconds: seen.settings.scale_down_delay_seconds,
+        keep: process.revision_history_limit,
+        since: process.drain.is_some().then_some(since),
+        policy: process.drain,
+        memory: None,
+        terse: true,
+    }
+}
+
 /// Starts a child. One that runs already, started by an earlier run of this lifecycle, is as good.
 pub(super) async fn start(
     ctx: &WorkflowContext<ProcessLifecycle>,
@@ -153,21 +179,8 @@ pub(super) async fn start(
             deployment_name,
             since,
         } => {
-            let apart = KeptApart::of(&process);
-            let input = DrainInput {
-                tells_stopping: !apart.is_default(),
-                apart,
-                key: key.clone(),
-                build_id: build_id.clone(),
-                deployment_name: deployment_name.clone(),
-                temporal_namespace: process.temporal_namespace,
-                scale_down_delay_seconds: seen.settings.scale_down_delay_seconds,
-                keep: process.revision_history_limit,
-                policy: process.drain.clone(),
-                since: process.drain.is_some().then_some(*since),
-                memory: None,
-                terse: true,
-            };
+            let place = (build_id.as_str(), deployment_name.as_str());
+            let input = drain(key, seen, process, place, *since);
             let words = Words {
                 summary: format!("retire {} {build_id}", key.name),
                 details: format!(

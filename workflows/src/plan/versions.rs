@@ -181,11 +181,13 @@ pub(super) fn restore(
                 .is_none_or(|(target, _)| target != build_id);
         let can_make =
             version.is_some_and(|version| version.revision) || *build_id == process.build_id;
-        // Its drain has looked closer than the server's word tells, which may be late, or missing; work that
-        // comes back it notices as well.
-        let stopped =
-            *role == Role::Held && state.drains.get(build_id).is_some_and(Drain::has_stopped);
-        if *role == Role::Superseded || blocked_target || !can_make || stopped {
+        // Its drain has looked closer than the server's word tells, which may be late, or missing, and stays the
+        // same when a workflow is reset.
+        let drain = state.drains.get(build_id);
+        let stopped = *role == Role::Held && drain.is_some_and(Drain::has_stopped);
+        let resumed = deployment.is_some() && drain.is_some_and(Drain::is_held);
+        let superseded = *role == Role::Superseded && !resumed;
+        if superseded || blocked_target || !can_make || stopped {
             continue;
         }
         if let Some(deployment) = deployment {

@@ -32,6 +32,10 @@ use details::details;
 use works::Works;
 
 /// Input of [`ProcessRollout`].
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "a payload: each was added after others"
+)]
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RolloutInput {

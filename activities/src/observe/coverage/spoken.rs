@@ -301,8 +301,8 @@ async fn of_nothing() -> Result<()> {
 "#;
 
     fn says(test: &str, path: &str) -> bool {
-        let text = with_helpers(test, &[FILE.to_owned()]).expect("a function");
-        writes(&text, path)
+        let body = with_helpers(test, &[FILE.to_owned()]).expect("a function");
+        writes(&body, path)
     }
 
     #[test]

@@ -88,6 +88,10 @@ fn policies() -> impl Strategy<Value = RolloutPolicy> {
 }
 
 /// A machine on its way, and what it has been through.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own"
+)]
 struct Walk {
     machine: Machine,
     legal: BTreeSet<Transition>,

@@ -199,6 +199,9 @@ fn a_version_without_pods_drains_no_more_and_gets_them_back_with_work() {
     assert!(applies(&decide(&mut state, &again)).is_empty());
     let inbox = told(&state, DrainProgress::default(), Vec::new());
     assert_eq!(applies(&ask(&mut state, &again, &inbox)).len(), 1);
+    // Nor does it change when a workflow is reset.
+    let still = again.routed(V1, VersionState::Drained);
+    assert_eq!(applies(&decide(&mut state, &still)).len(), 1);
 }
 
 #[test]

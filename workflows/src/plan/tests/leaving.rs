@@ -14,7 +14,7 @@ fn going() -> Observation {
     })
 }
 
-/// Degraded and TemporalReachable, while this is in the way.
+/// `Degraded` and `TemporalReachable`, while this is in the way.
 fn told_of(category: Option<ErrorCategory>) -> [(bool, Reason); 2] {
     let mut state = settled();
     decide(&mut state, &going());
