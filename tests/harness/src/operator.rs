@@ -126,7 +126,8 @@ impl Operator {
         let child = command
             .envs(options.env.iter().cloned())
             .stdin(Stdio::null())
-            .stdout(File::create(&log)?)
+            // Both append: what one writes is not written over by the other.
+            .stdout(File::options().append(true).create(true).open(&log)?)
             .stderr(File::options().append(true).open(&log)?)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;

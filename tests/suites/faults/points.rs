@@ -1,5 +1,5 @@
 //! The loop over injection points: every one with `FAULTS=complete`, some of them otherwise, a single
-//! one with `FAULT_POINT=n`, or `FAULT_POINT=n,n,n,n` for the n-th of each phase.
+//! one with `FAULT_POINT=n`, or `FAULT_POINT=n,n,n` for the n-th of each phase.
 
 use std::time::Instant;
 
@@ -149,7 +149,7 @@ impl Loop {
                     .unzip();
                 let (points, what) = (text(points), what.join("; "));
                 println!("{} point {points}: {took} s; {what}", self.name);
-                passage.finish().await?;
+                passage.world.finish().await?;
                 Ok(phases)
             }
             Err(error) => {
@@ -170,7 +170,7 @@ impl Loop {
             let (hit, picture) = passage.killed(phase, n, self.arm).await?;
             reference.check(phase, &picture)?;
             hits.extend(hit.map(|what| (phase, what)));
-            if phase == Phase::LAST {
+            if phase == Phase::Roll {
                 passage.world.hold().await?;
             }
         }
@@ -180,14 +180,13 @@ impl Loop {
 
 #[test]
 fn a_sample_holds_the_first_and_the_last_point_of_each_phase() {
-    assert_eq!(spread([1, 1, 1, 1]), [[1, 1, 1, 1]]);
-    let spread = spread([9, 2, 1, 1]);
-    assert_eq!(spread, [[1, 1, 1, 1], [5, 1, 1, 1], [9, 2, 1, 1]]);
+    assert_eq!(spread([1, 1, 1]), [[1, 1, 1]]);
+    assert_eq!(spread([9, 2, 1]), [[1, 1, 1], [5, 1, 1], [9, 2, 1]]);
 }
 
 #[test]
 fn a_point_is_named_for_all_phases_or_for_each() {
-    assert_eq!(parse("4").unwrap(), [4, 4, 4, 4]);
-    assert_eq!(parse(&text([5, 1, 2, 3])).unwrap(), [5, 1, 2, 3]);
+    assert_eq!(parse("4").unwrap(), [4, 4, 4]);
+    assert_eq!(parse(&text([5, 1, 2])).unwrap(), [5, 1, 2]);
     assert!(parse("1,2").is_err() && parse("x").is_err());
 }

@@ -1,6 +1,5 @@
-//! The scenario that faults are injected into: a Process is created, gets another image and the one before again, is
-//! deleted. Each of the phases ends with a world at rest, so that a fault in one is over before the next. While the first
-//! version goes, and before the Process does, a workflow is open that must end where it began.
+//! The scenario that faults are injected into: a Process is created, gets another image, is deleted.
+//! Each of the three phases ends with a world at rest, so that a fault in one is over before the next.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -14,7 +13,6 @@ use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use tokio::sync::OnceCell;
 
 use crate::picture::Picture;
-use crate::pinned::Pinned;
 use crate::points::Points;
 use crate::world::{NAME, SOON, World};
 
@@ -23,19 +21,11 @@ use crate::world::{NAME, SOON, World};
 pub(crate) enum Phase {
     Create,
     Roll,
-    Rollback,
     Delete,
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 4] = [Self::Create, Self::Roll, Self::Rollback, Self::Delete];
-    /// After it the world is looked at as a whole: the last one with a Process in it.
-    pub(crate) const LAST: Self = Self::Rollback;
-
-    /// The image tag that is current at its end, or was.
-    pub(crate) fn tag(self) -> &'static str {
-        if self == Self::Roll { "v2" } else { "v1" }
-    }
+    pub(crate) const ALL: [Self; 3] = [Self::Create, Self::Roll, Self::Delete];
 }
 
 impl fmt::Display for Phase {
@@ -43,7 +33,6 @@ impl fmt::Display for Phase {
         f.pad(match self {
             Self::Create => "create",
             Self::Roll => "roll",
-            Self::Rollback => "rollback",
             Self::Delete => "delete",
         })
     }
@@ -56,8 +45,6 @@ pub(crate) type Arm = fn(&World, Phase, u64) -> RuleHandle;
 pub(crate) struct Passage {
     pub(crate) world: World,
     process: Option<Process>,
-    /// By the phase in which they were started.
-    pinned: Vec<(Phase, Pinned)>,
 }
 
 impl Passage {
@@ -65,25 +52,19 @@ impl Passage {
         Self {
             world,
             process: None,
-            pinned: Vec::new(),
         }
     }
 
     /// What a user does.
     async fn ask(&mut self, phase: Phase) -> Result<()> {
         let env = &self.world.env;
-        // Both are on the first version.
-        if matches!(phase, Phase::Roll | Phase::Delete) {
-            let pinned = Pinned::start(&self.world, phase, "v1").await?;
-            self.pinned.push((phase, pinned));
-        }
         match phase {
             Phase::Create => {
-                let mut wanted = manifest(env, NAME, phase.tag());
+                let mut wanted = manifest(env, NAME, "v1");
                 env.with_secrets(&mut wanted).await?;
                 self.process = Some(env.apply(&wanted).await?);
             }
-            Phase::Roll | Phase::Rollback => drop(env.set_tag(NAME, phase.tag()).await?),
+            Phase::Roll => drop(env.set_tag(NAME, "v2").await?),
             Phase::Delete => {
                 let api = env.api::<Process>();
                 api.delete(NAME, &DeleteParams::default()).await?;
@@ -93,26 +74,15 @@ impl Passage {
     }
 
     async fn reached(&self, phase: Phase) -> Result<()> {
-        if let Some((_, pinned)) = self.pinned.iter().find(|(of, _)| *of == phase) {
-            pinned.let_end(&self.world, phase).await?;
-        }
         match phase {
+            Phase::Create => at_rest(&self.world, "v1").await,
+            Phase::Roll => at_rest(&self.world, "v2").await,
             Phase::Delete => gone(&self.world, self.process()?).await,
-            _ => at_rest(&self.world, phase.tag()).await,
         }
     }
 
     fn process(&self) -> Result<&Process> {
         self.process.as_ref().context("created in the first phase")
-    }
-
-    /// The end of a passage that passed.
-    pub(crate) async fn finish(self) -> Result<()> {
-        for (_, pinned) in self.pinned {
-            pinned.hold()?;
-        }
-        self.world.observer.was_true()?;
-        self.world.finish().await
     }
 
     /// A phase without a fault.
@@ -281,7 +251,7 @@ impl Reference {
             let world = &passage.world;
             let (mark, rpcs) = (world.kube.mark(), world.temporal.mark());
             learned.pictures.push(passage.calm(phase).await?);
-            if phase == Phase::LAST {
+            if phase == Phase::Roll {
                 passage.world.hold().await?;
             }
             let world = &passage.world;
@@ -295,7 +265,7 @@ impl Reference {
             learned.writes.push((phase, report));
             learned.signals.push((phase, signals as u64));
         }
-        passage.finish().await?;
+        passage.world.finish().await?;
         learned.print(started.elapsed());
         Ok(learned)
     }

@@ -177,7 +177,6 @@ impl World {
     /// The invariants of every scenario.
     pub(crate) async fn hold(&self) -> Result<()> {
         self.observer.hold()?;
-        self.invariants.none_for_others(&self.env).await?;
         let operators = self.crew.all();
         let operators: Vec<&Operator> = operators.iter().map(AsRef::as_ref).collect();
         self.invariants.hold(&self.env, &operators, QUIET).await

@@ -11,6 +11,7 @@ mod dependencies;
 mod drains;
 mod ended;
 mod gone;
+mod lacking;
 mod leaving;
 mod modes;
 mod requests;
