@@ -14,7 +14,6 @@ mod answers;
 mod apiserver_away;
 mod by_hand;
 mod canary;
-mod carried;
 mod claimed;
 mod credentials;
 mod crowd;

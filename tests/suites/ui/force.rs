@@ -22,7 +22,6 @@ async fn a_drain_is_read_and_ended_by_the_form_for_signals() -> Result<()> {
     let policy =
         json!({ "timeoutSeconds": 86400, "onTimeout": "Cancel", "cancelGraceSeconds": 120 });
     on_v1(env, &policy).await?;
-    env.guard_versions("l2o");
     env.open_crowd(QUEUE, "old", 3, false).await?;
     let process = to_v2(env, 3).await?;
     let drain = child(env, &process, "drain", "v1").await?;
@@ -86,5 +85,5 @@ async fn a_drain_is_read_and_ended_by_the_form_for_signals() -> Result<()> {
         "Terminate of 3 running workflows: 0 left",
     ])
     .await?;
-    scene.leave().await
+    scene.finish().await
 }
