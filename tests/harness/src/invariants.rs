@@ -81,19 +81,6 @@ impl Invariants {
         silent(env, quiet).await
     }
 
-    /// I1: no lifecycle is open but those of Processes that exist. For scenarios in which nothing keeps that of a deleted
-    /// one open for longer, as records that the server does not let go.
-    pub async fn none_for_others(&self, env: &Env) -> Result<()> {
-        let what = "I1: no open lifecycle without a Process";
-        until(what, SOON, async || {
-            let (wanted, open) = lifecycles(env).await?;
-            let stray: Vec<_> = open.difference(&wanted).collect();
-            ensure!(stray.is_empty(), "without a Process: {stray:?}");
-            Ok(())
-        })
-        .await
-    }
-
     /// I8: no object that still exists or was needed once is created a second time while it exists.
     fn nothing_created_twice(&self, env: &Env) -> Result<()> {
         let mut balance: BTreeMap<(String, String), i32> = BTreeMap::new();

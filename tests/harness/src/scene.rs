@@ -27,8 +27,12 @@ pub struct Scene {
 impl Scene {
     /// Without a Process.
     pub async fn new(name: &str) -> Result<Self> {
-        let env = Env::new(name).await?;
-        let operator = Operator::start(&env, OperatorOptions::default()).await?;
+        Self::of(Env::new(name).await?, OperatorOptions::default()).await
+    }
+
+    /// Without a Process, in this world and with these options.
+    pub async fn of(env: Env, options: OperatorOptions) -> Result<Self> {
+        let operator = Operator::start(&env, options).await?;
         let invariants = Invariants::start(&env)?;
         Ok(Self {
             env,

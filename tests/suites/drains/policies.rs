@@ -6,9 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use process_operator_crds::Process;
 use process_operator_faultproxy::{Action, RpcMatch, TemporalProxy, TemporalProxyConfig};
-use process_operator_harness::{
-    Env, Invariants, Operator, OperatorOptions, QUIET, Scene, manifest, until,
-};
+use process_operator_harness::{Env, OperatorOptions, QUIET, Scene, manifest, until};
 use serde_json::json;
 
 use crate::support::{
@@ -72,11 +70,7 @@ async fn cancel_asks_runs_that_come_in_the_place_of_others() -> Result<()> {
         temporal_address: Some(proxy.addr().to_string()),
         ..OperatorOptions::default()
     };
-    let scene = Scene {
-        operator: Operator::start(&env, options).await?,
-        invariants: Invariants::start(&env)?,
-        env,
-    };
+    let scene = Scene::of(env, options).await?;
     let env = &scene.env;
     on_v1(env, &json!({ "cancelGraceSeconds": 40 }), &[]).await?;
     for n in 0..RENEWING {
@@ -139,11 +133,7 @@ async fn flags_are_the_policy_of_a_process_that_has_none() -> Result<()> {
         args: args.map(str::to_owned).to_vec(),
         ..OperatorOptions::default()
     };
-    let scene = Scene {
-        operator: Operator::start(&env, options).await?,
-        invariants: Invariants::start(&env)?,
-        env,
-    };
+    let scene = Scene::of(env, options).await?;
     let env = &scene.env;
     let process = env.apply(&manifest(env, "l2o", "v1")).await?;
     ensure!(process.spec.drain.is_none(), "{:?}", process.spec.drain);

@@ -108,6 +108,16 @@ async fn left(env: &Env) -> Result<Timestamp> {
     .await
 }
 
+/// Waits until a deadline has passed by some seconds.
+pub(crate) async fn passed(due: Timestamp) -> Result<()> {
+    until("the deadline has passed", SOON, async || {
+        let past = Timestamp::now().duration_since(due).as_secs();
+        ensure!(past > 3, "{past} s");
+        Ok(())
+    })
+    .await
+}
+
 /// F06: the operator dies with the change of routing, so that nobody has begun a drain when its
 /// deadline passes. The time is the server's: nothing begins anew.
 #[tokio::test(flavor = "multi_thread")]
@@ -123,12 +133,7 @@ async fn a_drain_that_nobody_saw_ends_by_its_policy_at_once() -> Result<()> {
     env.set_tag(NAME, "v2").await?;
     routed.wait_done(1, SOON).await?;
     let due = left(env).await? + SignedDuration::from_secs(10);
-    until("the deadline has passed", SOON, async || {
-        let past = Timestamp::now().duration_since(due).as_secs();
-        ensure!(past > 3, "{past} s");
-        Ok(())
-    })
-    .await?;
+    passed(due).await?;
     ensure!(
         count(env, "old", "Running").await? == 5,
         "nobody is there to end them"

@@ -27,6 +27,28 @@ async fn pods(env: &Env) -> Result<BTreeMap<String, Option<i32>>> {
     Ok(restarts.collect())
 }
 
+/// v2 has the pod and the Deployment that it had, and nothing else is left. The pod of v1 may take its time to stop.
+async fn as_it_was(
+    env: &Env,
+    served: &BTreeMap<String, Option<i32>>,
+    made: &[String],
+) -> Result<()> {
+    let (mut now, uids) = (pods(env).await?, uids(env).await?);
+    now.retain(|_, restarts| restarts.is_some());
+    ensure!(
+        now.len() == 1
+            && now
+                .iter()
+                .all(|(uid, restarts)| served.get(uid) == Some(restarts)),
+        "v2 has the pod that it had: {served:?} {now:?}"
+    );
+    ensure!(
+        uids.iter().all(|uid| made.contains(uid)) && uids.len() == 1,
+        "and its Deployment: {made:?} {uids:?}"
+    );
+    Ok(())
+}
+
 /// v2 is current and v1 drains until a day from then; then all is lost.
 async fn lost(name: &str, lose: impl AsyncFn(&Env) -> Result<()>) -> Result<()> {
     let world = World::new(name).await?;
@@ -72,20 +94,7 @@ async fn lost(name: &str, lose: impl AsyncFn(&Env) -> Result<()>) -> Result<()> 
     };
     ensure!(served.iter().all(kept), "{served:?} {now:?}");
     at_rest(&world, "v2").await?;
-    // The pod of v1 may take its time to stop.
-    let (mut now, uids) = (pods(env).await?, uids(env).await?);
-    now.retain(|_, restarts| restarts.is_some());
-    ensure!(
-        now.len() == 1
-            && now
-                .iter()
-                .all(|(uid, restarts)| served.get(uid) == Some(restarts)),
-        "v2 has the pod that it had: {served:?} {now:?}"
-    );
-    ensure!(
-        uids.iter().all(|uid| made.contains(uid)) && uids.len() == 1,
-        "and its Deployment: {made:?} {uids:?}"
-    );
+    as_it_was(env, &served, &made).await?;
     let live = env.api::<Process>().get(NAME).await?;
     ensure!(draining(&live).is_none(), "{:?}", live.status);
     world.hold().await?;
@@ -167,18 +176,6 @@ async fn the_namespace_of_the_workers_is_made_again_and_empty() -> Result<()> {
     at_rest(&world, "v2").await?;
     let answer = env.temporal.quick(&env.apps, QUEUE, "after").await?;
     ensure!(answer.build_id.starts_with("v2-"), "{answer:?}");
-    let (mut now, uids) = (pods(env).await?, uids(env).await?);
-    now.retain(|_, restarts| restarts.is_some());
-    ensure!(
-        now.len() == 1
-            && now
-                .iter()
-                .all(|(uid, restarts)| served.get(uid) == Some(restarts)),
-        "v2 has the pod that it had: {served:?} {now:?}"
-    );
-    ensure!(
-        uids.iter().all(|uid| made.contains(uid)) && uids.len() == 1,
-        "and its Deployment: {made:?} {uids:?}"
-    );
+    as_it_was(env, &served, &made).await?;
     world.leave().await
 }

@@ -6,10 +6,10 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use process_operator_crds::{Process, names};
 use process_operator_faultproxy::{Action, RequestMatch};
-use process_operator_harness::{manifest, until};
+use process_operator_harness::manifest;
 use serde_json::json;
 
-use crate::drains::{count, counted, tells};
+use crate::drains::{count, counted, passed, tells};
 use crate::scenario::at_rest;
 use crate::world::{NAME, SOON, World};
 
@@ -44,12 +44,7 @@ async fn a_drain_that_nobody_saw_ends_by_its_policy_at_once() -> Result<()> {
         serde_json::from_str(served.context("what served")?)?;
     let left = served.get(&old).context("v1 has served")?;
     let due = *left + SignedDuration::from_secs(10);
-    until("the deadline has passed", SOON, async || {
-        let past = Timestamp::now().duration_since(due).as_secs();
-        ensure!(past > 3, "{past} s");
-        Ok(())
-    })
-    .await?;
+    passed(due).await?;
     ensure!(
         count(env, "old", "Running").await? == 3,
         "nobody is there to end them"

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use kube::api::{Patch, PatchParams};
 use process_operator_crds::Process;
-use process_operator_harness::{
-    Env, Invariants, Operator, OperatorOptions, Prometheus, condition, manifest, until,
-};
+use process_operator_harness::{Env, OperatorOptions, Prometheus, condition, manifest, until};
 use serde_json::{Value, json};
 
 use crate::support::{SOON, Scene, version};
@@ -223,11 +221,7 @@ async fn on_a_real_prometheus_an_alert_fires_and_the_dashboard_shows_something()
         args: vec!["--queue-metrics-seconds".into(), "1".into()],
         ..OperatorOptions::default()
     };
-    let scene = Scene {
-        operator: Operator::start(&env, options).await?,
-        invariants: Invariants::start(&env)?,
-        env,
-    };
+    let scene = Scene::of(env, options).await?;
     let env = &scene.env;
     env.apply(&manifest(env, "l2o", "v1")).await?;
     env.wait_settled("l2o", "v1").await?;

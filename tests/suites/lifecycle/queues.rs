@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use process_operator_harness::{Env, Invariants, Operator, OperatorOptions, manifest, until};
+use process_operator_harness::{Env, OperatorOptions, manifest, until};
 use serde_json::json;
 
 use crate::metrics::{nothing_is_named, value};
@@ -17,11 +17,7 @@ async fn watched(name: &str, more: &[&str]) -> Result<Scene> {
         args,
         ..OperatorOptions::default()
     };
-    Ok(Scene {
-        operator: Operator::start(&env, options).await?,
-        invariants: Invariants::start(&env)?,
-        env,
-    })
+    Scene::of(env, options).await
 }
 
 async fn page(scene: &Scene) -> Result<String> {
