@@ -225,8 +225,16 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     with_testbed(&mut phases, &own, args.keep, Profile::Dev, |phases| {
         phases.run("images of workers in Go and Python", languages::all)?;
         let mark = rights::mark()?;
+        // One that fails says nothing about the others.
+        let mut failed = Vec::new();
         for part in &runs {
-            part.phase(phases, &args.arguments, |command| equip(command, args))?;
+            if let Err(error) = part.phase(phases, &args.arguments, |command| equip(command, args))
+            {
+                failed.push(format!("{error:#}"));
+            }
+        }
+        if !failed.is_empty() {
+            bail!("{}", failed.join("\n"));
         }
         if whole {
             phases.run("rights of the operator", || rights::compare(&mark))?;

@@ -121,44 +121,46 @@ async fn terminate_ends_fifty_and_nothing_else() -> Result<()> {
     scene.finish().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn late_starts_are_terminated() -> Result<()> {
+    late_starts("Terminate", WorkflowExecutionStatus::Terminated).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_starts_are_asked_to_cancel() -> Result<()> {
+    late_starts("Cancel", WorkflowExecutionStatus::Canceled).await
+}
+
 /// A workflow that is started while the deletion waits ends as the others do; one that is started while they
 /// are asked to cancel is asked too.
-#[tokio::test(flavor = "multi_thread")]
-async fn late_starts_are_ended_by_the_policy() -> Result<()> {
-    for (policy, end) in [
-        ("Terminate", WorkflowExecutionStatus::Terminated),
-        ("Cancel", WorkflowExecutionStatus::Canceled),
-    ] {
-        let name = policy.to_lowercase();
-        let deletion =
-            json!({ "timeoutSeconds": 20, "onTimeout": policy, "cancelGraceSeconds": 15 });
-        let (scene, process) = settled(&format!("late-{name}"), &deletion).await?;
-        let env = &scene.env;
-        env.temporal.start_waiting(&env.apps, QUEUE, "long").await?;
+async fn late_starts(policy: &str, end: WorkflowExecutionStatus) -> Result<()> {
+    // A late start is seen within 15 s, and must be before the deadline.
+    let deletion = json!({ "timeoutSeconds": 45, "onTimeout": policy, "cancelGraceSeconds": 15 });
+    let (scene, process) = settled(&format!("late-{}", policy.to_lowercase()), &deletion).await?;
+    let env = &scene.env;
+    env.temporal.start_waiting(&env.apps, QUEUE, "long").await?;
+    env.temporal
+        .start_waiting_as(&env.apps, QUEUE, "deaf", true, None)
+        .await?;
+    env.delete("l2o").await?;
+    says(env, "waiting for 2 running workflows until").await?;
+    env.temporal.start_waiting(&env.apps, QUEUE, "late").await?;
+    says(env, "1 started since the deletion began").await?;
+    if policy == "Cancel" {
+        says(env, "to cancel, terminating what is open at").await?;
         env.temporal
-            .start_waiting_as(&env.apps, QUEUE, "deaf", true, None)
+            .start_waiting(&env.apps, QUEUE, "later")
             .await?;
-        env.delete("l2o").await?;
-        says(env, "waiting for 2 running workflows until").await?;
-        env.temporal.start_waiting(&env.apps, QUEUE, "late").await?;
-        says(env, "1 started since the deletion began").await?;
-        if policy == "Cancel" {
-            says(env, "to cancel, terminating what is open at").await?;
-            env.temporal
-                .start_waiting(&env.apps, QUEUE, "later")
-                .await?;
-        }
-        env.gone_within("l2o", SOON).await?;
-        ended(env, "long", end).await?;
-        ended(env, "late", end).await?;
-        ended(env, "deaf", WorkflowExecutionStatus::Terminated).await?;
-        if policy == "Cancel" {
-            ended(env, "later", end).await?;
-        }
-        env.nothing_is_left(&process).await?;
-        scene.finish().await?;
     }
-    Ok(())
+    env.gone_within("l2o", SOON).await?;
+    ended(env, "long", end).await?;
+    ended(env, "late", end).await?;
+    ended(env, "deaf", WorkflowExecutionStatus::Terminated).await?;
+    if policy == "Cancel" {
+        ended(env, "later", end).await?;
+    }
+    env.nothing_is_left(&process).await?;
+    scene.finish().await
 }
 
 /// With no worker there is nobody to hear a request to cancel.
