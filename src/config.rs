@@ -51,6 +51,7 @@ pub(crate) struct Config {
     /// Kubernetes namespace to watch; may be repeated. All namespaces when absent.
     #[arg(
         long = "watch-namespace",
+        alias = "watch-namespaces",
         env = "WATCH_NAMESPACES",
         value_delimiter = ','
     )]

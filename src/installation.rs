@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn replicas_of_one_installation_know_each_other() {
         let one = installation(&["--watch-namespace", "b,a"], "c1");
-        let two = installation(&["--watch-namespace", "a,b"], "c1");
+        let two = installation(&["--watch-namespaces", "a,b"], "c1");
         assert_eq!(one, two);
         assert_eq!(Installation::of(&identity(&one)), Some(two));
         assert_eq!(Installation::of("operator-0@process-operator"), None);

@@ -1,4 +1,4 @@
-//! When a worker is replaced by a fresh one, and how long its activities take.
+//! When a worker is replaced by a fresh one, how long its activities take, and what their log lines say of them.
 //!
 //! The SDK (1.1) keeps some 400 bytes for each activity that a worker has started, local ones
 //! included, for as long as the worker lives.
@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use temporalio_sdk::activities::ActivityInfo;
 use temporalio_sdk::interceptors::{
     ActivityInboundInterceptor, ExecuteActivityInput, ExecuteActivityOutput, Next,
 };
 use tokio::sync::Notify;
+use tracing::{Instrument as _, Span, field};
 
 use crate::metrics::Metrics;
 
@@ -44,7 +46,22 @@ impl Wear {
     }
 }
 
-/// Counts and times each activity of one worker.
+/// What the log lines of an activity are found by. The last three only the activity knows, which records them.
+fn span(info: &ActivityInfo) -> Span {
+    // Of the highest level: it stands beside every line, whichever lines are asked for.
+    tracing::error_span!(
+        "activity",
+        activity = info.activity_type,
+        workflow_id = info.workflow_id,
+        run_id = info.workflow_run_id,
+        attempt = info.attempt,
+        namespace = field::Empty,
+        process = field::Empty,
+        generation = field::Empty,
+    )
+}
+
+/// Counts and times each activity of one worker, and opens the span of its log lines.
 pub(crate) struct Counted {
     /// Of this worker.
     pub(crate) wear: Arc<Wear>,
@@ -61,7 +78,8 @@ impl ActivityInboundInterceptor for Counted {
         self.wear.count();
         let name = input.activity_info().activity_type.clone();
         let begun = Instant::now();
-        let run = next.run(input);
+        let span = span(input.activity_info());
+        let run = next.run(input).instrument(span);
         Box::pin(async move {
             let result = run.await;
             self.metrics

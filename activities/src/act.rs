@@ -19,7 +19,7 @@ use crate::apply::{Ready, Version};
 use crate::context::Context;
 use crate::error::{Fault, Result};
 use crate::remove::delete_version;
-use crate::{apply, cron_jobs, events, hindered, routes, status};
+use crate::{apply, cron_jobs, events, hindered, logged, routes, status};
 
 /// Tries of one step for what passes within a moment. Longer back-off belongs to the lifecycle,
 /// where it is durable and can be seen.
@@ -61,6 +61,8 @@ impl Scene<'_> {
 
 /// Never fails: what went wrong is part of the answer.
 pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
+    logged::about(&input.key);
+    logged::generation(input.generation);
     let mut aside = Aside::default();
     let outcome = take_all(context, input, &mut aside).await;
     context.rush.leave(&input.key.uid);

@@ -23,7 +23,7 @@ use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use crate::context::Context;
 use crate::error::Fault;
 use crate::sent::Sent;
-use crate::{act, observe, shift, temporal, wait};
+use crate::{act, logged, observe, shift, temporal, wait};
 
 /// All activities of the operator.
 #[derive(Clone)]
@@ -216,6 +216,7 @@ impl OperatorActivities {
         _ctx: ActivityContext,
         input: TellInput,
     ) -> Result<(), ActivityError> {
+        logged::about(&input.key);
         if let Some(told) = &input.drain {
             temporal::lifecycle::drained(&self.context, &input.key, told).await?;
         }

@@ -59,7 +59,8 @@ impl Authorship {
     /// what it said last.
     #[must_use]
     pub(crate) fn after(mut self, before: &Self) -> Self {
-        if self.written == before.written {
+        // A replace leaves no word of when the operator wrote.
+        if self.written == before.written || self.written.is_none() {
             self.said.clone_from(&before.said);
         }
         self
@@ -176,6 +177,18 @@ mod tests {
         assert_ne!(other.foreign(None), Some(mark), "another edit");
         let restored = seen("a", vec![ours(2)]).after(&other);
         assert_eq!(restored.foreign(None), None);
+    }
+
+    #[test]
+    fn what_was_taken_away_as_a_whole_is_foreign_too() {
+        let first = seen("a", vec![ours(1)]);
+        let emptied = seen("", Vec::new()).after(&first);
+        assert!(emptied.foreign(None).is_some());
+        assert_eq!(
+            seen("", Vec::new()).foreign(None),
+            None,
+            "nobody has written yet"
+        );
     }
 
     #[test]

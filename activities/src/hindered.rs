@@ -117,14 +117,46 @@ pub(crate) async fn activity_failed(
         attempt,
         "{activity}: {fault}"
     );
+    if attempt > FROM {
+        let text = format!("{activity} has failed {attempt} times and is tried again: {fault}");
+        work_fails(context, key, activity, category, text).await;
+    }
+}
+
+/// Within one try: a wait goes on, and what it looks at or changes has failed so many `times` in a row.
+pub(crate) async fn wait_fails(
+    context: &Context,
+    key: &ProcessKey,
+    activity: &str,
+    times: u32,
+    fault: &Fault,
+) {
+    let category = fault.category;
+    tracing::warn!(
+        namespace = key.namespace,
+        process = key.name,
+        category = category.metric_label(),
+        failures = times,
+        "{activity}: {fault}; waiting"
+    );
+    let text = format!("{activity} waits, since this has failed {times} times in a row: {fault}");
+    work_fails(context, key, activity, category, text).await;
+}
+
+async fn work_fails(
+    context: &Context,
+    key: &ProcessKey,
+    activity: &str,
+    category: ErrorCategory,
+    text: String,
+) {
     // That a server is away is told for all.
     let away = [
         ErrorCategory::Unavailable,
         ErrorCategory::TemporalUnavailable,
         ErrorCategory::RateLimited,
     ];
-    if attempt > FROM && !away.contains(&category) {
-        let text = format!("{activity} has failed {attempt} times and is tried again: {fault}");
+    if !away.contains(&category) {
         event(context, key, (activity, "Work"), category, text).await;
     }
 }
@@ -152,10 +184,15 @@ async fn event(
         Ok(Ok(true)) => context.meter.event(&note.reason),
         Ok(Ok(false)) => {}
         Ok(Err(error)) => tracing::warn!(
+            namespace = key.namespace,
             process = key.name,
             "neither a status nor an Event can be written: {}",
             Fault::from(error)
         ),
-        Err(_) => tracing::warn!(process = key.name, "no Event can be written: no answer"),
+        Err(_) => tracing::warn!(
+            namespace = key.namespace,
+            process = key.name,
+            "no Event can be written: no answer"
+        ),
     }
 }

@@ -23,6 +23,7 @@ mod apply;
 mod budget;
 mod cron_jobs;
 mod hindered;
+mod logged;
 mod observe;
 mod pods;
 mod remove;

@@ -23,12 +23,13 @@ use crate::dependencies;
 use crate::dependents;
 use crate::error::{Fault, Result};
 use crate::temporal;
-use crate::{hindered, routes};
+use crate::{hindered, logged, routes};
 
 mod versions;
 
 /// Never fails: what went wrong is part of the answer.
 pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observation {
+    logged::about(&input.key);
     let settings = context.settings(&input.key);
     let uid = &input.key.uid;
     let new = |process: &Neighbour| !process.finalizer && !process.deleting;
@@ -233,6 +234,9 @@ async fn read_process(
         return Ok(None);
     }
     let metadata = object.metadata.clone();
+    if let Some(generation) = metadata.generation {
+        logged::generation(generation);
+    }
     match object.try_parse::<Process>() {
         Ok(process) => Ok(Some(Ok(process))),
         Err(error) => Ok(Some(Err(Unreadable {

@@ -234,7 +234,16 @@ fn container_trouble(status: &ContainerStatus) -> Option<String> {
         ));
     }
     let terminated = state.terminated.as_ref()?;
-    Some(format!("ended with exit code {}", terminated.exit_code))
+    let why = terminated.reason.as_deref().unwrap_or_default();
+    let why = match why {
+        // These say no more than the exit code.
+        "" | "Error" | "Completed" => String::new(),
+        why => format!(" ({why})"),
+    };
+    Some(format!(
+        "ended with exit code {}{why}",
+        terminated.exit_code
+    ))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use process_operator_crds::ErrorCategory;
 use tokio::sync::Mutex;
+use tracing::Instrument as _;
 
 use crate::error::{Fault, Result};
 
@@ -21,10 +22,11 @@ impl Sent {
         request: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let under_way = self.under_way.clone().lock_owned().await;
-        let made = tokio::spawn(async move {
+        let request = async move {
             let _under_way = under_way;
             request.await
-        });
+        };
+        let made = tokio::spawn(request.in_current_span());
         made.await
             .unwrap_or_else(|error| Err(Fault::new(ErrorCategory::Internal, error.to_string())))
     }

@@ -88,27 +88,37 @@ pub(crate) async fn set_weight(
     {
         return Err(fault);
     }
-    let wanted = Routes {
-        // A rollout that takes the routing back knows what it took its share from.
-        current: input
-            .expected
-            .as_ref()
-            .filter(|_| input.take_over)
-            .map_or_else(
-                || stored.routes.current.clone(),
-                |expected| expected.current.clone(),
-            ),
-        ramping: build_id.clone(),
-        percent: input.percent,
-        promoting: String::new(),
-        served: stored.routes.served.clone(),
-    };
+    let wanted = shared(&stored.routes, input, Timestamp::now());
     put(context, key, scope, stored, wanted).await?;
     if input.versioning == Versioning::None {
         let canary = names::canary_name(&key.name);
         pods_ready(context, key, &canary, build_id, (begun, input.ready_within)).await?;
     }
     Ok(())
+}
+
+/// The routing with a share for a version.
+fn shared(routes: &Routes, input: &SetWeightInput, now: Timestamp) -> Routes {
+    // A rollout that takes the routing back knows what it took its share from.
+    let expected = input.expected.as_ref().filter(|_| input.take_over);
+    let current = input
+        .current
+        .as_ref()
+        .or(expected.map(|expected| &expected.current))
+        .unwrap_or(&routes.current);
+    let mut served = routes.served.clone();
+    // What somebody else has put there was given workflows, which are to be drained.
+    let replaced = &routes.current;
+    if !replaced.is_empty() && ![current, &input.build_id].contains(&replaced) {
+        served.insert(replaced.clone(), now);
+    }
+    Routes {
+        current: current.clone(),
+        ramping: input.build_id.clone(),
+        percent: input.percent,
+        promoting: String::new(),
+        served,
+    }
 }
 
 /// The routing without a share for a version.
@@ -208,6 +218,47 @@ mod tests {
         };
         assert_eq!(left, nothing_ramps);
         assert_eq!(without(&routes, "v3"), routes);
+    }
+
+    #[test]
+    fn a_share_leaves_current_as_it_is_unless_it_takes_the_routing_back() {
+        let (before, now) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        let by_hand = |current: &str| Routes {
+            current: current.into(),
+            served: [("v1".into(), before)].into(),
+            ..Routes::default()
+        };
+        let asks = |current: Option<&str>| SetWeightInput {
+            build_id: "v2".into(),
+            percent: 10,
+            take_over: true,
+            current: current.map(str::to_owned),
+            ..SetWeightInput::default()
+        };
+        let shared_by = |current: &str, served: &[(&str, Timestamp)]| Routes {
+            current: current.into(),
+            ramping: "v2".into(),
+            percent: 10,
+            served: served.iter().map(|(id, at)| ((*id).into(), *at)).collect(),
+            ..Routes::default()
+        };
+        assert_eq!(
+            shared(&by_hand("v9"), &asks(None), now),
+            shared_by("v9", &[("v1", before)])
+        );
+        assert_eq!(
+            shared(&by_hand("v9"), &asks(Some("v1")), now),
+            shared_by("v1", &[("v1", before), ("v9", now)])
+        );
+        // The version of the rollout itself: it has a share as before, and has not served.
+        assert_eq!(
+            shared(&by_hand("v2"), &asks(Some("v1")), now),
+            shared_by("v1", &[("v1", before)])
+        );
+        assert_eq!(
+            shared(&by_hand("v1"), &asks(Some("v1")), now),
+            shared_by("v1", &[("v1", before)])
+        );
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
 use process_operator_crds::conditions::{
-    NewCondition, find, is_true, merge_conditions, own_conditions, truncate,
+    ConditionStatus, NewCondition, find, is_true, merge_conditions, own_conditions, truncate,
 };
+use process_operator_crds::crd::PENDING_MESSAGE;
 use process_operator_crds::status::{
-    DefinitionStatus, DrainingVersion, HistoryEntry, ProcessStatus, RequestStatus, RolloutStatus,
-    VersionStatus as Published, WorkflowRef,
+    DefinitionStatus, DrainingVersion, HistoryEntry, MAX_DRAINING, ProcessStatus, RequestStatus,
+    RolloutStatus, VersionStatus as Published, WorkflowRef,
 };
 use process_operator_crds::{ConditionType, ErrorCategory, Process, Reason, names};
 use process_operator_workflows::contract::{
@@ -17,6 +18,7 @@ use process_operator_workflows::contract::{
     Transition, Undone, VersionStatus, VersionView,
 };
 use serde_json::json;
+use strum::IntoEnumIterator as _;
 
 use crate::authorship::own_mark;
 use crate::build::hash;
@@ -82,6 +84,20 @@ fn hindered(
     if ready.is_none_or(|ready| ready.status == "Unknown") {
         told.push(about(ConditionType::Ready, false));
     }
+    // Nobody has looked at the rest, when it is a first look that fails: what is not there cannot be waited for.
+    for kind in ConditionType::iter() {
+        let known = find(&old.conditions, kind).is_some() || told.iter().any(|it| it.type_ == kind);
+        if !known {
+            let unknown = ConditionStatus::Unknown;
+            told.push(NewCondition::new(
+                kind,
+                unknown,
+                Reason::Pending,
+                PENDING_MESSAGE,
+                generation,
+            ));
+        }
+    }
     let mut all = merge_conditions(&old.conditions, &told, now);
     all.retain(|condition| condition.type_.parse::<ConditionType>().is_ok());
     all
@@ -135,7 +151,12 @@ fn render(old: &ProcessStatus, view: &StatusView, now: jiff::Timestamp) -> Proce
         conditions: merge_conditions(&old.conditions, &view.conditions, now),
         current_version: view.current.as_ref().map(version),
         target_version: view.target.as_ref().map(version),
-        draining: view.draining.iter().map(draining).collect(),
+        draining: view
+            .draining
+            .iter()
+            .take(MAX_DRAINING)
+            .map(draining)
+            .collect(),
         task_queue: Some(view.task_queue.clone()).filter(|queue| !queue.is_empty()),
         workflow: Some(WorkflowRef {
             namespace: view.workflow[0].clone(),
@@ -238,7 +259,7 @@ fn history(transition: &Transition) -> HistoryEntry {
     HistoryEntry {
         time: Time(transition.time),
         what: transition.what.clone(),
-        build_id: some(&transition.build_id, 63),
+        build_id: some(&transition.build_id, 255),
         reason: some(&transition.reason, 1024),
         actor: some(&transition.actor, 256),
     }
@@ -312,58 +333,4 @@ pub(crate) fn decided(status: &ProcessStatus, versions: &BTreeMap<String, Versio
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_fails_goes_into_what_was_published_and_nothing_else_changes() {
-        let condition = |kind: &str, status: &str| {
-            json!({
-                "type": kind, "status": status, "reason": "Settled", "message": "",
-                "lastTransitionTime": "2026-01-01T00:00:00Z",
-            })
-        };
-        let process: Process = serde_json::from_value(json!({
-            "apiVersion": "ameide.io/v1", "kind": "Process",
-            "metadata": { "name": "l2o", "generation": 2 },
-            "spec": {
-                "image": "i", "definitionRef": { "id": "d", "tenantId": "t" },
-                "temporal": { "namespace": "n", "taskQueue": "q" },
-            },
-            "status": {
-                "observedGeneration": 1,
-                "conditions": [
-                    condition("Ready", "True"),
-                    condition("Reconciling", "False"),
-                    condition("example.com/Audited", "True"),
-                    condition("Degraded", "False"),
-                ],
-            },
-        }))
-        .expect("a Process");
-        let old = process.status.clone().expect("a status");
-        let failure = StepFailure::new(ErrorCategory::Unavailable, "etcd is slow");
-        let now = "2026-01-02T00:00:00Z".parse().expect("a time");
-        let told = hindered(&old, &process, &failure, now);
-        let shown: Vec<_> = told
-            .iter()
-            .map(|it| (it.type_.as_str(), it.status.as_str(), it.reason.as_str()))
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                ("Ready", "True", "Settled"),
-                ("Reconciling", "True", "Unavailable"),
-                ("Degraded", "True", "Unavailable"),
-            ],
-            "and what others have written is not ours"
-        );
-        let again = ProcessStatus {
-            conditions: told.clone(),
-            ..old
-        };
-        assert_eq!(hindered(&again, &process, &failure, now), told, "told once");
-    }
-}
+mod tests;

@@ -57,3 +57,42 @@ pub(crate) fn orphaned(live: &Deployment) -> bool {
         .any(|owner| owner.controller == Some(true));
     !controlled && !hash::owned_fields(live.metadata.managed_fields.as_ref()).is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn available(status: &Value) -> bool {
+        let live: Deployment = serde_json::from_value(json!({
+            "metadata": { "name": "d", "namespace": "n", "uid": "u", "generation": 2 },
+            "spec": { "replicas": 1, "selector": {}, "template": {} },
+            "status": status,
+        }))
+        .expect("a Deployment");
+        workload(&live).expect("a workload").available
+    }
+
+    #[test]
+    fn pods_count_when_all_are_of_the_present_spec() {
+        let status = |observed: i64, all: i32, updated: i32, available: i32| {
+            json!({
+                "observedGeneration": observed, "replicas": all, "updatedReplicas": updated,
+                "readyReplicas": available, "availableReplicas": available,
+            })
+        };
+        assert!(available(&status(2, 1, 1, 1)));
+        // Of an earlier spec.
+        assert!(!available(&status(1, 1, 1, 1)));
+        assert!(!available(
+            &json!({ "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 })
+        ));
+        // Of an earlier template.
+        assert!(!available(&status(2, 2, 1, 2)));
+        assert!(!available(&status(2, 1, 0, 1)));
+        // Not ready.
+        assert!(!available(&status(2, 1, 1, 0)));
+        assert!(!available(&Value::Null));
+    }
+}

@@ -371,40 +371,4 @@ fn span(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    #[test]
-    fn the_arguments_fit_together() {
-        Cli::command().debug_assert();
-        Ameide::command().debug_assert();
-    }
-
-    #[test]
-    fn spans_of_time_are_read() {
-        assert_eq!(span("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(span("1h30m"), Ok(Duration::from_secs(5400)));
-        for wrong in ["", "soon", "-5s", "0"] {
-            assert!(span(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn the_manifest_for_krew_names_the_program_that_is_built() {
-        let text = include_str!("../../deploy/krew/process.yaml");
-        let manifest: serde_json::Value = serde_yaml_ng::from_str(text).expect("YAML");
-        let name = format!(
-            "kubectl-{}",
-            manifest["metadata"]["name"].as_str().expect("a name")
-        );
-        assert_eq!(name, env!("CARGO_BIN_NAME"));
-        let platforms = manifest["spec"]["platforms"].as_array().expect("platforms");
-        assert!(
-            platforms.iter().all(|platform| platform["bin"] == *name),
-            "{platforms:?}"
-        );
-        assert_eq!(platforms.len(), 2);
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use anyhow::Result;
 use k8s_openapi::NamespaceResourceScope;
+use kube::client::AuthError;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use process_operator_crds::Process;
@@ -49,8 +50,15 @@ impl Cluster {
             .namespace
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone());
-        let client =
-            Client::try_from(config).map_err(|error| unasked(format!("kubeconfig: {error}")))?;
+        let exec = config.auth_info.exec.as_ref();
+        let plugin = exec.and_then(|exec| exec.command.clone());
+        let client = Client::try_from(config).map_err(|error| {
+            let whose = match (&error, plugin) {
+                (kube::Error::Auth(_), Some(plugin)) => format!("{plugin}: "),
+                _ => String::new(),
+            };
+            unasked(format!("kubeconfig: {whose}{}", words(&error)))
+        })?;
         Ok(Self { client, namespace })
     }
 
@@ -101,9 +109,33 @@ pub(crate) fn unknown_kind(error: &kube::Error) -> bool {
 pub(crate) fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        kube::Error::Service(inner) => format!("Kubernetes cannot be reached: {inner}"),
+        kube::Error::Auth(inner) => credentials(inner),
+        // A token is renewed with a request.
+        kube::Error::Service(inner) => match inner.downcast_ref::<AuthError>() {
+            Some(inner) => credentials(inner),
+            None => format!("Kubernetes cannot be reached: {inner}"),
+        },
         kube::Error::HyperError(inner) => format!("Kubernetes cannot be reached: {inner}"),
         other => other.to_string(),
+    }
+}
+
+/// Why there are no credentials. The error itself would tell what the plugin has written to standard output and
+/// the variables it was given, and either may be a secret.
+fn credentials(error: &AuthError) -> String {
+    match error {
+        AuthError::AuthExecRun { out, .. } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            let said = match said.trim() {
+                "" => String::new(),
+                said => format!(": {said}"),
+            };
+            format!("the plugin for credentials ended with {}{said}", out.status)
+        }
+        AuthError::AuthExecStart(why) => format!("the plugin for credentials cannot be run: {why}"),
+        AuthError::AuthExecParse(_) => "the plugin for credentials wrote no ExecCredential".into(),
+        AuthError::Oidc(why) => format!("auth-provider oidc gives no token: {why}"),
+        other => format!("no credentials: {other}"),
     }
 }
 
@@ -116,4 +148,36 @@ pub(crate) fn explain(what: &impl Display, error: &kube::Error) -> anyhow::Error
         );
     }
     unasked(format!("{what}: {}", words(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{ExitStatus, Output};
+
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_fails_is_told_by_its_exit_code_and_without_what_may_be_secret() {
+        let failed = |said: &str| {
+            let out = Output {
+                status: ExitStatus::from_raw(7 << 8),
+                stdout: b"a token".to_vec(),
+                stderr: said.as_bytes().to_vec(),
+            };
+            let (cmd, out) = ("TOKEN=\"a token\" login".into(), Box::new(out));
+            AuthError::AuthExecRun { cmd, out }
+        };
+        let ended = "the plugin for credentials ended with exit status: 7";
+        let with_words = format!("{ended}: no session");
+        assert_eq!(
+            words(&kube::Error::Auth(failed("no session\n"))),
+            with_words
+        );
+        // Renewed with a request.
+        let later = kube::Error::Service(Box::new(failed("no session\n")));
+        assert_eq!(words(&later), with_words);
+        // What it says may have gone to the terminal.
+        assert_eq!(words(&kube::Error::Auth(failed(""))), ended);
+    }
 }

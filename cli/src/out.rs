@@ -72,12 +72,17 @@ pub(crate) fn write(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// A value in a form for programs.
+pub(crate) fn form<T: Serialize>(value: &T, format: Format) -> Result<String> {
+    if format == Format::Yaml {
+        return Ok(serde_yaml_ng::to_string(value)?);
+    }
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
 /// Writes a value in a form for programs.
 pub(crate) fn data<T: Serialize>(value: &T, format: Format) -> Result<()> {
-    if format == Format::Yaml {
-        return write(&serde_yaml_ng::to_string(value)?);
-    }
-    write(&(serde_json::to_string_pretty(value)? + "\n"))
+    write(&form(value, format)?)
 }
 
 /// Whether an error only says that nobody reads any more.

@@ -62,7 +62,7 @@ pub struct ProcessStatus {
 
     /// Task queue that new workflows should be started on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 255))]
+    #[schemars(length(max = 264))]
     pub task_queue: Option<String>,
 
     /// The workflow that looks after this Process, for the Temporal UI.
@@ -100,7 +100,7 @@ pub struct ProcessStatus {
 #[serde(rename_all = "camelCase")]
 pub struct VersionStatus {
     /// Build id of the version in Temporal.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 255))]
     pub build_id: String,
 
     /// Image of the version.
@@ -217,7 +217,7 @@ pub struct RequestStatus {
 #[serde(rename_all = "camelCase")]
 pub struct DrainingVersion {
     /// Build id of the version in Temporal.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 255))]
     pub build_id: String,
 
     /// Deployment in the namespace of the Process.
@@ -279,7 +279,7 @@ pub struct HistoryEntry {
 
     /// Build id of the version it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
+    #[schemars(length(max = 255))]
     pub build_id: Option<String>,
 
     /// Why it happened.

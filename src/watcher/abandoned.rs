@@ -59,7 +59,11 @@ pub(super) async fn run(shared: Shared, mut gone: mpsc::UnboundedReceiver<Proces
                 // Until the garbage collector has taken them.
                 Ok(_) => _ = left.insert(key),
                 Err(error) => {
-                    tracing::warn!(process = key.name, "abandoned objects are left: {error}");
+                    tracing::warn!(
+                        process = key.name,
+                        namespace = key.namespace,
+                        "abandoned objects are left: {error}"
+                    );
                     left.insert(key);
                 }
             }

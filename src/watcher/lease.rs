@@ -40,6 +40,12 @@ fn read(shared: &Shared, lease: &Lease, temporal_namespace: &str) -> Option<Time
     annotations.get(&key(temporal_namespace))?.parse().ok()
 }
 
+/// Whether a replica has told a time lately. Its clock may be ahead of ours; a time that is far ahead was told
+/// by a clock that was wrong, and would hide an outage until then.
+fn is_about(told: Timestamp, now: Timestamp, lately: SignedDuration) -> bool {
+    now.duration_since(told).abs() < lately
+}
+
 /// Tells what has answered here, unless other replicas have just told all of it.
 pub(super) async fn tell(shared: &Shared, answers: &Answers, fresh: SignedDuration) {
     let own = &shared.config.temporal_namespace;
@@ -50,7 +56,10 @@ pub(super) async fn tell(shared: &Shared, answers: &Answers, fresh: SignedDurati
         return;
     };
     let now = Timestamp::now();
-    let told = |namespace: &str| read(shared, present.as_ref()?, namespace);
+    let told = |namespace: &str| {
+        // What a clock that is ahead has told is told anew.
+        read(shared, present.as_ref()?, namespace).filter(|told| told.duration_since(now) < fresh)
+    };
     let stale = |(namespace, at): (&String, &Timestamp)| {
         told(namespace).is_none_or(|told| at.duration_since(told) >= fresh)
     };
@@ -63,7 +72,7 @@ pub(super) async fn tell(shared: &Shared, answers: &Answers, fresh: SignedDurati
         .unwrap_or_default();
     annotations.retain(|key, at| {
         let at = at.parse::<Timestamp>();
-        key.starts_with(PREFIX) && at.is_ok_and(|at| now.duration_since(at) < OLD)
+        key.starts_with(PREFIX) && at.is_ok_and(|at| is_about(at, now, OLD))
     });
     for (namespace, at) in answers.iter().filter(|(namespace, _)| *namespace != own) {
         let newest = told(namespace).map_or(*at, |told| told.max(*at));
@@ -106,7 +115,7 @@ pub(super) async fn seen_by_others(
     match answered(api(shared).get_opt(&name)).await {
         Ok(Some(lease)) => {
             let seen = |namespace: &&String| {
-                read(shared, &lease, namespace).is_some_and(|at| now.duration_since(at) < lately)
+                read(shared, &lease, namespace).is_some_and(|at| is_about(at, now, lately))
             };
             namespaces.iter().filter(seen).cloned().collect()
         }

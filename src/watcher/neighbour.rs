@@ -67,6 +67,7 @@ pub(super) fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour>
             .flat_map(|status| &status.draining)
             .filter_map(draining)
             .collect(),
+        rolling: status.is_some_and(|status| status.rollout.is_some()),
         definition: process.and_then(|process| definition::named(process, &process.name_any())),
         source: process.and_then(Source::of),
         resolved: status

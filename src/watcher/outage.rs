@@ -75,7 +75,11 @@ async fn show_all(shared: &Shared, sights: &Sights, processes: &[Neighbour]) {
             continue;
         }
         if let Err(error) = show(shared, process, &outage).await {
-            tracing::warn!(process = process.name, "outage not shown: {error}");
+            tracing::warn!(
+                process = process.name,
+                namespace = process.namespace,
+                "outage not shown: {error}"
+            );
             // The API server is away too: the others wait for the next round.
             if !matches!(error, kube::Error::Api(_)) {
                 break;
@@ -153,9 +157,11 @@ async fn force(shared: &Shared) {
                 namespace = process.namespace,
                 "finalizer removed on request while Temporal is away; its records in Temporal are left"
             ),
-            Err(error) => {
-                tracing::warn!(process = process.name, "finalizer not removed: {error}");
-            }
+            Err(error) => tracing::warn!(
+                process = process.name,
+                namespace = process.namespace,
+                "finalizer not removed: {error}"
+            ),
         }
     }
 }

@@ -304,7 +304,11 @@ async fn forget(shared: Shared, key: ProcessKey) {
     };
     if let Err(error) = gone.await {
         // A later list of ConfigMaps finds it again.
-        tracing::warn!(name, "left definition not deleted: {error}");
+        tracing::warn!(
+            process = key.name,
+            namespace = key.namespace,
+            "left definition {name} not deleted: {error}"
+        );
     }
 }
 

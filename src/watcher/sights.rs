@@ -50,6 +50,8 @@ impl Pace {
 struct Sight {
     /// Its last answer; before the first one, since when it is asked.
     last: Timestamp,
+    /// The same by a clock that nobody sets.
+    since: Instant,
     asked: Option<Instant>,
     /// Why the last ping failed, if it did.
     silent: Option<Silence>,
@@ -100,6 +102,7 @@ impl Sights {
         for namespace in used {
             self.all.entry(namespace).or_insert_with(|| Sight {
                 last: Timestamp::now(),
+                since: Instant::now(),
                 asked: None,
                 silent: None,
                 out: false,
@@ -163,6 +166,7 @@ impl Sights {
         match answer {
             Ok(()) => {
                 sight.last = Timestamp::now();
+                sight.since = Instant::now();
                 sight.silent = None;
                 if std::mem::take(&mut sight.out) {
                     tracing::info!(temporal_namespace = namespace, "Temporal answers again");
@@ -193,27 +197,24 @@ impl Sights {
 
     /// Finds out which silence has lasted long enough, and is not only ours.
     pub(super) async fn judge(&mut self, shared: &Shared) {
-        let now = Timestamp::now();
-        let patience = signed(self.pace.about(self.pace.outage));
+        let patience = self.pace.about(self.pace.outage);
         let long: Vec<String> = self
             .all
             .iter()
-            .filter(|(_, sight)| {
-                sight.silent.is_some() && now.duration_since(sight.last) >= patience
-            })
+            .filter(|(_, sight)| sight.silent.is_some() && sight.since.elapsed() >= patience)
             .map(|(namespace, _)| namespace.clone())
             .collect();
         if long.is_empty() {
             return;
         }
-        let seen = lease::seen_by_others(shared, &long, patience).await;
+        let seen = lease::seen_by_others(shared, &long, signed(patience)).await;
         for namespace in long {
             let Some(sight) = self.all.get_mut(&namespace) else {
                 continue;
             };
             let out = !seen.contains(&namespace);
             if out && !sight.out {
-                let silent = now.duration_since(sight.last).as_secs();
+                let silent = sight.since.elapsed().as_secs();
                 let why = sight.silent.as_ref().map_or("", |silent| &silent.why);
                 tracing::warn!(
                     temporal_namespace = namespace,
@@ -275,6 +276,7 @@ mod tests {
             let reason = silent.iter().find(|(name, _)| *name == namespace);
             let sight = Sight {
                 last: Timestamp::now(),
+                since: Instant::now(),
                 asked: Some(Instant::now()),
                 silent: reason.map(|(_, reason)| Silence {
                     reason: *reason,

@@ -203,6 +203,8 @@ impl Inner {
                     Metrics::count(&self.metrics.signals, code_label(status.code()));
                     tracing::info!(
                         workflow_id = request.key.lifecycle().to_string(),
+                        process = request.key.name,
+                        namespace = request.key.namespace,
                         "signal not delivered, trying again in {pause:?}: {}",
                         status.message()
                     );

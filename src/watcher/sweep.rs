@@ -4,6 +4,7 @@
 //! somebody else, a status that others wrote into, a Temporal namespace that came or went. Its cost is a few calls per Temporal
 //! namespace, not per Process, and it only reports: lifecycles look for themselves.
 
+mod children;
 mod targets;
 
 use std::collections::{BTreeSet, HashMap};
@@ -11,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use process_operator_activities::cache::Neighbour;
 use process_operator_crds::names::WorkflowId;
-use process_operator_workflows::contract::{ChangeKind, Changed, MEMO_DIGEST, TYPE_LIFECYCLE};
+use process_operator_workflows::contract::{
+    ChangeKind, Changed, MEMO_DIGEST, TYPE_LIFECYCLE, TYPES_CHILDREN,
+};
 use process_operator_workflows::plan::{DeploymentMark, cron_job_mark, digest};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{IntoRequest, Status};
@@ -118,7 +121,11 @@ impl Round<'_> {
         again::look(self.shared, process)
             .await
             .unwrap_or_else(|error| {
-                tracing::warn!(process = process.name, "sweep: cannot be read: {error}");
+                tracing::warn!(
+                    process = process.name,
+                    namespace = process.namespace,
+                    "sweep: cannot be read: {error}"
+                );
                 None
             })
     }
@@ -185,7 +192,10 @@ impl Round<'_> {
 }
 
 async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
-    let running = running_lifecycles(round).await?;
+    let Running {
+        lifecycles: running,
+        children,
+    } = running(round).await?;
     let processes = round.shared.cache.processes();
     told.forget_gone(&processes);
     bereaved(round, &running, &processes, told);
@@ -198,9 +208,10 @@ async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
                 round.compare(process, seen, told).await;
                 round.unheld(process, told);
                 round.rewritten(process, told);
+                children::compare(round, process, &children, told);
             }
             None if young => {}
-            None => round.confirm(process, |_| Some("no lifecycle runs")).await,
+            None => round.confirm(process, unattended).await,
         }
     }
     for namespace in processes
@@ -212,6 +223,13 @@ async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
         targets::compare(round, namespace, &processes, told).await?;
     }
     Ok(())
+}
+
+/// What is found where no lifecycle runs. One that somebody else still holds after we have let it go needs none: it would
+/// end at once, with each sweep anew.
+fn unattended(process: &Neighbour) -> Option<&'static str> {
+    let let_go = process.deleting && !process.finalizer;
+    (!let_go).then_some("no lifecycle runs")
 }
 
 /// Lifecycles whose Process has gone while nobody could tell them, such as with Temporal away: told
@@ -289,16 +307,25 @@ fn present(shared: &Shared, process: &Neighbour) -> String {
     )
 }
 
-/// Ids of open lifecycles, with the digest of what they last saw.
-async fn running_lifecycles(round: &Round<'_>) -> Result<HashMap<String, String>, Status> {
-    let mut found = HashMap::new();
+/// What is open of the operator's own.
+#[derive(Default)]
+struct Running {
+    /// Ids of lifecycles, with the digest of what they last saw.
+    lifecycles: HashMap<String, String>,
+    children: Vec<WorkflowId>,
+}
+
+async fn running(round: &Round<'_>) -> Result<Running, Status> {
+    let mut found = Running::default();
     let mut next_page_token = Vec::new();
+    let [one, other] = TYPES_CHILDREN;
+    let types = format!("'{TYPE_LIFECYCLE}', '{one}', '{other}'");
     loop {
         let request = ListWorkflowExecutionsRequest {
             namespace: round.shared.config.temporal_namespace.clone(),
             page_size: 1000,
             next_page_token,
-            query: format!("WorkflowType = '{TYPE_LIFECYCLE}' AND ExecutionStatus = 'Running'"),
+            query: format!("WorkflowType IN ({types}) AND ExecutionStatus = 'Running'"),
             ..Default::default()
         };
         let mut connection = round.link.connection.clone();
@@ -307,19 +334,48 @@ async fn running_lifecycles(round: &Round<'_>) -> Result<HashMap<String, String>
                 .await?
                 .into_inner();
         for info in page.executions {
-            let digest = info
-                .memo
-                .as_ref()
-                .and_then(|memo| memo.fields.get(MEMO_DIGEST))
-                .and_then(|payload| String::from_json_payload(payload).ok())
-                .unwrap_or_default();
-            if let Some(execution) = info.execution {
-                found.insert(execution.workflow_id, digest);
+            let id = info.execution.map(|execution| execution.workflow_id);
+            match id.and_then(|id| id.parse().ok().map(|parsed| (id, parsed))) {
+                Some((id, WorkflowId::Lifecycle(_))) => {
+                    let digest = info
+                        .memo
+                        .as_ref()
+                        .and_then(|memo| memo.fields.get(MEMO_DIGEST))
+                        .and_then(|payload| String::from_json_payload(payload).ok())
+                        .unwrap_or_default();
+                    found.lifecycles.insert(id, digest);
+                }
+                Some((_, child)) => found.children.push(child),
+                None => {}
             }
         }
         if page.next_page_token.is_empty() {
             return Ok(found);
         }
         next_page_token = page.next_page_token;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_let_go_needs_no_lifecycle() {
+        for (deleting, finalizer, needs) in [
+            // New: the lifecycle is to give it its finalizer.
+            (false, false, true),
+            (false, true, true),
+            (true, true, true),
+            (true, false, false),
+        ] {
+            let process = Neighbour {
+                deleting,
+                finalizer,
+                ..Neighbour::default()
+            };
+            let found = unattended(&process).is_some();
+            assert_eq!(found, needs, "{deleting} {finalizer}");
+        }
     }
 }

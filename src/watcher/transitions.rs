@@ -47,7 +47,12 @@ pub(super) fn record(shared: &Shared, note: Note) {
         match answered(recorded).await {
             Ok(true) => shared.metrics.event(&note.reason),
             Ok(false) => {}
-            Err(error) => tracing::warn!(reason = note.reason, "Event not recorded: {error}"),
+            Err(error) => tracing::warn!(
+                process = note.key.name,
+                namespace = note.key.namespace,
+                reason = note.reason,
+                "Event not recorded: {error}"
+            ),
         }
     });
 }

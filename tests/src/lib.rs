@@ -1,5 +1,6 @@
 //! The testbed and the suites that run on it.
 
+pub mod pages;
 pub mod testbed;
 
 #[cfg(test)]

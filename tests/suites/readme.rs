@@ -87,9 +87,8 @@ fn commands_of_readme_and_quick_start_exist() -> Result<()> {
                 let is_setting = |word: &&str| !word.starts_with('-') && word.contains('=');
                 let words: Vec<&str> = line.split_whitespace().skip_while(is_setting).collect();
                 match words.as_slice() {
-                    ["cargo", "xtask", subcommand, ..] => {
-                        flags_exist(line, &program("xtask")?, subcommand)?;
-                    }
+                    // A unit test of xtask parses those of every page.
+                    ["cargo", "xtask", ..] => {}
                     ["process-operator", subcommand, ..] => {
                         flags_exist(line, &program("process-operator")?, subcommand)?;
                     }

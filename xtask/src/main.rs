@@ -279,3 +279,21 @@ fn execute(task: Task) -> Result<()> {
         Task::Cargo { arguments } => run(cargo().args(arguments)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use process_operator_tests::pages;
+
+    use super::*;
+
+    #[test]
+    fn command_lines_in_the_documentation_are_taken() {
+        let found = pages::commands(&["cargo", "xtask"]).expect("pages");
+        assert!(found.len() > 5, "{found:#?}");
+        let refused: Vec<String> = found
+            .iter()
+            .filter_map(|command| command.refused(Cli::try_parse_from))
+            .collect();
+        assert!(refused.is_empty(), "{}", refused.join("\n"));
+    }
+}

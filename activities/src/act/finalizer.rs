@@ -17,7 +17,11 @@ use crate::error::{Fault, Result};
 async fn patch(scene: &Scene<'_>, present: &Process, wanted: &[String]) -> Result<()> {
     let before = present.finalizers();
     let change = if before.is_empty() {
-        json!([{ "op": "add", "path": "/metadata/finalizers", "value": wanted }])
+        // There is none, says the test: one that somebody has added meanwhile is not lost.
+        json!([
+            { "op": "test", "path": "/metadata/finalizers", "value": null },
+            { "op": "add", "path": "/metadata/finalizers", "value": wanted },
+        ])
     } else {
         json!([
             { "op": "test", "path": "/metadata/finalizers", "value": before },

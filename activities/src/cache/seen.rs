@@ -140,6 +140,8 @@ pub struct Neighbour {
     pub conditions: Vec<(String, String)>,
     /// Versions that drain.
     pub draining: Vec<Draining>,
+    /// A rollout is under way, as published.
+    pub rolling: bool,
     /// Our finalizer is present.
     pub finalizer: bool,
     /// The annotation `ameide.io/force-finalize` lets it go.

@@ -79,18 +79,25 @@ impl Executions {
     }
 }
 
-/// Counts what has closed since a moment. Cancelled and terminated executions were ended by
-/// somebody and say nothing about the version.
+/// What of them has closed since a moment. Gates are judged by their own rules: one that fails may be tried again.
+fn closed_since(of: &Executions, key: &ProcessKey, since: Timestamp) -> String {
+    format!(
+        "{} AND WorkflowId NOT STARTS_WITH 'gate/{key}/' AND ExecutionStatus != 'Running' \
+         AND CloseTime >= '{since}'",
+        of.condition()
+    )
+}
+
+/// Counts what has closed since a moment, but for the gates of the Process. Cancelled and terminated executions were
+/// ended by somebody and say nothing about the version.
 pub(crate) async fn closed(
     context: &Context,
     namespace: &str,
     of: &Executions,
+    key: &ProcessKey,
     since: Timestamp,
 ) -> Result<Closed> {
-    let query = format!(
-        "{} AND ExecutionStatus != 'Running' AND CloseTime >= '{since}' GROUP BY ExecutionStatus",
-        of.condition()
-    );
+    let query = format!("{} GROUP BY ExecutionStatus", closed_since(of, key, since));
     let response = visibility::groups(context, namespace, &query).await?;
     let mut by_status: BTreeMap<String, i64> = BTreeMap::new();
     for group in response.groups {
@@ -202,4 +209,32 @@ fn fails_on(seen: &DescribeWorkflowExecutionResponse, of: &Executions) -> bool {
             .or(versioning.deployment_version.as_ref())
     });
     attempts >= ATTEMPTS && on.is_some_and(|on| on.build_id == *build_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_of_the_process_are_no_evidence() {
+        let key = ProcessKey {
+            namespace: "shop".into(),
+            name: "l2o".into(),
+            uid: "u".into(),
+        };
+        let query = |versioning| {
+            let of = Executions::of(&key, versioning, "v2", "q").expect("told apart");
+            closed_since(&of, &key, Timestamp::UNIX_EPOCH)
+        };
+        let rest = "WorkflowId NOT STARTS_WITH 'gate/shop/l2o/u/' AND ExecutionStatus != 'Running' \
+                    AND CloseTime >= '1970-01-01T00:00:00Z'";
+        assert_eq!(
+            query(Versioning::WorkerVersioning),
+            format!("TemporalWorkerDeploymentVersion = 'shop/l2o:v2' AND {rest}")
+        );
+        assert_eq!(
+            query(Versioning::TaskQueuePerVersion),
+            format!("TaskQueue = 'q' AND {rest}")
+        );
+    }
 }

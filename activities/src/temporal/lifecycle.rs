@@ -103,7 +103,7 @@ pub(crate) async fn tell(context: &Context, key: &ProcessKey, progress: &Deletio
 
 fn heard(key: &ProcessKey, told: Result<()>) {
     if let Err(fault) = told {
-        tracing::info!(process = key.worker_deployment(), "{fault}");
+        tracing::info!(namespace = key.namespace, process = key.name, "{fault}");
     }
 }
 

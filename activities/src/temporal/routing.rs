@@ -172,19 +172,28 @@ pub(crate) async fn set_weight(
         {
             return Err(fault);
         }
-        let token = managed(context, namespace, key, input.take_over, (&info, token)).await?;
+        let mut token = managed(context, namespace, key, input.take_over, (&info, token)).await?;
+        let current = taken_back(&found, input.current.as_deref());
+        if let Some(current) = current {
+            token = set(context, namespace, key, current, token, sent).await?;
+        }
         if !done {
             let to = (input.build_id.as_str(), wanted);
             ramp(context, namespace, key, to, token, sent).await?;
         }
         let wanted = Shares {
-            current: found.current,
+            current: current.unwrap_or(&found.current).to_owned(),
             ramping: input.build_id.clone(),
             percent: wanted,
         };
         propagated(context, namespace, key, &input.task_queue, &wanted).await?;
     }
     Ok(())
+}
+
+/// What has to become Current again before a share is given, since somebody has put another version there.
+fn taken_back<'a>(found: &Shares, current: Option<&'a str>) -> Option<&'a str> {
+    current.filter(|current| found.current != *current)
 }
 
 /// Takes back whatever share a version has, unless somebody else manages the Worker Deployment.
@@ -316,7 +325,7 @@ pub(crate) async fn wake(context: &Context, namespace: &str, deployment: &str) {
         .await;
 }
 
-/// Routes to a build id; empty means to unversioned workers, that is to nobody.
+/// Routes to a build id; empty means to unversioned workers, that is to nobody. The token for the next change.
 pub(crate) async fn set(
     context: &Context,
     namespace: &str,
@@ -324,7 +333,7 @@ pub(crate) async fn set(
     build_id: &str,
     token: Vec<u8>,
     sent: &Sent,
-) -> Result<()> {
+) -> Result<Vec<u8>> {
     let request = SetWorkerDeploymentCurrentVersionRequest {
         namespace: namespace.to_owned(),
         deployment_name: key.worker_deployment(),
@@ -339,7 +348,8 @@ pub(crate) async fn set(
             &mut connection,
             request.into_request(),
         );
-        call("set current version", answer).await.map(drop)
+        let answer = call("set current version", answer).await?;
+        Ok(answer.conflict_token)
     };
     sent.through(change).await
 }
@@ -371,4 +381,25 @@ async fn ramp(
         call("set ramping version", answer).await.map(drop)
     };
     sent.through(change).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn current_is_taken_back_where_that_is_asked_for_and_another_version_is_there() {
+        let found = Shares {
+            current: "v9".into(),
+            ramping: "v2".into(),
+            percent: 10.0,
+        };
+        // From an operator that did not ask for it, or without anybody having decided so.
+        assert_eq!(taken_back(&found, None), None);
+        assert_eq!(taken_back(&found, Some("v9")), None);
+        assert_eq!(taken_back(&found, Some("v1")), Some("v1"));
+        // Workers without a version served before.
+        assert_eq!(taken_back(&found, Some("")), Some(""));
+        assert_eq!(taken_back(&Shares::default(), Some("")), None);
+    }
 }

@@ -118,7 +118,7 @@ async fn look(context: &Context, namespace: &str) -> Result<Arc<Schedules>> {
         }
     }
     tracing::warn!(
-        namespace,
+        temporal_namespace = namespace,
         "more schedules than are looked at: the rest is not paused"
     );
     Ok(Arc::new(found))

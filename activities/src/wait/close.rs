@@ -93,6 +93,16 @@ pub(crate) async fn close(context: &Context, input: &CloseRunsInput) -> Result<C
     }
 }
 
+/// When the deletion began, as exactly as it is known: Kubernetes leaves out the part of the second, and who was
+/// there at once saw it within that second. What was started before is not late.
+fn began(input: &CloseRunsInput) -> Timestamp {
+    let latest = input.since.saturating_add(SignedDuration::from_secs(1));
+    let latest = latest.unwrap_or(input.since);
+    input
+        .began
+        .map_or(latest, |began| began.clamp(input.since, latest))
+}
+
 /// What one look has shown.
 enum Looked {
     Nothing,
@@ -167,7 +177,7 @@ impl Work<'_> {
         let query = self.whose.query();
         // A run in which an older one has gone on counts too: the index of the server (1.32) does not
         // know the first run of a chain.
-        let late = format!("{query} AND StartTime > '{}'", self.input.since);
+        let late = format!("{query} AND StartTime > '{}'", began(self.input));
         let (late, found) = tokio::try_join!(
             visibility::count(self.context, self.namespace(), &late),
             policy::survey(self.context, self.namespace(), &query),
@@ -264,5 +274,29 @@ impl Work<'_> {
                 format!("{} refuse: {}", ended.refused, ended.why),
             )
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_began_when_it_was_seen_within_the_second_that_kubernetes_tells() {
+        let at = |time: &str| time.parse::<Timestamp>().expect("a time");
+        let since = at("2026-11-29T21:43:47Z");
+        let of = |seen: Option<&str>| {
+            began(&CloseRunsInput {
+                since,
+                began: seen.map(at),
+                ..CloseRunsInput::default()
+            })
+        };
+        let within = "2026-11-29T21:43:47.6Z";
+        assert_eq!(of(Some(within)), at(within));
+        let latest = at("2026-11-29T21:43:48Z");
+        assert_eq!(of(Some("2026-11-29T21:50:00Z")), latest, "it was away");
+        assert_eq!(of(None), latest);
+        assert_eq!(of(Some("2026-11-29T21:43:40Z")), since, "clocks differ");
     }
 }

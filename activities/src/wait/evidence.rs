@@ -89,7 +89,7 @@ async fn look(context: &Context, input: &EvidenceInput) -> Result<Evidence> {
     };
     let counted = input.analysis.max_failure_percent < 100 || input.analysis.min_workflows > 0;
     let closed = if counted {
-        executions::closed(context, namespace, &of, since).await?
+        executions::closed(context, namespace, &of, key, since).await?
     } else {
         Closed::default()
     };

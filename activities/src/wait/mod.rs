@@ -4,23 +4,34 @@ pub(crate) mod close;
 pub(crate) mod drained;
 pub(crate) mod ending;
 pub(crate) mod evidence;
+mod failing;
 pub(crate) mod gate;
 pub(crate) mod records;
 pub(crate) mod retire;
 pub(crate) mod serving;
 
+use std::convert::Infallible;
+use std::panic::Location;
 use std::time::Duration;
 
+use failing::Failing;
 use jiff::Timestamp;
 use process_operator_workflows::contract::ProcessKey;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
 use crate::context::Context;
 use crate::error::Fault;
-use crate::hindered;
+use crate::{hindered, logged};
 
 /// Well below the heartbeat time-out of 5 s, so that one lost heartbeat is not a death.
 const BEAT: Duration = Duration::from_secs(1);
+/// Between two looks at whether something has failed for long.
+const LOOK: Duration = Duration::from_secs(5);
+
+tokio::task_local! {
+    /// What fails in the wait that is carried out here.
+    static FAILING: Failing;
+}
 
 /// Runs a wait while heartbeating, and stops it when the activity is cancelled or the worker stops.
 pub(crate) async fn beating<T>(
@@ -29,7 +40,10 @@ pub(crate) async fn beating<T>(
     key: &ProcessKey,
     wait: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, ActivityError> {
-    let mut wait = std::pin::pin!(wait);
+    logged::about(key);
+    let failing = Failing::default();
+    let mut wait = std::pin::pin!(FAILING.scope(failing.clone(), wait));
+    let mut telling = std::pin::pin!(tell_failing(context, ctx, key, &failing));
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -46,6 +60,24 @@ pub(crate) async fn beating<T>(
             // The heartbeat carries nothing: what the wait is about stands in its summary, and
             // details that change would be written to the server each time.
             _ = beat.tick() => ctx.record_heartbeat(()).await?,
+            never = &mut telling => match never {},
+        }
+    }
+}
+
+/// Tells what a wait cannot get past. It is not given up for that: the next try would not know what this one has
+/// asked and told.
+async fn tell_failing(
+    context: &Context,
+    ctx: &ActivityContext,
+    key: &ProcessKey,
+    failing: &Failing,
+) -> Infallible {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Some((times, fault)) = failing.due(tokio::time::Instant::now()) {
+            let fault = context.count(fault);
+            hindered::wait_fails(context, key, &ctx.info().activity_type, times, &fault).await;
         }
     }
 }
@@ -80,12 +112,20 @@ impl Pace {
     }
 }
 
-/// A failure that passes is waited out here, since a wait that ends loses its place in the queue.
+/// A failure that passes is waited out here, since a wait that ends loses its place in the queue. One that does not
+/// pass after all is told. Rows of failures are kept for each place that calls this.
+#[track_caller]
 pub(crate) fn passing<T>(result: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    let at = Location::caller();
     match result {
-        Ok(value) => Ok(Some(value)),
+        Ok(value) => {
+            let _ = FAILING.try_with(|failing| failing.passed(at));
+            Ok(Some(value))
+        }
         Err(fault) if fault.category.retryable() => {
             tracing::info!(category = fault.category.metric_label(), "{fault}; waiting");
+            let now = tokio::time::Instant::now();
+            let _ = FAILING.try_with(|failing| failing.failed(at, &fault, now));
             Ok(None)
         }
         Err(fault) => Err(fault),

@@ -8,6 +8,7 @@ use process_operator_crds::{ErrorCategory, Process};
 use process_operator_workflows::contract::{
     CleanRecordsInput, CleanRecordsOutcome, LateStarts, ProcessKey, VersionState,
 };
+use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentInfo;
 
 use super::{Pace, passing};
 use crate::context::Context;
@@ -68,97 +69,127 @@ pub(crate) async fn clean(
     context: &Context,
     input: &CleanRecordsInput,
 ) -> Result<CleanRecordsOutcome, Fault> {
-    let mut outcome = CleanRecordsOutcome::default();
+    let mut cleaning = Cleaning {
+        context,
+        input,
+        outcome: CleanRecordsOutcome::default(),
+        looked: false,
+    };
     let started = tokio::time::Instant::now();
-    let mut looked = false;
     let mut pace = Pace::new(Duration::from_secs(1), Duration::from_secs(30));
-    let identity = context.manager_identity(&input.key.uid);
-    let deployment = input.key.worker_deployment();
-    loop {
-        let seen = match describe(context, &input.temporal_namespace, &deployment).await {
+    while !cleaning.pass().await? && started.elapsed() <= PATIENCE {
+        pace.rest().await;
+    }
+    Ok(cleaning.outcome)
+}
+
+struct Cleaning<'a> {
+    context: &'a Context,
+    input: &'a CleanRecordsInput,
+    outcome: CleanRecordsOutcome,
+    /// What was started late is counted.
+    looked: bool,
+}
+
+impl Cleaning<'_> {
+    /// Does what can be done now. Whether nothing is left to do.
+    async fn pass(&mut self) -> Result<bool, Fault> {
+        let (context, input) = (self.context, self.input);
+        let (namespace, key) = (&input.temporal_namespace, &input.key);
+        let seen = match describe(context, namespace, &key.worker_deployment()).await {
             // The whole Temporal namespace is gone, and the records with it.
-            Err(fault) if fault.category == ErrorCategory::NamespaceNotFound => return Ok(outcome),
+            Err(fault) if fault.category == ErrorCategory::NamespaceNotFound => return Ok(true),
             seen => passing(seen)?,
         };
-        if let Some(seen) = seen {
-            let Some((info, token)) = seen else {
-                return Ok(outcome);
+        let Some(seen) = seen else {
+            return Ok(false);
+        };
+        // Without Worker Versioning there never was a record, but workflows were started.
+        if seen.is_none() && input.late.is_none() {
+            return Ok(true);
+        }
+        let Some(succeeded) = passing(succeeded(context, key).await)? else {
+            return Ok(false);
+        };
+        let Some((info, token)) = seen else {
+            return if succeeded {
+                Ok(true)
+            } else {
+                self.look_for_late().await
             };
-            let Some(succeeded) = passing(succeeded(context, &input.key).await)? else {
-                pace.rest().await;
+        };
+        if succeeded {
+            self.outcome.claimed = true;
+            return Ok(true);
+        }
+        if foreign_manager(context, &info.manager_identity).is_some() {
+            self.outcome.claimed = true;
+            return Ok(true);
+        }
+        let token = if info.manager_identity == context.manager_identity(&key.uid) {
+            token
+        } else {
+            // Inherited from a predecessor and never rolled out since, so never claimed.
+            let claimed = routing::claim(context, namespace, key, token).await;
+            let Some(token) = passing(claimed)? else {
+                return Ok(false);
+            };
+            token
+        };
+        let current = info
+            .routing_config
+            .as_ref()
+            .and_then(|config| config.current_deployment_version.as_ref());
+        if current.is_some() {
+            let sent = Sent::default();
+            let nobody = routing::set(context, namespace, key, "", token, &sent);
+            passing(nobody.await)?;
+        }
+        self.look_for_late().await?;
+        self.delete(&info).await
+    }
+
+    /// Looks once at what was started while the Process went. Whether that is done.
+    async fn look_for_late(&mut self) -> Result<bool, Fault> {
+        let Some(late) = self.input.late.as_ref().filter(|_| !self.looked) else {
+            return Ok(true);
+        };
+        let counted = late_starts(self.context, self.input, late).await;
+        if let Some(count) = passing(counted)? {
+            self.outcome.late = count;
+            self.looked = true;
+        }
+        Ok(self.looked)
+    }
+
+    /// Deletes the records that the server lets go. Whether all are gone.
+    async fn delete(&mut self, info: &WorkerDeploymentInfo) -> Result<bool, Fault> {
+        let (context, input) = (self.context, self.input);
+        let (namespace, key) = (&input.temporal_namespace, &input.key);
+        self.outcome.left = BTreeMap::new();
+        for summary in &info.version_summaries {
+            let Some(version) = &summary.deployment_version else {
                 continue;
             };
-            if succeeded || foreign_manager(context, &info.manager_identity).is_some() {
-                outcome.claimed = true;
-                return Ok(outcome);
-            }
-            let token = if info.manager_identity == identity {
-                token
+            let build_id = &version.build_id;
+            let draining = version_state(summary.status()) == VersionState::Draining
+                && passing(draining(context, input, build_id).await)?.unwrap_or(true);
+            let why = if draining {
+                "running workflows are pinned to it"
             } else {
-                // Inherited from a predecessor and never rolled out since, so never claimed.
-                let claimed =
-                    routing::claim(context, &input.temporal_namespace, &input.key, token).await;
-                let Some(token) = passing(claimed)? else {
-                    pace.rest().await;
+                let deleted = versions::delete(context, namespace, key, build_id).await;
+                if passing(deleted)? == Some(true) {
+                    self.outcome.deleted.push(build_id.clone());
                     continue;
-                };
-                token
+                }
+                "its workers polled lately"
             };
-            let current = info
-                .routing_config
-                .as_ref()
-                .and_then(|config| config.current_deployment_version.as_ref());
-            if current.is_some() {
-                let (namespace, sent) = (&input.temporal_namespace, Sent::default());
-                let nobody = routing::set(context, namespace, &input.key, "", token, &sent);
-                passing(nobody.await)?;
-            }
-            if let Some(late) = input.late.as_ref().filter(|_| !looked) {
-                let ended = late_starts(context, input, late).await;
-                if let Some(count) = passing(ended)? {
-                    outcome.late = count;
-                    looked = true;
-                }
-            }
-            outcome.left = BTreeMap::new();
-            for summary in &info.version_summaries {
-                let Some(version) = &summary.deployment_version else {
-                    continue;
-                };
-                let build_id = &version.build_id;
-                let state = version_state(summary.status());
-                if state == VersionState::Draining
-                    && passing(draining(context, input, build_id).await)?.unwrap_or(true)
-                {
-                    outcome.left.insert(
-                        build_id.clone(),
-                        "running workflows are pinned to it".into(),
-                    );
-                    continue;
-                }
-                let deleted =
-                    versions::delete(context, &input.temporal_namespace, &input.key, build_id)
-                        .await;
-                if passing(deleted)? == Some(true) {
-                    outcome.deleted.push(build_id.clone());
-                } else {
-                    outcome
-                        .left
-                        .insert(build_id.clone(), "its workers polled lately".into());
-                }
-            }
-            if outcome.left.is_empty() {
-                let deleted =
-                    versions::delete_deployment(context, &input.temporal_namespace, &input.key)
-                        .await;
-                if passing(deleted)? == Some(true) {
-                    return Ok(outcome);
-                }
-            }
+            self.outcome.left.insert(build_id.clone(), why.into());
         }
-        if started.elapsed() > PATIENCE {
-            return Ok(outcome);
+        if !self.outcome.left.is_empty() {
+            return Ok(false);
         }
-        pace.rest().await;
+        let deleted = versions::delete_deployment(context, namespace, key).await;
+        Ok(passing(deleted)? == Some(true))
     }
 }

@@ -1,5 +1,7 @@
 //! Waits until a version's pods are ready and poll on their queue.
 
+mod late;
+
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -28,7 +30,8 @@ const MUTE: Duration = Duration::from_secs(20);
 /// Between two looks for unversioned pollers. The server forgets a poll some time after it began, so
 /// a single look at the end of the grace could miss them.
 const LOOK: Duration = Duration::from_secs(2);
-
+/// Time for one look at everything, however late.
+const WHOLE: Duration = Duration::from_secs(12);
 /// Between two looks at why pods are not ready, at first and at most.
 const PODS: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
 
@@ -37,9 +40,20 @@ pub(crate) async fn wait(
     input: &WaitServingInput,
     try_: Try<'_>,
 ) -> Result<WaitServingOutcome, Fault> {
-    match tokio::time::timeout(left(input.deadline), serve(context, input, try_)).await {
+    let time = time(left(input.deadline), try_.again);
+    match tokio::time::timeout(time, serve(context, input, try_)).await {
         Ok(outcome) => outcome,
-        Err(_) => Ok(late(context, input).await),
+        Err(_) => late::late(context, input).await,
+    }
+}
+
+/// How long a try may take. One that begins when the time is up, or nearly, takes what happened while nobody looked:
+/// it is not given up before everything was looked at.
+fn time(left: Duration, again: bool) -> Duration {
+    if again || left.is_zero() {
+        left.max(WHOLE)
+    } else {
+        left
     }
 }
 
@@ -324,57 +338,26 @@ pub(crate) async fn available(
     }
 }
 
-/// What was missing when the time was up.
-async fn late(context: &Context, input: &WaitServingInput) -> WaitServingOutcome {
-    let pods = pods::trouble(context, pods_of(input)).await;
-    let seen = context
-        .cache
-        .workload(&input.key.namespace, workload_name(input));
-    let record = versions::record(
-        context,
-        &input.temporal_namespace,
-        &input.key,
-        &input.build_id,
-    );
-    let lacks = match record.await {
-        // With no queue at all it polls nothing, which the message for ready pods says.
-        Ok(Some(record)) if !record.queues.is_empty() => {
-            missing(context, input, &record).await.unwrap_or_default()
-        }
-        _ => Vec::new(),
-    };
-    let message = match seen {
-        Some(seen) if seen.available && !lacks.is_empty() => format!(
-            "no worker of {} polls what {} polls: {}",
-            input.build_id,
-            input.stable.as_deref().unwrap_or_default(),
-            lacks.join(", ")
-        ),
-        Some(seen) if seen.available => format!(
-            "the pods of {} are ready, but no worker of {} polls {}",
-            workload_name(input),
-            input.build_id,
-            input.task_queue
-        ),
-        Some(seen) => format!(
-            "{}/{} pods of {} are ready{}",
-            seen.ready_replicas,
-            seen.replicas,
-            workload_name(input),
-            pods
-        ),
-        None => format!("there is no Deployment {}", workload_name(input)),
-    };
-    WaitServingOutcome {
-        category: Some(ErrorCategory::ProgressDeadlineExceeded),
-        message: format!("progress deadline exceeded: {message}"),
-        ..WaitServingOutcome::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::alike;
+    use super::*;
+
+    #[test]
+    fn a_try_that_begins_late_still_has_time_to_look() {
+        let seconds = Duration::from_secs;
+        for (left, again, expected) in [
+            // The deadline is the user's, also a short one.
+            (1, false, seconds(1)),
+            (600, false, seconds(600)),
+            (600, true, seconds(600)),
+            (1, true, WHOLE),
+            (0, true, WHOLE),
+            // Nobody was there to begin it.
+            (0, false, WHOLE),
+        ] {
+            assert_eq!(time(seconds(left), again), expected, "{left} {again}");
+        }
+    }
 
     #[test]
     fn a_longer_back_off_is_no_news() {

@@ -11,7 +11,7 @@ use super::watch::Watch;
 use crate::args::{Format, GetArgs};
 use crate::cluster::Cluster;
 use crate::model::{Objects, tree};
-use crate::out::{Out, data, write};
+use crate::out::{Out, data, form, write};
 use crate::render;
 use crate::render::Line;
 use crate::render::words::clock;
@@ -34,9 +34,17 @@ fn print(out: &Out, objects: &Objects, format: Option<Format>) -> Result<()> {
     match format {
         None => out.lines(&render::tree::tree(&tree(objects), now, false)),
         Some(Format::Wide) => out.lines(&render::tree::tree(&tree(objects), now, true)),
-        Some(Format::Name) => write(&format!("process.ameide.io/{}\n", tree(objects).name)),
-        Some(format) => data(&tree(objects), format),
+        Some(format) => write(&told(objects, format)?),
     }
+}
+
+/// For programs.
+pub(super) fn told(objects: &Objects, format: Format) -> Result<String> {
+    let tree = tree(objects);
+    if format == Format::Name {
+        return Ok(format!("process.ameide.io/{}\n", tree.name));
+    }
+    form(&tree, format)
 }
 
 /// Shows it until it is gone or nobody looks any more.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::args::{Format, ListArgs};
 use crate::cluster::{Cluster, explain};
-use crate::out::{Out, data, write};
+use crate::out::{Out, form, write};
 use crate::phase::{Phase, phase};
 use crate::render::table::table;
 use crate::render::tree::{sign, tone};
@@ -42,22 +42,37 @@ pub(crate) async fn run(cluster: &Cluster, args: &ListArgs) -> Result<()> {
     params.label_selector.clone_from(&args.selector);
     let found = api.list(&params).await;
     let found = found.map_err(|error| explain(&"processes", &error))?;
-    let mut rows: Vec<Row> = found.items.iter().map(row).collect();
-    rows.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     match args.output.output {
-        Some(Format::Name) => {
-            let names = rows
-                .iter()
-                .map(|row| format!("process.ameide.io/{}\n", row.name));
-            write(&names.collect::<String>())
+        Some(format @ (Format::Name | Format::Json | Format::Yaml)) => {
+            write(&told(&found.items, format)?)
         }
-        Some(format @ (Format::Json | Format::Yaml)) => data(&rows, format),
-        None if rows.is_empty() => {
+        None if found.items.is_empty() => {
             eprintln!("no Process found");
             Ok(())
         }
-        format => Out::stdout().lines(&lines(&rows, args.all_namespaces, format.is_some())),
+        format => {
+            let rows = rows(&found.items);
+            Out::stdout().lines(&lines(&rows, args.all_namespaces, format.is_some()))
+        }
     }
+}
+
+/// For programs.
+pub(super) fn told(found: &[Process], format: Format) -> Result<String> {
+    let rows = rows(found);
+    if format == Format::Name {
+        let names = rows
+            .iter()
+            .map(|row| format!("process.ameide.io/{}\n", row.name));
+        return Ok(names.collect());
+    }
+    form(&rows, format)
+}
+
+fn rows(found: &[Process]) -> Vec<Row> {
+    let mut rows: Vec<Row> = found.iter().map(row).collect();
+    rows.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    rows
 }
 
 fn row(process: &Process) -> Row {

@@ -1,11 +1,12 @@
 //! A Temporal server of a test's own, to be stopped and killed without harm to
 //! the tests that run beside it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::check::wait_until_ready;
@@ -99,6 +100,31 @@ impl PrivateTemporal {
         self.wait()
     }
 
+    /// Copies all that it knows while it is stopped, as a backup of its database does.
+    pub fn back_up(&self) -> Result<()> {
+        let copy = self.backup();
+        fs::create_dir_all(&copy)?;
+        for (from, name) in database(&self.dir)? {
+            fs::copy(from, copy.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the copy back while it is stopped. What it has learned since is lost.
+    pub fn restore(&self) -> Result<()> {
+        for (file, _) in database(&self.dir)? {
+            fs::remove_file(file)?;
+        }
+        for (from, name) in database(&self.backup())? {
+            fs::copy(from, self.dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.dir.join("backup")
+    }
+
     /// Holds it still: its connections stay open and nothing answers.
     pub fn pause(&self) -> Result<()> {
         self.running.signal(Signal::SIGSTOP)
@@ -123,6 +149,21 @@ impl PrivateTemporal {
             Duration::from_mins(1),
         )
     }
+}
+
+/// The files of the database in a directory, with their names.
+fn database(dir: &Path) -> Result<Vec<(PathBuf, OsString)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // The log of what is not yet in the file itself has a name that begins alike.
+        if name.to_string_lossy().starts_with("temporal.db") {
+            files.push((entry.path(), name));
+        }
+    }
+    ensure!(!files.is_empty(), "no database in {}", dir.display());
+    Ok(files)
 }
 
 impl Drop for PrivateTemporal {

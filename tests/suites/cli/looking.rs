@@ -1,7 +1,5 @@
 //! What somebody looks at for a while: logs that go on, a tree in a terminal, the Temporal UI in a browser.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,16 +9,7 @@ use kube::api::DeleteParams;
 use process_operator_harness::{Cli, Scene, lifecycle_id, said, until};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
-use crate::support::{SOON, at_step, current, open_steps};
-
-/// A new directory for the files of one test.
-fn scratch(scene: &Scene) -> Result<PathBuf> {
-    let dir = std::env::temp_dir()
-        .join("process-operator-tests")
-        .join(&scene.env.namespace);
-    std::fs::create_dir_all(&dir)?;
-    Ok(dir)
-}
+use crate::support::{SOON, at_step, current, open_steps, program, scratch};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_go_on_with_pods_that_come_later() -> Result<()> {
@@ -61,12 +50,11 @@ async fn logs_go_on_with_pods_that_come_later() -> Result<()> {
 async fn a_browser_is_opened_on_the_page_of_the_workflow() -> Result<()> {
     let (scene, process) = Scene::settled("cliopen").await?;
     let env = &scene.env;
-    let dir = scratch(&scene)?;
+    let dir = scratch(env)?;
     // What desktops open addresses with.
     let (opener, visited) = (dir.join("xdg-open"), dir.join("visited"));
     let script = format!("#!/bin/sh\nprintf '%s' \"$1\" > '{}'\n", visited.display());
-    std::fs::write(&opener, script)?;
-    std::fs::set_permissions(&opener, std::fs::Permissions::from_mode(0o755))?;
+    program(&opener, &script)?;
     let ui = env.testbed.state().ui_url.clone().context("a UI")?;
     let args = ["open", "l2o", "--ui", &ui, "--browser"];
     let cli = Cli::admin(env);

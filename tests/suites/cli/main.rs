@@ -6,6 +6,7 @@
     reason = "each test is one task of its own, on the heap"
 )]
 
+mod credentials;
 mod gather;
 mod looking;
 mod pipes;

@@ -1,5 +1,7 @@
 //! Whoever may write Processes and nothing else.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 use process_operator_harness::{Cli, Env, Scene};
 
@@ -24,19 +26,18 @@ subjects:
   - { kind: ServiceAccount, name: releaser }
 ";
 
-/// The command as that account.
-fn releaser(env: &Env) -> Result<Cli> {
+/// A kubeconfig with a token of that account, which is made.
+pub(crate) fn kubeconfig(env: &Env) -> Result<PathBuf> {
     env.kubectl(&["apply", "-f", "-"], ROLE)?;
     let testbed = &env.testbed;
-    let kubeconfig = testbed.service_account_kubeconfig(&env.namespace, "releaser", None)?;
-    Ok(Cli::with(env, kubeconfig))
+    testbed.service_account_kubeconfig(&env.namespace, "releaser", None)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_on_processes_are_enough_for_the_tree_and_for_verbs() -> Result<()> {
     let (scene, _) = Scene::settled("clirights").await?;
     let env = &scene.env;
-    let cli = releaser(env)?;
+    let cli = Cli::with(env, kubeconfig(env)?);
     env.patch("l2o", &open_steps("v2", &[30])).await?;
     at_step(env, 1).await?;
     let said = cli.run(&["get", "l2o"]).await?.ended(0)?;

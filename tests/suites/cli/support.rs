@@ -1,5 +1,8 @@
 //! What the tests of this suite share.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,6 +12,21 @@ use serde_json::{Value, json};
 
 /// Deadline of waits for what takes a moment; two cores carry everything.
 pub(crate) const SOON: Duration = Duration::from_secs(90);
+
+/// A new directory for the files of one test.
+pub(crate) fn scratch(env: &Env) -> Result<PathBuf> {
+    let dir = std::env::temp_dir()
+        .join("process-operator-tests")
+        .join(&env.namespace);
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+/// Writes a program that only this user can read.
+pub(crate) fn program(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    Ok(fs::set_permissions(path, Permissions::from_mode(0o700))?)
+}
 
 /// A change of the image to this tag, by steps that somebody has to promote.
 pub(crate) fn open_steps(tag: &str, weights: &[i32]) -> Value {

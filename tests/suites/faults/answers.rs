@@ -175,6 +175,43 @@ async fn no_answer_at_all() -> Result<()> {
     failing("f18h", &[Action::Hang(None)], 1).await
 }
 
+/// F18: everything is done, and the answer comes late: all of it after some seconds, or bit by bit. That is longer than
+/// an operator takes its steps for wanted without asking again.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_answers_are_waited_for_and_nothing_is_done_twice() -> Result<()> {
+    const LATE: Duration = Duration::from_secs(4);
+    let reference = Reference::get().await?;
+    let mut passage = Passage::new(World::new("f18s").await?);
+    let mut slow = Vec::new();
+    for phase in Phase::ALL {
+        for verb in VERBS {
+            let action = match verb {
+                Verb::Get | Verb::List => Action::Trickle(LATE),
+                _ => Action::DelayAnswer(LATE),
+            };
+            let rule = passage.world.kube.rule(about(verb).first(2), action);
+            slow.push((verb, rule));
+        }
+        let picture = passage.calm(phase).await?;
+        reference.check(phase, &picture)?;
+        passage.world.kube.clear_rules();
+        if phase == Phase::Roll {
+            passage.world.hold().await?;
+        }
+    }
+    for verb in VERBS {
+        let hit = |(of, rule): &(Verb, RuleHandle)| *of == verb && rule.hits() > 0;
+        ensure!(slow.iter().any(hit), "{verb} was never slow");
+    }
+    for state in passage.world.observer.states() {
+        for type_ in ["Degraded", "Stalled"] {
+            let (status, reason, message) = condition(&state, type_);
+            ensure!(status != "True", "{type_}: {reason} {message}");
+        }
+    }
+    passage.world.finish().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_of_the_server_and_of_what_stands_before_it_in_turn() -> Result<()> {
     let internal = Action::Answer(Answer::status(500));

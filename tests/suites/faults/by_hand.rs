@@ -10,8 +10,10 @@ use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest as _;
 use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
+use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 use temporalio_common::protos::temporal::api::workflowservice::v1::ResetWorkflowExecutionRequest;
 
+use crate::drains::{counted, drain_id, held, on_v1};
 use crate::scenario::{at_rest, gone};
 use crate::world::{NAME, SOON, World};
 
@@ -136,4 +138,50 @@ async fn reset(env: &Env, id: &str) -> Result<()> {
     let mut connection = env.temporal.connection.clone();
     WorkflowService::reset_workflow_execution(&mut connection, request.into_request()).await?;
     Ok(())
+}
+
+/// The lifecycle that runs by then did not start the drain, so Temporal tells it nothing of its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_terminated_after_its_lifecycle_is_started_again() -> Result<()> {
+    let world = World::new("f26drain").await?;
+    let env = &world.env;
+    let policy = json!({ "timeoutSeconds": 3600, "onTimeout": "Wait" });
+    let process = on_v1(&world, &policy, 2).await?;
+    env.set_tag(NAME, "v2").await?;
+    held(env, 2).await?;
+    let drain = drain_id(env, &process).await?;
+    let id = lifecycle_id(&process);
+    env.temporal.terminate(&env.control, &id).await?;
+    until("the next lifecycle has found the drain", SOON, async || {
+        let history = env.temporal.history(&env.control, &drain).await?;
+        let asked = history.iter().any(|event| {
+            matches!(&event.attributes, Some(Attributes::WorkflowExecutionSignaledEventAttributes(signal))
+                if signal.signal_name == "report")
+        });
+        ensure!(asked, "it was not asked to report");
+        Ok(())
+    })
+    .await?;
+    env.temporal.terminate(&env.control, &drain).await?;
+    let drains = id.replacen("process/", "drain/", 1);
+    until("another drain", SOON, async || {
+        let query =
+            format!("WorkflowId STARTS_WITH '{drains}/v1-' AND ExecutionStatus = 'Running'");
+        let open = env.temporal.list(&env.control, &query).await?;
+        let ids = open.iter().filter_map(|info| info.execution.as_ref());
+        let ids: Vec<_> = ids.map(|execution| &execution.workflow_id).collect();
+        ensure!(ids.len() == 1 && *ids[0] != drain, "{ids:?}");
+        Ok(())
+    })
+    .await?;
+    held(env, 2).await?;
+    for n in 0..2 {
+        env.temporal
+            .finish_waiting(&env.apps, &format!("old-{n}"))
+            .await?;
+    }
+    counted(env, "old", "Completed", 2).await?;
+    at_rest(&world, "v2").await?;
+    ensure!(env.deployments(NAME).await?.len() == 1, "v1 is retired");
+    world.finish().await
 }

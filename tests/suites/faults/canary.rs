@@ -8,9 +8,10 @@ use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 use process_operator_crds::Process;
-use process_operator_faultproxy::{Action, RpcMatch, RuleHandle, Snapshot};
-use process_operator_harness::{Traffic, is_current, manifest, timers_fired, version};
+use process_operator_faultproxy::{Action, RequestMatch, RpcMatch, RuleHandle, Snapshot, WatchEnd};
+use process_operator_harness::{Env, Traffic, is_current, manifest, timers_fired, until, version};
 use serde_json::{Value, json};
+use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentInfo;
 
 use crate::scenario::at_rest;
 use crate::world::{NAME, SOON, World};
@@ -203,17 +204,34 @@ async fn stopped_again_and_again_the_pause_keeps_its_time() -> Result<()> {
     world.finish().await
 }
 
-/// F10: the operator is shown a Deployment whose status says ready, but of a spec that is past.
+/// What Temporal knows of the versions.
+async fn known(env: &Env) -> Result<WorkerDeploymentInfo> {
+    let name = format!("{}/{NAME}", env.namespace);
+    let info = env.temporal.worker_deployment(&env.apps, &name).await?;
+    info.context("no record")
+}
+
+/// F10: the operator is shown a Deployment whose status says ready, but of a spec that is past. Its workers poll, so
+/// that nothing else is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_of_an_earlier_spec_is_not_taken_for_ready_pods() -> Result<()> {
     let world = settled("f10").await?;
     let env = &world.env;
     let all = world.kube.snapshot("deployments").await?;
-    env.patch(NAME, &version("v2", &[("CRASH_AT_START", "true")]))
-        .await?;
+    let mut change = version("v2", &[]);
+    change["spec"]["worker"]["readinessProbe"] = json!({ "exec": { "command": ["/none"] } });
+    env.patch(NAME, &change).await?;
     let made = |found: &Deployment| found.labels()["ameide.io/build-id"].starts_with("v2-");
-    process_operator_harness::until("v2 has a Deployment", SOON, async || {
+    until("v2 has a Deployment and polls", SOON, async || {
         ensure!(env.deployments(NAME).await?.iter().any(made), "not yet");
+        let versions = known(env).await?.version_summaries;
+        let mut versions = versions
+            .iter()
+            .filter_map(|it| it.deployment_version.as_ref());
+        ensure!(
+            versions.any(|it| it.build_id.starts_with("v2-")),
+            "it does not poll"
+        );
         Ok(())
     })
     .await?;
@@ -232,7 +250,7 @@ async fn a_status_of_an_earlier_spec_is_not_taken_for_ready_pods() -> Result<()>
         "readyReplicas": 1, "availableReplicas": 1,
     });
     world.crew.kill();
-    world.kube.freeze_at(past.object(lying));
+    world.kube.freeze_at(past.clone().object(lying.clone()));
     let rpcs = world.temporal.mark();
     world.start(true).await?;
     // It has looked, and waits for pods: two heartbeats of the wait are after the look.
@@ -240,7 +258,7 @@ async fn a_status_of_an_earlier_spec_is_not_taken_for_ready_pods() -> Result<()>
         let request: &process_operator_faultproxy::Rpc = &record.request;
         request.method == "RecordActivityTaskHeartbeat"
     };
-    process_operator_harness::until("the wait for pods goes on", SOON, async || {
+    until("the wait for pods goes on", SOON, async || {
         let beats = world.temporal.count(rpcs.., waits);
         ensure!(beats >= 5, "{beats} heartbeats");
         Ok(())
@@ -252,8 +270,23 @@ async fn a_status_of_an_earlier_spec_is_not_taken_for_ready_pods() -> Result<()>
         .temporal
         .count(rpcs.., |record| record.request.method == CURRENT);
     ensure!(set == 0, "v2 was made current");
+
+    // The same status, of the present spec, is all that was waited for.
+    lying["status"]["observedGeneration"] = lying["metadata"]["generation"].clone();
+    world.kube.freeze_at(past.object(lying));
+    let watches = RequestMatch::watches().resource("deployments");
+    world.kube.end_watches(&watches, WatchEnd::Gone);
+    until("v2 is current", SOON, async || {
+        let routing = known(env).await?.routing_config.context("no routing")?;
+        let current = routing.current_deployment_version.context("none")?;
+        ensure!(current.build_id.starts_with("v2-"), "{current:?}");
+        Ok(())
+    })
+    .await?;
     world.kube.thaw("deployments");
-    env.patch(NAME, &version("v3", &[])).await?;
+    let mut change = version("v3", &[]);
+    change["spec"]["worker"]["readinessProbe"] = Value::Null;
+    env.patch(NAME, &change).await?;
     at_rest(&world, "v3").await?;
     world.finish().await
 }

@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use process_operator_crds::Process;
-use process_operator_harness::{Env, lifecycle_id, until};
+use process_operator_harness::{
+    Env, Invariants, Operator, OperatorOptions, lifecycle_id, manifest, until,
+};
+use process_operator_tests::testbed::{PrivateTemporal, Testbed};
 use serde_json::json;
 
 use crate::drains::{QUEUE, draining, held, on_v1, open_more};
@@ -178,4 +181,51 @@ async fn the_namespace_of_the_workers_is_made_again_and_empty() -> Result<()> {
     ensure!(answer.build_id.starts_with("v2-"), "{answer:?}");
     as_it_was(env, &served, &made).await?;
     world.leave().await
+}
+
+/// Temporal is restored to what it was before the roll: it routes to v1, and no drain has begun. The operator is
+/// started anew, since what it remembers of its workflows is newer than the backup. The roll is made again with the
+/// pods that there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_temporal_that_is_restored_from_before_a_roll_follows_the_spec_again() -> Result<()> {
+    let mut temporal =
+        tokio::task::spawn_blocking(|| PrivateTemporal::start_new("f25restore")).await??;
+    let (address, pods_address) = (temporal.address(), temporal.pod_address());
+    let env = Env::on("f25restore", Testbed::current()?, address, pods_address).await?;
+    let operator = Operator::start(&env, OperatorOptions::default()).await?;
+    let invariants = Invariants::start(&env)?;
+    let process = env.apply(&manifest(&env, NAME, "v1")).await?;
+    env.wait_settled(NAME, "v1").await?;
+    env.guard_versions(NAME);
+    open_more(&env, "old", 2).await?;
+    temporal.stop()?;
+    temporal.back_up()?;
+    temporal.start()?;
+    operator.ready().await?;
+    env.set_tag(NAME, "v2").await?;
+    held(&env, 2).await?;
+    env.temporal.finish_waiting(&env.apps, "old-0").await?;
+    let (served, made) = (pods(&env).await?, uids(&env).await?);
+
+    temporal.stop()?;
+    operator.kill();
+    temporal.restore()?;
+    temporal.start()?;
+    let operator = Operator::start(&env, OperatorOptions::default()).await?;
+    operator.ready().await?;
+    routed(&env, "v2-").await?;
+    // Both are open again, since it knows nothing of the end of one.
+    held(&env, 2).await?;
+    let now = pods(&env).await?;
+    ensure!(now == served, "no pod notices: {served:?} {now:?}");
+    ensure!(uids(&env).await? == made, "no Deployment is made anew");
+    for id in ["old-0", "old-1"] {
+        let output = env.temporal.finish_waiting(&env.apps, id).await?;
+        ensure!(output.completed_on.starts_with("v1-"), "{output:?}");
+    }
+    env.wait_settled(NAME, "v2").await?;
+    let lifecycles = env.workflows(&lifecycle_id(&process)).await?;
+    ensure!(lifecycles.len() == 1, "{lifecycles:?}");
+    invariants.leave(&env, &[&operator], NAME).await?;
+    env.remove().await
 }

@@ -14,6 +14,7 @@ mod answers;
 mod apiserver_away;
 mod by_hand;
 mod canary;
+mod carried;
 mod claimed;
 mod credentials;
 mod crowd;

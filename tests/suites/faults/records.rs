@@ -3,12 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use process_operator_crds::Process;
-use process_operator_faultproxy::{Action, GrpcCode, GrpcError, Mark, RpcMatch, RuleHandle};
-use serde_json::json;
+use process_operator_faultproxy::{
+    Action, GrpcCode, GrpcError, Mark, RequestMatch, RpcMatch, RuleHandle, Verb,
+};
+use process_operator_harness::{Env, lifecycle_id, manifest, until};
+use serde_json::{Value, json};
+use temporalio_common::protos::temporal::api::enums::v1::WorkflowExecutionStatus;
+use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 
-use crate::drains::{on_v1, tells};
+use crate::drains::{QUEUE, on_v1, tells};
 use crate::scenario::at_rest;
 use crate::world::{NAME, SOON, World};
 
@@ -77,5 +82,66 @@ async fn the_record_of_a_version_is_not_asked_for_in_haste() -> Result<()> {
     let (calls, took) = (asked(&world, since), began.elapsed());
     println!("{calls} calls in {:.1} s", took.as_secs_f64());
     ensure!(calls <= allowed(took), "{calls} in {took:?}");
+    world.finish().await
+}
+
+/// Result of a lifecycle, in words.
+async fn result(env: &Env, process: &Process) -> Result<String> {
+    let id = lifecycle_id(process);
+    until("its lifecycle has ended", SOON, async || {
+        let history = env.temporal.history(&env.control, &id).await?;
+        let last = history.last().and_then(|event| event.attributes.clone());
+        let Some(Attributes::WorkflowExecutionCompletedEventAttributes(ended)) = last else {
+            anyhow::bail!("it runs");
+        };
+        let payloads = ended.result.context("no result")?.payloads;
+        let payload = payloads.first().context("no payload")?;
+        let result: Value = serde_json::from_slice(&payload.data)?;
+        Ok(result["message"].as_str().unwrap_or_default().to_owned())
+    })
+    .await
+}
+
+/// The workers are gone and the finalizer is not yet: what is started then finds nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_started_in_the_last_moment_of_a_process_is_terminated_and_counted() -> Result<()> {
+    let world = World::new("lastmoment").await?;
+    let env = &world.env;
+    let mut wanted = manifest(env, NAME, "v1");
+    wanted["spec"]["deletion"] = json!({ "onTimeout": "Cancel" });
+    let process = env.apply(&wanted).await?;
+    at_rest(&world, "v1").await?;
+    // The step before the finalizer is removed; the workers are told to stop before that.
+    let says = RequestMatch::any()
+        .verb(Verb::Patch)
+        .resource("processes")
+        .subresource("status")
+        .namespace(&env.namespace)
+        .when(|request| String::from_utf8_lossy(&request.body).contains("stopping workers"));
+    let held_back = world
+        .kube
+        .rule(says, Action::Delay(Duration::from_secs(600)));
+    env.delete(NAME).await?;
+    held_back.wait_hits(1, SOON).await?;
+    until("no worker is left", SOON, async || {
+        let pods = env.pods(NAME).await?.len();
+        ensure!(pods == 0, "{pods} pods");
+        Ok(())
+    })
+    .await?;
+    env.temporal
+        .start_open(&env.apps, QUEUE, "last", false)
+        .await?;
+    held_back.remove();
+    env.gone_within(NAME, SOON).await?;
+    env.temporal.wait_closed(&env.apps, "last", SOON).await?;
+    let found = env.temporal.run_status(&env.apps, "last").await?;
+    ensure!(found == WorkflowExecutionStatus::Terminated, "{found:?}");
+    let said = result(env, &process).await?;
+    ensure!(
+        said.contains("workflows terminated that were started while it went: 1"),
+        "{said}"
+    );
+    env.nothing_is_left(&process).await?;
     world.finish().await
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use kube::api::{Patch, PatchParams};
 use process_operator_crds::Process;
 use process_operator_crds::status::ProcessStatus;
-use process_operator_harness::{Env, condition, is_settled, manifest, until};
+use process_operator_harness::{Env, condition, is_settled, lifecycle_id, manifest, until};
 use serde_json::{Value, json};
 
 use crate::scenario::at_rest;
@@ -92,7 +92,9 @@ async fn restored(world: &World, before: &ProcessStatus) -> Result<()> {
         Ok(())
     })
     .await?;
-    at_rest(world, "v1").await
+    let build = before.current_version.as_ref().map(|it| &it.build_id);
+    let tag = build.and_then(|build| build.split('-').next());
+    at_rest(world, tag.context("a version is current")?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,6 +159,36 @@ async fn what_others_write_is_put_right_and_their_own_condition_is_kept() -> Res
     ensure!(status == 0, "{written}");
     let now = env.api::<Process>().get(NAME).await?;
     ensure!(condition(&now, FOREIGN).1 == "Dirty" && is_settled(&now, "v1"));
+    world.finish().await
+}
+
+/// The definition puts a first condition in the place of a status that is not there; one that is empty stays so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_is_removed_as_a_whole_is_written_anew_and_nothing_else_is() -> Result<()> {
+    let world = settled("f43all").await?;
+    let env = &world.env;
+    env.set_tag(NAME, "v2").await?;
+    at_rest(&world, "v2").await?;
+    let before = read(env).await?;
+    ensure!(before.version_count == Some(2), "v1 is kept: {before:?}");
+    let rollouts = lifecycle_id(&env.api::<Process>().get(NAME).await?);
+    let rollouts = rollouts.replacen("process/", "rollout/", 1);
+    let begun = env.workflows(&rollouts).await?.len();
+    let mark = world.kube.mark();
+    for edit in [
+        json!({ "op": "remove", "path": "/status" }),
+        json!({ "op": "replace", "path": "/status", "value": {} }),
+    ] {
+        by_hand(env, &json!([edit]))?;
+        restored(&world, &before)
+            .await
+            .with_context(|| format!("after {edit}"))?;
+    }
+    let mut others = world.kube.writes(mark..).writes;
+    others.retain(|write| write.namespace == env.namespace && write.kind.subresource != "status");
+    ensure!(others.is_empty(), "written too: {others:?}");
+    let now = env.workflows(&rollouts).await?.len();
+    ensure!(now == begun, "{now} rollouts, {begun} before");
     world.finish().await
 }
 

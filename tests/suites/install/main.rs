@@ -9,6 +9,7 @@
 mod admission;
 mod argocd;
 mod image;
+mod later;
 mod readme;
 mod release;
 mod render;

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use process_operator_harness::{Env, manifest};
 
+use crate::later;
 use crate::support::{Release, helm, home, output, root};
 
 /// The block of README that is marked with `sh install`.
@@ -64,8 +65,9 @@ async fn its_commands_install_an_operator_that_works() -> Result<()> {
             .current_dir(root()),
     )?;
     env.apply(&manifest(&env, "l2o", "v1")).await?;
-    env.wait_settled("l2o", "v1").await?;
-    env.kubectl(&["delete", "process", "l2o", "--timeout=90s"], "")?;
+    let process = env.wait_settled("l2o", "v1").await?;
+    later::definition(&env, &definition).await?;
+    later::operator(&env, &release, &process).await?;
     release.remove(&env)?;
 
     // The definition stays, and with it everybody's Processes.

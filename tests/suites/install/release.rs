@@ -33,6 +33,18 @@ async fn images(env: &Env, release: &Release) -> Result<Vec<String>> {
         .collect())
 }
 
+/// Waits until all pods of the operator are of the release with this tag.
+async fn runs(env: &Env, release: &Release, tag: &str) -> Result<()> {
+    let end = format!(":{tag}");
+    until(&format!("all pods are of {tag}"), SOON, async || {
+        let images = images(env, release).await?;
+        let all = images.iter().all(|image| image.ends_with(&end));
+        ensure!(images.len() == 2 && all, "{images:?}");
+        Ok(())
+    })
+    .await
+}
+
 /// Evicts all pods of the operator at once, as the drain of a node does: one at a time may go.
 async fn evict_all(env: &Env, release: &Release) -> Result<()> {
     let params = ListParams::default().labels("app.kubernetes.io/name=process-operator");
@@ -121,19 +133,16 @@ async fn a_release_is_upgraded_and_killed_in_mid_rollout_and_loses_nothing() -> 
     // The next release, while v2 has a share.
     let next = format!("{}-next", env!("CARGO_PKG_VERSION"));
     release.put("upgrade", &["--set", &format!("image.tag={next}")])?;
-    until("all pods are of the next release", SOON, async || {
-        let images = images(&env, &release).await?;
-        let all_new = images.iter().all(|image| image.ends_with(&next));
-        ensure!(images.len() == 2 && all_new, "{images:?}");
-        Ok(())
-    })
-    .await?;
+    runs(&env, &release, &next).await?;
     at_weight(&env, 50).await?;
     kill_all(&env, &release).await?;
     env.wait_process("l2o", "v2 is current while v1 drains", SOON, |process| {
         is_current(process, "v2") && condition(process, "Draining").0 == "True"
     })
     .await?;
+    // And the release before, while v1 drains.
+    release.helm("rollback", &["--wait", "--timeout=150s"])?;
+    runs(&env, &release, env!("CARGO_PKG_VERSION")).await?;
     let answers = traffic.stop().await?;
     answers.all_answered()?;
     ensure!(answers.of("v1") > 0 && answers.of("v2") > 0, "{answers:?}");

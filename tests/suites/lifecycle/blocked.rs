@@ -1,10 +1,13 @@
 //! What keeps a spec from being acted on, and what a user asks for beside a new version.
 
 use anyhow::{Result, ensure};
-use process_operator_harness::{condition, is_current, is_settled, manifest, until};
+use process_operator_crds::Process;
+use process_operator_harness::{Env, condition, is_current, is_settled, manifest, until};
 use serde_json::json;
 
-use crate::support::{SOON, Scene, available, deployment, rollouts, version, wait_deployment};
+use crate::support::{
+    QUIET, SOON, Scene, available, deployment, rollouts, version, wait_deployment,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_temporal_namespace_is_said_and_its_creation_heals() -> Result<()> {
@@ -134,7 +137,7 @@ async fn suspend_holds_a_roll_and_resuming_goes_on() -> Result<()> {
     .await?;
     scene
         .invariants
-        .hold(env, &[&scene.operator], crate::support::QUIET)
+        .hold(env, &[&scene.operator], QUIET)
         .await?;
     let answer = env.temporal.quick(&env.apps, "l2o-tq", "held").await?;
     ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
@@ -145,11 +148,8 @@ async fn suspend_holds_a_roll_and_resuming_goes_on() -> Result<()> {
     scene.finish().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn scaling_changes_the_deployment_and_nothing_else() -> Result<()> {
-    let (scene, before) = Scene::settled("scale").await?;
-    let env = &scene.env;
-    env.kubectl(&["scale", "process", "l2o", "--replicas=2"], "")?;
+/// Two pods of the version that was there, and no rollout.
+async fn doubled(env: &Env, before: &Process) -> Result<()> {
     until("two pods are ready", SOON, async || {
         let now = deployment(env, "v1").await?;
         let wanted = now.as_ref().and_then(|now| now.spec.as_ref()?.replicas);
@@ -166,17 +166,26 @@ async fn scaling_changes_the_deployment_and_nothing_else() -> Result<()> {
                 && process.status.as_ref().and_then(|status| status.replicas) == Some(2)
         })
         .await?;
-    let current = |process: &process_operator_crds::Process| {
+    let current = |process: &Process| {
         let status = process.status.clone().unwrap_or_default();
         status
             .current_version
             .map(|version| (version.build_id, version.deployment_name, version.since))
     };
-    ensure!(current(&before) == current(&after), "the same version");
+    ensure!(current(before) == current(&after), "the same version");
     ensure!(
         rollouts(env, &after, "v1").await?.len() == 1,
         "no new rollout"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scaling_changes_the_deployment_and_nothing_else() -> Result<()> {
+    let (scene, before) = Scene::settled("scale").await?;
+    let env = &scene.env;
+    env.kubectl(&["scale", "process", "l2o", "--replicas=2"], "")?;
+    doubled(env, &before).await?;
 
     env.kubectl(&["scale", "process", "l2o", "--replicas=0"], "")?;
     until("no pod is left", SOON, async || {
@@ -192,4 +201,28 @@ async fn scaling_changes_the_deployment_and_nothing_else() -> Result<()> {
     })
     .await?;
     scene.finish().await
+}
+
+/// F34. Nothing measures here: what is below the least number is raised without that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_autoscaler_scales_a_process_and_is_left_alone() -> Result<()> {
+    let (scene, before) = Scene::settled("autoscale").await?;
+    let env = &scene.env;
+    let autoscaler = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": { "name": "l2o" },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "ameide.io/v1", "kind": "Process", "name": "l2o" },
+            "minReplicas": 2, "maxReplicas": 3,
+        },
+    });
+    env.kubectl(&["apply", "-f", "-"], &autoscaler.to_string())?;
+    doubled(env, &before).await?;
+    scene
+        .invariants
+        .hold(env, &[&scene.operator], QUIET)
+        .await?;
+    let now = env.api::<Process>().get("l2o").await?;
+    ensure!(now.spec.replicas == 2, "{:?}", now.spec.replicas);
+    ensure!(env.pods("l2o").await?.len() == 2, "two pods");
+    scene.env.remove().await
 }

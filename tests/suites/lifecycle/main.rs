@@ -15,6 +15,7 @@ mod drift;
 mod failing;
 mod key;
 mod kstatus;
+mod logs;
 mod metrics;
 mod outage;
 mod pings;

@@ -93,6 +93,30 @@ async fn waiting_with_kubectl_right_after_a_change_waits_for_the_change() -> Res
     scene.env.remove().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_with_kubectl_for_a_deletion_ends_with_it() -> Result<()> {
+    let (scene, process) = Scene::settled("waitgone").await?;
+    let env = &scene.env;
+    let wait = |what: &str, seconds: u32| {
+        let (what, within) = (format!("--for={what}"), format!("--timeout={seconds}s"));
+        env.kubectl(&["wait", &what, "process/l2o", &within], "")
+    };
+    env.temporal
+        .start_waiting(&env.apps, "l2o-tq", "long")
+        .await?;
+    env.kubectl(&["delete", "process", "l2o", "--wait=false"], "")?;
+    wait("condition=Ready=false", 60)?;
+    // A workflow holds it.
+    let waited = wait("delete", 2);
+    let why = waited.err().context("it did not wait")?.to_string();
+    ensure!(why.contains("timed out waiting"), "{why}");
+    env.temporal.finish_waiting(&env.apps, "long").await?;
+    wait("delete", 90)?;
+    ensure!(env.api::<Process>().get_opt("l2o").await?.is_none());
+    env.nothing_is_left(&process).await?;
+    scene.finish().await
+}
+
 /// Reasons of the Events that a version causes on its way.
 const TRANSITIONS: [&str; 6] = [
     "RolloutStarted",

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use process_operator_harness::{Env, Scene, Traffic, condition, json_payload, until};
+use kube::ResourceExt as _;
+use process_operator_harness::{Env, Scene, Traffic, condition, json_payload, manifest, until};
 use serde_json::{Value, json};
 
 use crate::support::{SOON, canary, change, now, reason, rollout, routed};
@@ -180,7 +181,7 @@ async fn stuck(name: &str, fault: (&str, &str), moves: bool) -> Result<()> {
     let scene = Scene::new(name).await?;
     let env = &scene.env;
     let behaviour = if moves { "AutoUpgrade" } else { "Pinned" };
-    let mut first = process_operator_harness::manifest(env, "l2o", "v1");
+    let mut first = manifest(env, "l2o", "v1");
     first["spec"]["worker"]["env"] = json!([{ "name": "VERSIONING_BEHAVIOR", "value": behaviour }]);
     env.apply(&first).await?;
     env.wait_settled("l2o", "v1").await?;
@@ -270,6 +271,81 @@ async fn pods_that_end_again_and_again_in_the_middle_of_a_canary_abort_it() -> R
     ensure!(message.contains("exit code 1 (Error)"), "{message}");
     ensure!(condition(&aborted, "Ready").0 == "True");
     routed(env, "v1", "", 0.0).await?;
+    until("the pods of v2 are gone", SOON, async || {
+        ensure!(env.deployments("l2o").await?.len() == 1, "not yet");
+        Ok(())
+    })
+    .await?;
+    scene.finish().await
+}
+
+/// A worker that takes more and more memory, some time after it has begun to poll.
+const LEAKS: &str = "
+import runpy, threading, time
+
+def leak():
+    time.sleep(8)
+    held = []
+    while True:
+        held.append(b'x' * 2**20)
+
+threading.Thread(target=leak, daemon=True).start()
+runpy.run_path('/worker.py', run_name='__main__')
+";
+
+/// Deployment and pods of v1, in words.
+async fn stable(env: &Env) -> Result<Vec<String>> {
+    let is_v1 = |of: &str| of.starts_with("v1-");
+    let mut all = Vec::new();
+    for found in env.deployments("l2o").await? {
+        if is_v1(&found.labels()["ameide.io/build-id"]) {
+            let generation = found.metadata.generation;
+            all.push(format!("Deployment {:?} {generation:?}", found.uid()));
+        }
+    }
+    for pod in env.pods("l2o").await? {
+        if is_v1(&pod.labels()["ameide.io/build-id"]) {
+            let containers = pod.status.iter();
+            let containers = containers.flat_map(|it| it.container_statuses.iter().flatten());
+            let restarts: i32 = containers.map(|it| it.restart_count).sum();
+            all.push(format!("pod {:?} {restarts}", pod.uid()));
+        }
+    }
+    Ok(all)
+}
+
+/// F33: the kernel ends the worker, and the kubelet says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_run_out_of_memory_in_the_middle_of_a_canary_abort_it() -> Result<()> {
+    let scene = Scene::new("oom").await?;
+    let env = &scene.env;
+    let image = |tag: &str| json!(format!("localhost/process-example-worker-python:{tag}"));
+    let mut first = manifest(env, "l2o", "v1");
+    first["spec"]["image"] = image("v1");
+    env.apply(&first).await?;
+    env.wait_settled("l2o", "v1").await?;
+    let before = stable(env).await?;
+    let mut policy = canary(&json!([{ "weight": 50, "pause": {} }]));
+    policy["analysis"] =
+        json!({ "minWorkflows": 0, "maxFailurePercent": 100, "intervalSeconds": 1 });
+    let mut leaking = change("v2", &[], &policy);
+    leaking["spec"]["image"] = image("v2");
+    leaking["spec"]["worker"]["command"] = json!(["/usr/bin/python3.11", "-c", LEAKS]);
+    // Enough for the worker as it is.
+    leaking["spec"]["worker"]["resources"] = json!({ "limits": { "memory": "256Mi" } });
+    env.patch("l2o", &leaking).await?;
+    let aborted = reason(env, "Stalled", "AnalysisFailed").await?;
+    let message = condition(&aborted, "Degraded").2;
+    ensure!(
+        message.contains("its pods fail: pod ") && message.contains("exit code 137 (OOMKilled)"),
+        "{message}"
+    );
+    ensure!(condition(&aborted, "Ready").0 == "True");
+    routed(env, "v1", "", 0.0).await?;
+    let after = stable(env).await?;
+    ensure!(after == before, "v1 is untouched: {before:?} {after:?}");
+    let answer = env.temporal.quick(&env.apps, "l2o-tq", "after").await?;
+    ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
     until("the pods of v2 are gone", SOON, async || {
         ensure!(env.deployments("l2o").await?.len() == 1, "not yet");
         Ok(())

@@ -3,13 +3,19 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use process_operator_tests::testbed::{Testbed, cache_dir};
 
+use crate::{alone, eventually};
+
 const CACHE: &str = "PROCESS_OPERATOR_CACHE";
+/// Whose end disturbs nobody.
+const COMPONENT: &str = "temporal-ui";
 
 /// The program that `cargo xtask` runs.
 fn program() -> PathBuf {
@@ -192,4 +198,67 @@ fn tests_and_measurements_are_refused_elsewhere_at_once() {
     let output = run(xtask(&["down"]).env(CACHE, scratch.cache()));
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(!file.exists(), "only the record goes");
+}
+
+/// Name and process id of every component that runs.
+fn components(status: &str) -> Vec<String> {
+    let running = status.lines().filter(|line| line.contains(" running "));
+    running.map(str::to_owned).collect()
+}
+
+#[test]
+fn up_again_is_harmless_and_says_so() {
+    let _alone = alone();
+    let before = text(&run(&mut xtask(&["status"])).stdout);
+    assert_eq!(components(&before).len(), 10, "{before}");
+    let output = run(&mut xtask(&["up"]));
+    let told = text(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert_eq!(told, "The testbed is already up.\n");
+    assert_eq!(text(&output.stdout), before, "no component is another");
+}
+
+/// The last line of a log.
+fn last_line(log: &Path) -> String {
+    let log = fs::read_to_string(log).unwrap();
+    log.lines().last().unwrap().to_owned()
+}
+
+#[test]
+fn a_component_that_was_killed_is_told_with_the_end_of_its_log_and_up_starts_it_again() {
+    let _alone = alone();
+    let testbed = Testbed::current().unwrap();
+    let pid = testbed.component_pid(COMPONENT).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let mut said = String::new();
+    eventually("status has seen it", || {
+        let output = run(&mut xtask(&["status"]));
+        said = text(&output.stdout);
+        assert_ne!(output.status.code(), Some(2), "{said}");
+        output.status.code() == Some(1)
+    });
+    let line = said.lines().find(|line| line.starts_with(COMPONENT));
+    assert!(line.is_some_and(|line| line.contains("CRASHED")), "{said}");
+    assert_eq!(components(&said).len(), 9, "the others run: {said}");
+    let log = testbed.component_log(COMPONENT).unwrap();
+    let report = said
+        .split(&format!("\n{COMPONENT} ended by itself."))
+        .nth(1);
+    let report = report.unwrap_or_else(|| panic!("no report: {said}"));
+    assert!(
+        report.contains(&log.display().to_string()) && report.contains(&last_line(&log)),
+        "{said}"
+    );
+
+    let output = run(&mut xtask(&["up"]));
+    let told = text(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains(&format!("{COMPONENT} ended by itself.")),
+        "{told}"
+    );
+    assert!(told.contains("Starting it again."), "{told}");
+    assert_ne!(testbed.component_pid(COMPONENT).unwrap(), pid);
+    let output = run(&mut xtask(&["status"]));
+    assert!(output.status.success(), "{}", text(&output.stdout));
 }

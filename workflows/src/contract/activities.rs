@@ -271,6 +271,10 @@ pub struct SetWeightInput {
     /// With [`Self::percent`] 0: what becomes Current again where the version is that; empty: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub back_to: Option<String>,
+    /// With a share: what is made Current before that, where something else is; empty: none. Somebody has decided to
+    /// take the routing back. `None`: whatever is Current stays that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
     /// Told to the lifecycle, with the reason put in, when the server does not let the change through for a while.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<RolloutProgress>,

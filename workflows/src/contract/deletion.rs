@@ -58,6 +58,9 @@ pub enum CloseBy {
 pub struct DeletionState {
     /// Where it stands.
     pub stage: DeletionStage,
+    /// When the deletion was first seen. `None` from an operator that did not keep it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
     /// When this stage began.
     pub entered: Timestamp,
     /// How far the stage has come, as far as it has told.
@@ -67,6 +70,9 @@ pub struct DeletionState {
     /// How the stage ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<CloseRunsOutcome>,
+    /// How often in succession its work has failed.
+    #[serde(skip_serializing_if = "is_default")]
+    pub failed: u32,
     /// Why nothing holds it any more.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
@@ -135,8 +141,11 @@ pub struct CloseRunsInput {
     /// Queues of its versions, where each has its own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queues: Vec<String>,
-    /// When the deletion began.
+    /// When the deletion began, in whole seconds as Kubernetes tells it.
     pub since: Timestamp,
+    /// When the deletion was first seen. `None` from an operator that did not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
     /// Schedules that start workflows on the queue are paused first.
     pub pause_schedules: bool,
     /// The stage it carries out.

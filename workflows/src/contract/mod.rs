@@ -57,6 +57,8 @@ pub use process_operator_crds::names::queue::{
 
 /// Workflow type of the lifecycle of one Process.
 pub const TYPE_LIFECYCLE: &str = "ProcessLifecycle";
+/// Workflow types of its children.
+pub const TYPES_CHILDREN: [&str; 2] = ["ProcessRollout", "ProcessDrain"];
 
 /// Signal that tells a lifecycle that something it looks at may have changed.
 pub const SIGNAL_CHANGED: &str = "changed";

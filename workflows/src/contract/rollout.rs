@@ -175,6 +175,8 @@ pub enum Order {
     Abort,
     /// Do again what failed.
     Retry,
+    /// Its version is Current as far as is known, and others build on that: being stopped does not undo it.
+    Keep,
     /// Written by a newer operator; ignored.
     #[default]
     #[serde(other)]

@@ -1,6 +1,6 @@
 //! What a lifecycle remembers, also across continue-as-new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
@@ -76,6 +76,14 @@ pub struct State {
     /// against it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub told_block: String,
+    /// When versions got new work after they had lost their traffic, by build id, where the drain that told so is gone:
+    /// the next one counts from then.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub resumed: BTreeMap<String, Timestamp>,
+    /// Versions whose rollout by gates and steps has begun and never came to its end. The server may have seen one as
+    /// Current for a moment, before that was taken back: it has not served all the same.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub unproven: BTreeSet<String>,
     /// Events that are not recorded yet, oldest first, at most [`State::UNTOLD`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub untold: Vec<Step>,
@@ -171,7 +179,19 @@ impl State {
     /// Forgets a child.
     pub fn forget(&mut self, id: &str) {
         self.rollout = self.rollout.take().filter(|rollout| rollout.id != id);
-        self.drains.retain(|_, drain| drain.id != id);
+        let drain = self.drains.iter().find(|(_, drain)| drain.id == id);
+        if let Some(build_id) = drain.map(|(build_id, _)| build_id.clone()) {
+            self.drop_drain(&build_id);
+        }
+    }
+
+    /// Forgets the drain of a version, but for what its deadline is counted from.
+    pub fn drop_drain(&mut self, build_id: &str) -> Option<Drain> {
+        let drain = self.drains.remove(build_id)?;
+        if drain.since() > drain.since {
+            self.resumed.insert(build_id.to_owned(), drain.since());
+        }
+        Some(drain)
     }
 
     /// An id for the next Event about something. Made of what a repeated workflow task knows too,

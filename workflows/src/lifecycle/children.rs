@@ -217,13 +217,24 @@ pub(super) async fn start(
     }
 }
 
-/// Asks the children that this run does not await to report by signal. One that has ended is
-/// forgotten: what it did is found by looking.
-pub(super) async fn ask(ctx: &WorkflowContext<ProcessLifecycle>, children: &Children) {
+/// Who is asked to report by signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// Those that this run does not await.
+    Unawaited,
+    /// All, before the run hands over: the next one cannot await them, and what ended in between would be
+    /// told to nobody.
+    All,
+}
+
+/// Asks children to report by signal. One that has ended is forgotten, unless its result is on its way: what it did is
+/// found by looking.
+pub(super) async fn ask(ctx: &WorkflowContext<ProcessLifecycle>, children: &Children, whom: Whom) {
     let unasked: Vec<(String, ChildKind)> = ctx.state(|s| {
         s.state
             .children()
-            .filter(|(id, _)| !children.awaits(id) && !s.asked.contains(id))
+            .filter(|(id, _)| whom == Whom::All || !children.awaits(id))
+            .filter(|(id, _)| !s.asked.contains(id))
             .collect()
     });
     for (id, kind) in unasked {
@@ -240,12 +251,31 @@ pub(super) async fn ask(ctx: &WorkflowContext<ProcessLifecycle>, children: &Chil
         ctx.state_mut(|s| {
             if asked.is_ok() {
                 s.asked.insert(id);
-            } else {
+            } else if !children.awaits(&id) && (s.rules < 2 || !s.has_report(&id)) {
                 s.state.forget(&id);
                 s.dirty = true;
             }
         });
     }
+}
+
+/// A child was told something, or was not there to hear it. One that this run awaits tells its end by itself; another
+/// one is forgotten, unless its report has just come.
+pub(super) fn miss(
+    ctx: &WorkflowContext<ProcessLifecycle>,
+    children: &Children,
+    id: &str,
+    heard: bool,
+) {
+    if heard || children.awaits(id) {
+        return;
+    }
+    ctx.state_mut(|s| {
+        if s.rules > 1 && !s.has_report(id) {
+            s.state.forget(id);
+            s.dirty = true;
+        }
+    });
 }
 
 /// What the Temporal UI shows of a child, whatever becomes of it.

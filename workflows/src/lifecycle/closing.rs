@@ -46,8 +46,13 @@ impl Closing {
 }
 
 impl ProcessLifecycle {
-    /// Takes over how a stage of the deletion has ended.
-    pub(super) fn closed(&mut self, stage: DeletionStage, ended: Ended) {
+    /// Whether a child's report has come and is not taken in yet.
+    pub(super) fn has_report(&self, id: &str) -> bool {
+        self.reports.iter().any(|report| report.id == id)
+    }
+
+    /// Takes over how a stage of the deletion has ended. Whether it is to be tried again after a while.
+    pub(super) fn closed(&mut self, stage: DeletionStage, ended: Ended) -> bool {
         self.dirty = true;
         match ended {
             Ok(outcome) => {
@@ -56,13 +61,24 @@ impl ProcessLifecycle {
                 {
                     memory.progress = outcome.progress.clone();
                     memory.ended = Some(outcome);
+                    memory.failed = 0;
                 }
+                false
             }
             Err(Some(failure)) => {
                 self.dirty = false;
-                self.state.trouble = Some((failure, 1));
+                let mut tries = 1;
+                if self.rules > 1
+                    && let Some(memory) = &mut self.state.deletion
+                {
+                    memory.failed += 1;
+                    tries = memory.failed;
+                    memory.progress.trouble = Some(failure.clone());
+                }
+                self.state.trouble = Some((failure, tries));
+                self.rules > 1
             }
-            Err(None) => {}
+            Err(None) => false,
         }
     }
 }

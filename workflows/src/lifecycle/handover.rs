@@ -1,15 +1,28 @@
 //! What a run does before it continues as new.
 
+use futures::FutureExt as _;
 use temporalio_workflow::{WorkflowContext, WorkflowTermination};
 
 use super::ProcessLifecycle;
+use super::children::{self, Children, Whom};
 use crate::contract::{Answer, Carried, LifecycleInput};
 
 /// Whether the run may end here. What has come in and is not taken in yet goes with it; but an update has
 /// its answer from the run that it was given to, so those that still wait are refused.
 pub(super) async fn ready(
     ctx: &WorkflowContext<ProcessLifecycle>,
+    children: &mut Children,
 ) -> Result<bool, WorkflowTermination> {
+    if ctx.state(|s| s.rules > 1 && !s.dirty) {
+        children::ask(ctx, children, Whom::All).await;
+        if let Some(reports) = children.ended().now_or_never() {
+            ctx.state_mut(|s| {
+                s.reports.extend(reports);
+                // With a failure they go over as they are.
+                s.dirty |= s.state.trouble.is_none();
+            });
+        }
+    }
     let (dirty, failing, reports, rules) = ctx.state(|s| {
         let failing = s.state.trouble.is_some();
         (s.dirty, failing, !s.reports.is_empty(), s.rules)

@@ -103,7 +103,7 @@ impl ProcessLifecycle {
             wait(ctx, &mut children, &mut closing).await?;
             // A failure that lasts for days is retried in one run after the other.
             if (ctx.continue_as_new_suggested() || ctx.history_length() > HISTORY_LIMIT)
-                && handover::ready(ctx).await?
+                && handover::ready(ctx, &mut children).await?
             {
                 let input = ctx.state_mut(handover::input);
                 ctx.continue_as_new(input, ContinueAsNewOptions::default())?;
@@ -122,6 +122,8 @@ impl ProcessLifecycle {
                 // It finds that something is not done, which is known: somebody asked to be left
                 // alone until then.
                 Ok(ChangeKind::Sweep) if self.state.must_wait() => return,
+                // What it misses may be a child that was terminated and cannot tell: all are asked again.
+                Ok(ChangeKind::Sweep) if self.rules > 1 => self.asked.clear(),
                 Err(_) if self.state.unknown.len() < State::UNKNOWN => {
                     self.state.unknown.push(changed);
                 }

@@ -9,7 +9,7 @@ use temporalio_workflow::{
     WorkflowTermination,
 };
 
-use super::children::{self, Children};
+use super::children::{self, Children, Whom};
 use super::closing::Closing;
 use super::{LifecycleResult, ProcessLifecycle};
 use crate::contract::{
@@ -62,22 +62,32 @@ pub(super) async fn turn(
         s.answers.extend(by_update);
     });
     for (id, order) in &plan.orders {
-        tell(ctx, id, order).await;
+        let heard = tell(ctx, id, order).await;
+        children::miss(ctx, children, id, heard);
     }
     for (id, order) in &plan.drains {
-        tell_drain(ctx, id, order).await;
+        let heard = tell_drain(ctx, id, order).await;
+        children::miss(ctx, children, id, heard);
     }
     for id in &plan.cancel {
-        // A child that has ended meanwhile needs no cancelling.
-        let _ = ctx
+        let told = ctx
             .external_workflow(id.clone(), None)
             .cancel(Some("superseded".into()))
             .await;
+        children::miss(ctx, children, id, told.is_ok());
     }
     if plan.close.is_none() {
         closing.turn_to(ctx, None);
     }
     if !act(ctx, &key, &run_id, &seen, &plan, tries).await? && !plan.finish {
+        // What was not started is decided again: nobody could hear what is asked of it until then.
+        ctx.state_mut(|s| {
+            if s.rules > 1 {
+                plan.start
+                    .iter()
+                    .for_each(|child| s.state.forget(child.id()));
+            }
+        });
         return Ok(None);
     }
     if let Some(failure) = plan.again.clone() {
@@ -89,7 +99,7 @@ pub(super) async fn turn(
     if plan.close.is_some() {
         closing.turn_to(ctx, plan.close.clone());
     }
-    children::ask(ctx, children).await;
+    children::ask(ctx, children, Whom::Unawaited).await;
     if plan.remember {
         let moment = TimerOptions::builder(Duration::from_millis(1))
             .summary("remember what was decided".to_owned())
@@ -105,29 +115,29 @@ pub(super) async fn turn(
     Ok(None)
 }
 
-/// Gives an order to a rollout. One that has ended meanwhile needs none.
-async fn tell(ctx: &WorkflowContext<ProcessLifecycle>, id: &str, order: &RolloutOrder) {
+/// Gives an order to a rollout. Whether it is there to hear it.
+async fn tell(ctx: &WorkflowContext<ProcessLifecycle>, id: &str, order: &RolloutOrder) -> bool {
     let Ok(payload) = support::payload(order) else {
-        return;
+        return true;
     };
     let options = SignalWorkflowOptions::builder()
         .cancellation_token(WorkflowCancellationToken::new())
         .summary(format!("tell the rollout: {}", order.order))
         .build();
-    let _ = ctx
-        .external_workflow(id.to_owned(), None)
+    ctx.external_workflow(id.to_owned(), None)
         .signal(ProcessRollout::order, RawValue::new(vec![payload]), options)
-        .await;
+        .await
+        .is_ok()
 }
 
-/// Gives an order to a drain. One that has ended meanwhile needs none.
-async fn tell_drain(ctx: &WorkflowContext<ProcessLifecycle>, id: &str, order: &DrainOrder) {
+/// Gives an order to a drain. Whether it is there to hear it.
+async fn tell_drain(ctx: &WorkflowContext<ProcessLifecycle>, id: &str, order: &DrainOrder) -> bool {
     let (payload, summary) = match order {
         DrainOrder::Policy(policy) => (support::payload(policy), "tell the drain its policy"),
         DrainOrder::Force(args) => (support::payload(args), "force the drain"),
     };
     let Ok(payload) = payload else {
-        return;
+        return true;
     };
     let options = SignalWorkflowOptions::builder()
         .cancellation_token(WorkflowCancellationToken::new())
@@ -135,10 +145,11 @@ async fn tell_drain(ctx: &WorkflowContext<ProcessLifecycle>, id: &str, order: &D
         .build();
     let drain = ctx.external_workflow(id.to_owned(), None);
     let raw = RawValue::new(vec![payload]);
-    let _ = match order {
+    let heard = match order {
         DrainOrder::Policy(_) => drain.signal(ProcessDrain::set_policy, raw, options).await,
         DrainOrder::Force(_) => drain.signal(ProcessDrain::force, raw, options).await,
     };
+    heard.is_ok()
 }
 
 async fn observe(

@@ -18,11 +18,22 @@ pub(super) async fn wait(
     children: &mut Children,
     closing: &mut Closing,
 ) -> Result<(), WorkflowTermination> {
+    while wakes(ctx, children, closing).await? {}
+    Ok(())
+}
+
+/// Sleeps once. Whether what has ended is a failure that has to be waited out.
+async fn wakes(
+    ctx: &WorkflowContext<ProcessLifecycle>,
+    children: &mut Children,
+    closing: &mut Closing,
+) -> Result<bool, WorkflowTermination> {
     let over = ctx.history_length() > HISTORY_LIMIT || ctx.continue_as_new_suggested();
     let retry = ctx.state(|s| s.state.trouble.clone());
     if over && retry.is_none() {
-        return Ok(());
+        return Ok(false);
     }
+    let mut failed = false;
     let token = WorkflowCancellationToken::new();
     {
         let timer = async {
@@ -45,7 +56,7 @@ pub(super) async fn wait(
         temporalio_workflow::workflows::select! {
             changed = change => changed.map_err(|_| WorkflowTermination::cancelled())?,
             reports = ended => ctx.state_mut(|s| s.reports.extend(reports)),
-            (stage, ended) = closed => ctx.state_mut(|s| s.closed(stage, ended)),
+            (stage, ended) = closed => failed = ctx.state_mut(|s| s.closed(stage, ended)),
             () = timer => (),
         }
     }
@@ -56,9 +67,9 @@ pub(super) async fn wait(
         ctx.state_mut(|s| s.reports.extend(reports));
     }
     if let Some((stage, ended)) = closing.ended().now_or_never() {
-        ctx.state_mut(|s| s.closed(stage, ended));
+        failed = ctx.state_mut(|s| s.closed(stage, ended));
     }
-    Ok(())
+    Ok(failed && ctx.state(|s| !s.dirty && s.reports.is_empty()))
 }
 
 /// Back-off of a failure: quick for what passes by itself, slow for what a person has to change

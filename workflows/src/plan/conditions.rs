@@ -86,6 +86,8 @@ struct Facts<'a> {
     ailing: bool,
     pods: String,
     settled: bool,
+    /// A rollout is to begin, and nothing stands against it.
+    awaited: bool,
     /// What of the dependencies is not ready, or why the definition may be out of date.
     lacking: Option<(Reason, String)>,
     /// Why the Temporal namespace cannot be worked in.
@@ -112,6 +114,7 @@ impl<'a> Facts<'a> {
             .as_ref()
             .is_some_and(|(failure, _)| failure.category.retryable());
         let fault = fault(state, block);
+        let settled = current == Some(process.build_id.as_str());
         Self {
             state,
             current,
@@ -132,13 +135,15 @@ impl<'a> Facts<'a> {
                 }
                 None => fault.is_some() && passing,
             },
+            // Older rules took that for settled.
+            awaited: seen.settings.rules > 1 && fault.is_none() && block.is_none() && !settled,
             fault,
             suspended: block.is_some_and(|block| block.reason == Reason::Suspended),
             workers_ready: pods.is_some_and(|pods| pods.available),
             any_ready: pods.is_some_and(|pods| pods.ready_replicas > 0 || pods.replicas == 0),
             ailing: current.is_some() && pods.is_some_and(|pods| !pods.trouble.is_empty()),
             pods: pods.map_or_else(|| "no worker Deployment yet".to_owned(), workers::in_words),
-            settled: current == Some(process.build_id.as_str()),
+            settled,
             lacking: lacking(process)
                 .map(|lacking| (Reason::DependencyNotReady, lacking))
                 .or_else(|| unrefreshed(process)),
@@ -156,7 +161,7 @@ impl<'a> Facts<'a> {
 
     fn reconciling(&self) -> bool {
         let waiting = self.current.is_none() && !self.stalled() && !self.suspended;
-        self.rolling.is_some() || self.lost() || self.retryable || waiting
+        self.rolling.is_some() || self.lost() || self.retryable || waiting || self.awaited
     }
 
     fn ready(&self) -> NewCondition {

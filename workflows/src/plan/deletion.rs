@@ -78,6 +78,7 @@ fn go_on(state: &mut State, scene: &Scene<'_>, view: &DeletionView, plan: &mut P
         );
         note(state, plan, now, "Deleting", "", &words);
         DeletionState {
+            began: Some(now),
             entered: now,
             ..DeletionState::default()
         }
@@ -136,7 +137,8 @@ fn advance(memory: &mut DeletionState, scene: &Scene<'_>, view: &DeletionView) {
         None => stage(memory, view),
     };
     memory.untouched = orphaned(scene, view);
-    let ours = scene.seen.queue_holder.is_none() && !memory.untouched;
+    // What runs on the queue of a Process that never deployed anything is somebody else's.
+    let ours = scene.seen.queue_holder.is_none() && !memory.untouched && deployed(scene.seen);
     let ended = memory.ended.as_ref();
     memory.late = ours.then(|| LateStarts {
         task_queue: scene.process.task_queue.clone(),
@@ -241,6 +243,7 @@ fn work(memory: &DeletionState, scene: &Scene<'_>, view: &DeletionView) -> Close
         task_queue: scene.process.task_queue.clone(),
         queues: queues(scene),
         since: view.since,
+        began: memory.began,
         // Done by the time that anything is ended, but in a hurry.
         pause_schedules: view.policy.pause_schedules
             && (end.is_none() || view.namespace_terminating),

@@ -103,6 +103,8 @@ pub struct Machine {
     touched: bool,
     /// A change of routing was under way when it was left, and may get through yet.
     recall: bool,
+    /// Whatever is Current then stays that.
+    keeps: bool,
     force: bool,
     /// Gate workflows started so far, and those of the present gate.
     gates: u32,
@@ -127,6 +129,7 @@ impl Machine {
             },
             touched: false,
             recall: false,
+            keeps: false,
             force: false,
             gates: 1,
             tries: 1,
@@ -152,7 +155,8 @@ impl Machine {
         self
     }
 
-    /// A change of routing that is under way is waited for and taken back, a promotion too.
+    /// A change of routing that is under way is waited for and taken back, a promotion too; and evidence that was passed
+    /// over is not looked at again.
     #[must_use]
     pub fn recalls(mut self, recalls: bool) -> Self {
         self.recalls = recalls;
@@ -192,6 +196,11 @@ impl Machine {
             Some(failure) => Err(Some(failure.clone())),
             None => Ok(()),
         }
+    }
+
+    /// What it takes back when it is left includes that its version is Current.
+    pub fn gives_current_back(&self) -> bool {
+        !self.keeps
     }
 
     /// What to do now.
@@ -245,10 +254,7 @@ impl Machine {
     pub fn apply(&mut self, event: Event) {
         match (self.progress.stage, event) {
             (Stage::Ended, _) => {}
-            (_, Event::Cancelled) => {
-                self.cancelled = true;
-                self.leave();
-            }
+            (_, Event::Cancelled) => self.cancel(),
             (_, Event::Ordered(order, why)) => self.order(order, &why),
             // Nothing is under way while it is held: only a person leads on.
             _ if self.progress.hold.is_some() => {}

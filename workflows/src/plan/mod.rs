@@ -133,6 +133,15 @@ pub enum Child {
     },
 }
 
+impl Child {
+    /// Its workflow id.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Rollout { id, .. } | Self::Drain { id, .. } => id,
+        }
+    }
+}
+
 /// Decides what to do. `state` is updated with what was decided, so that the next decision builds on it.
 pub fn plan(
     state: &mut State,

@@ -42,6 +42,15 @@ pub(super) fn note_by(
             | "CancellingWorkflows"
             | "TerminatingWorkflows"
     );
+    // What could not be started the first time is decided again, and was told.
+    let starts = matches!(what, "RolloutStarted" | "RollbackStarted" | "DrainStarted");
+    let told = state.history.last().is_some_and(|last| {
+        (&*last.what, &*last.build_id, &*last.reason, &*last.actor)
+            == (what, build_id, reason, actor)
+    });
+    if starts && told {
+        return;
+    }
     state.record(Transition {
         time: now,
         what: what.into(),

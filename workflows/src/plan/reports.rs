@@ -54,11 +54,12 @@ pub(super) fn absorb(
             {
                 return;
             }
-            if let Some(drain) = state.drains.remove(build_id) {
+            if let Some(drain) = state.drop_drain(build_id) {
                 state.applied.remove(&drain.deployment_name);
             }
             match report.outcome {
                 ChildOutcome::Completed => {
+                    state.resumed.remove(build_id);
                     note(
                         state,
                         plan,

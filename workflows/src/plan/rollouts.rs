@@ -5,6 +5,7 @@ use process_operator_crds::names::BuildId;
 use process_operator_crds::spec::RolloutStrategy;
 use process_operator_crds::{ErrorCategory, Reason};
 
+use super::verbs::given_up;
 use super::{Block, Child, Plan, note};
 use crate::contract::{
     Observation, Order, ProcessKey, ProcessView, Progress, Rollout, RolloutOrder, RoutingState,
@@ -22,6 +23,8 @@ pub(super) fn roll_out(
     plan: &mut Plan,
 ) {
     let target = &process.build_id;
+    let known = seen.routing.state == RoutingState::Known;
+    let current = seen.routing.current.as_ref().filter(|_| known);
     // A suspended Process is not acted on: its rollout stays where it is.
     let suspended = block.is_some_and(|block| block.reason == Reason::Suspended);
     // A rollout under way finds out for itself what somebody else did, and holds.
@@ -35,44 +38,105 @@ pub(super) fn roll_out(
         }
         if !rollout.cancelled {
             rollout.cancelled = true;
+            if current == Some(&rollout.build_id) {
+                state.unproven.remove(&rollout.build_id);
+                // What follows starts from what is seen: a promotion that is not over yet must not take that back.
+                if seen.settings.rules > 1 {
+                    let keep = RolloutOrder::new(Order::Keep, "");
+                    plan.orders.push((rollout.id.clone(), keep));
+                }
+            }
             plan.cancel.push(rollout.id.clone());
         }
         if block.is_some() {
             return;
         }
         state.rollout = None;
+    } else if let Some(current) = current {
+        // Nothing is on its way there or back.
+        state.unproven.remove(current);
     }
-    let is_current =
-        seen.routing.state == RoutingState::Known && seen.routing.current.as_ref() == Some(target);
+    let is_current = current == Some(target);
     // Made current by somebody else, or by a promotion that an abort came too late for.
     let got_there = is_current && block.is_none();
-    if state
-        .failed
-        .as_ref()
-        .is_some_and(|failed| failed.build_id != *target || got_there)
-    {
-        state.failed = None;
+    match &state.failed {
+        Some(failed) if failed.build_id != *target => forget_failure(state),
+        Some(_) if got_there => state.failed = None,
+        _ => {}
     }
     let taking_over =
         std::mem::take(&mut state.take_over) && seen.routing.foreign_manager.is_some();
     let idle = block.is_some() || is_current && !taking_over;
-    if idle || seen.routing.state != RoutingState::Known {
+    if idle || !known || stays_failed(state, seen, target) {
         return;
     }
-    if let Some(failed) = &state.failed {
-        let available = seen
-            .versions
-            .get(target)
-            .and_then(|version| version.deployment.as_ref())
-            .is_some_and(|deployment| deployment.available);
-        let handed_over = failed.category == ErrorCategory::DeploymentOwnedElsewhere;
-        let recovered = available && !failed.available && !super::verbs::given_up(state, target);
-        if !(handed_over || recovered) {
-            return;
-        }
-        state.failed = None;
-    }
+    state.failed = None;
     start(state, key, process, seen, taking_over, now, plan);
+}
+
+/// The target's rollout has failed, and nothing has changed since.
+fn stays_failed(state: &State, seen: &Observation, target: &str) -> bool {
+    let Some(failed) = &state.failed else {
+        return false;
+    };
+    let available = seen
+        .versions
+        .get(target)
+        .and_then(|version| version.deployment.as_ref())
+        .is_some_and(|deployment| deployment.available);
+    let handed_over = failed.category == ErrorCategory::DeploymentOwnedElsewhere;
+    let recovered = available && !failed.available && !given_up(state, target);
+    !(handed_over || recovered)
+}
+
+/// What failed is to be tried again, or is wanted no more. The memory of it is all that a lifecycle which has found it
+/// knows of its way.
+pub(super) fn forget_failure(state: &mut State) {
+    let Some(build_id) = state.failed.as_ref().map(|failed| failed.build_id.clone()) else {
+        return;
+    };
+    let mut starts = state.history.iter().rev().filter(|entry| {
+        entry.build_id == build_id
+            && matches!(entry.what.as_str(), "RolloutStarted" | "RollbackStarted")
+    });
+    let was_rollback = starts
+        .next()
+        .is_some_and(|entry| entry.what == "RollbackStarted");
+    if given_up(state, &build_id) && !was_rollback {
+        state.unproven.insert(build_id);
+    }
+    state.failed = None;
+}
+
+/// Why nothing would come of a request to take routing back now.
+pub(super) fn cannot_take_over(
+    state: &State,
+    process: &ProcessView,
+    seen: &Observation,
+) -> Option<String> {
+    let brought_back = super::brought_back(state, process, seen);
+    let process = brought_back.as_ref().unwrap_or(process);
+    let block = super::block(state, process, seen)
+        .filter(|block| block.reason != Reason::DeploymentOwnedElsewhere);
+    if let Some(block) = block {
+        let Block { reason, message } = block;
+        return Some(format!(
+            "something else stands in the way, {reason}: {message}"
+        ));
+    }
+    let target = &process.build_id;
+    let failed = state
+        .failed
+        .as_ref()
+        .filter(|failed| failed.build_id == *target)?;
+    let is_current = seen.routing.current.as_ref() == Some(target);
+    (!is_current && stays_failed(state, seen, target)).then(|| {
+        format!(
+            "the rollout of {target} has failed: request `retry` first, change the spec, or unset the manager \
+             identity in Temporal; it failed with: {}",
+            failed.message
+        )
+    })
 }
 
 /// Pauses it, or lets it go on, when the spec or a request says so.
@@ -115,13 +179,24 @@ pub(super) fn serves(state: &mut State, build_id: &str, now: Timestamp, plan: &m
     note(state, plan, now, "VersionCurrent", build_id, why);
 }
 
-/// A version that was current before and is still kept: its way back is short.
-pub(super) fn served_before(seen: &Observation, build_id: &str) -> bool {
-    seen.routing.served.contains_key(build_id)
+/// A version that was current before and is still kept: its way back is short. What was taken back before its
+/// rollout came to its end has not been, whatever the server saw.
+fn served_before(state: &State, seen: &Observation, build_id: &str) -> bool {
+    let served = seen.routing.served.contains_key(build_id)
         || seen
             .versions
             .get(build_id)
-            .is_some_and(|version| version.retired.is_some())
+            .is_some_and(|version| version.retired.is_some());
+    served && !state.unproven.contains(build_id)
+}
+
+/// The way of a version begins that it has to come to the end of.
+fn to_be_proven(state: &mut State, seen: &Observation, target: &str) {
+    // Of what is not known any more nothing has to be remembered.
+    state.unproven.retain(|build_id| {
+        seen.versions.contains_key(build_id) || seen.routing.served.contains_key(build_id)
+    });
+    state.unproven.insert(target.to_owned());
 }
 
 fn start(
@@ -139,7 +214,10 @@ fn start(
     let id = key
         .rollout(&BuildId::from_observed(target), state.children)
         .to_string();
-    let back = served_before(seen, target);
+    let back = served_before(state, seen, target);
+    if !back {
+        to_be_proven(state, seen, target);
+    }
     let stable = seen.routing.current.clone().unwrap_or_default();
     let at_once = back || stable.is_empty() || stable == *target;
     let strategy = process.policy.strategy;

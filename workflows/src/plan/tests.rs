@@ -14,6 +14,7 @@ mod gone;
 mod lacking;
 mod leaving;
 mod modes;
+mod proven;
 mod requests;
 mod settling;
 mod standing;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use process_operator_crds::ErrorCategory;
 
+use super::rollouts::{cannot_take_over, forget_failure};
 use super::{Plan, note_by};
 use crate::contract::{
     Answer, EventType, Observation, Order, ProcessKey, ProcessView, Request, Rollout, RolloutOrder,
@@ -195,7 +196,7 @@ fn carry_out(
         Verb::ForceCancelDrain => return super::drains::force(state, request, plan),
         Verb::Retry if !live.is_some_and(is_held) => {
             let build_id = scene.process.build_id.clone();
-            state.failed = None;
+            forget_failure(state);
             state.undone = None;
             return Ok((build_id, "the spec's version is rolled out again".into()));
         }
@@ -206,6 +207,9 @@ fn carry_out(
                      unset the manager identity in Temporal"
                         .into(),
                 );
+            }
+            if let Some(why) = cannot_take_over(state, scene.process, scene.seen) {
+                return Err(why);
             }
             state.take_over = true;
             let build_id = scene.process.build_id.clone();
@@ -276,13 +280,13 @@ fn undo(
         .map(|current| current.build_id.clone())
         .unwrap_or_default();
     let to = if args.build_id.is_empty() {
-        previous(scene.seen, &current).ok_or("no earlier version is kept")?
+        previous(state, scene.seen, &current).ok_or("no earlier version is kept")?
     } else {
         args.build_id.clone()
     };
     if to == scene.process.build_id {
         state.undone = None;
-        state.failed = None;
+        forget_failure(state);
         return Ok((to, "the spec's version is rolled out again".into()));
     }
     if !scene
@@ -293,7 +297,7 @@ fn undo(
     {
         return Err(format!("version {to} is not kept"));
     }
-    state.failed = None;
+    forget_failure(state);
     state.undone = Some(Undone {
         from: scene.process.build_id.clone(),
         to: to.clone(),
@@ -306,10 +310,11 @@ fn undo(
 }
 
 /// The kept version that was current last, before the present one.
-fn previous(seen: &Observation, current: &str) -> Option<String> {
+fn previous(state: &State, seen: &Observation, current: &str) -> Option<String> {
     seen.versions
         .iter()
         .filter(|(build_id, version)| build_id.as_str() != current && version.revision)
+        .filter(|(build_id, _)| !state.unproven.contains(*build_id))
         .filter_map(|(build_id, version)| {
             // Retired is later than last current, by as long as its executions took to end.
             let last = seen

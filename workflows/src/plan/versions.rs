@@ -32,6 +32,8 @@ pub(super) fn adopt(state: &mut State, key: &ProcessKey, seen: &Observation, now
         return;
     }
     state.adopted = true;
+    // One that was superseded may not have ended yet: the later one counts.
+    let mut latest = 0;
     for id in &seen.children {
         match id.parse() {
             Ok(WorkflowId::Rollout {
@@ -40,6 +42,10 @@ pub(super) fn adopt(state: &mut State, key: &ProcessKey, seen: &Observation, now
                 attempt,
             }) if process == *key => {
                 state.children = state.children.max(attempt);
+                if attempt < latest {
+                    continue;
+                }
+                latest = attempt;
                 state.rollout = Some(Rollout {
                     id: id.clone(),
                     build_id: build_id.to_string(),
@@ -281,7 +287,12 @@ pub(super) fn retire(
         } else {
             "superseded"
         };
-        let since = seen.routing.left.get(build_id).copied().unwrap_or(now);
+        let left = seen.routing.left.get(build_id).copied().unwrap_or(now);
+        // The server's word stays the same when a workflow is reset.
+        let since = state
+            .resumed
+            .get(build_id)
+            .map_or(left, |resumed| left.max(*resumed));
         state.drains.insert(
             build_id.clone(),
             Drain {

@@ -11,12 +11,12 @@ use crate::plan::machine::{Machine, Work};
 /// What is being done or waited for, and the steps with the present one marked.
 pub(super) fn details(
     input: &RolloutInput,
-    rollout: &str,
+    run: (&str, &str),
     machine: &Machine,
     work: &Work,
 ) -> String {
     let progress = machine.progress();
-    let mut text = now(input, rollout, machine, work);
+    let mut text = now(input, run, machine, work);
     for told in [&progress.message, &progress.gate] {
         if !told.is_empty() {
             text.push_str("\n\n");
@@ -31,7 +31,7 @@ pub(super) fn details(
     text
 }
 
-fn now(input: &RolloutInput, rollout: &str, machine: &Machine, work: &Work) -> String {
+fn now(input: &RolloutInput, run: (&str, &str), machine: &Machine, work: &Work) -> String {
     let build_id = &input.build_id;
     let weight = machine.progress().weight;
     match work {
@@ -44,7 +44,7 @@ fn now(input: &RolloutInput, rollout: &str, machine: &Machine, work: &Work) -> S
         Work::Gate { gate, attempt, .. } => format!(
             "Gate: workflow `{}` must complete on `{build_id}` (`{}`).",
             gate.workflow_type,
-            works::gate_id(input, rollout, *attempt)
+            works::gate_id(input, run, *attempt)
         ),
         Work::Weigh { percent, .. } => {
             format!("Telling Temporal to send {percent} % of new workflows to `{build_id}`.")
@@ -58,10 +58,12 @@ fn now(input: &RolloutInput, rollout: &str, machine: &Machine, work: &Work) -> S
             analysis.min_workflows, analysis.max_failure_percent
         ),
         Work::Promote { .. } => format!("Telling Temporal to send new workflows to `{build_id}`."),
-        Work::Unwind => format!("Taking new workflows away from `{build_id}`."),
-        Work::Recall => format!(
+        Work::Recall if machine.gives_current_back() => format!(
             "Taking new workflows away from `{build_id}`, which was being made Current and may be that already."
         ),
+        Work::Unwind | Work::Recall => {
+            format!("Taking new workflows away from `{build_id}`.")
+        }
         Work::Wait => waits_for(machine),
         Work::End => String::new(),
     }
@@ -170,7 +172,10 @@ mod tests {
         }
         details(
             input,
-            "rollout/shop/l2o/uid/v2-b7d74504/7",
+            (
+                "rollout/shop/l2o/uid/v2-b7d74504/7",
+                "01a210fc-5a38-7085-9610-927c2db801a5",
+            ),
             &machine,
             &machine.work(),
         )
@@ -212,6 +217,12 @@ mod tests {
         let text = shown(&input, [Event::Served]);
         assert!(
             text.contains("`gate/shop/l2o/uid/v2-b7d74504/1/7`"),
+            "{text}"
+        );
+        input.revised = true;
+        let text = shown(&input, [Event::Served]);
+        assert!(
+            text.contains("`gate/shop/l2o/uid/v2-b7d74504/1/7-927c2db801a5`"),
             "{text}"
         );
         let ended = Event::GatePassed("gate workflow Verify completed".into());

@@ -69,7 +69,8 @@ pub struct RolloutInput {
     pub ready_within: Option<i64>,
     /// What an operator does that `false` says did not start it: a change of routing that is under way is waited
     /// for before it is taken back, a promotion too; how a gate ended is told before its version is made Current; a
-    /// pause is held to the server's clock.
+    /// pause is held to the server's clock; ids of gates name the run; evidence that was passed over does not count for
+    /// the next step.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub revised: bool,
 }
@@ -159,7 +160,7 @@ async fn course(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput) -> 
             works.stop();
             return machine;
         }
-        ctx.set_current_details(details(input, ctx.workflow_id(), &machine, &work));
+        ctx.set_current_details(details(input, works::run(ctx), &machine, &work));
         works.turn_to(ctx, input, &machine, work);
         tell(ctx, input, &machine).await;
         let event = if cancelled {
@@ -217,7 +218,7 @@ async fn tell(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput, machi
         progress: now.clone(),
     };
     if let Work::Gate { gate, attempt, .. } = machine.work() {
-        let id = works::gate_id(input, ctx.workflow_id(), attempt);
+        let id = works::gate_id(input, works::run(ctx), attempt);
         let runs = format!("gate workflow {} ({id}) runs", gate.workflow_type);
         let message = &mut report.progress.message;
         *message = match message.as_str() {

@@ -56,7 +56,7 @@ impl Works {
             |work, token| match work {
                 Work::Recall => {
                     let set = nothing_for(input, told(ctx, machine));
-                    let back_to = input.stable.clone();
+                    let back_to = machine.gives_current_back().then(|| input.stable.clone());
                     recall(ctx.clone(), set, back_to, change.take(), token).boxed_local()
                 }
                 work => start(ctx.clone(), input, machine, work, token),
@@ -142,7 +142,7 @@ fn start(
                 task_queue: input.version_queue(),
                 versioning: input.versioning,
                 build_id: input.build_id.clone(),
-                workflow_id: gate_id(input, ctx.workflow_id(), *attempt),
+                workflow_id: gate_id(input, run(&ctx), *attempt),
                 workflow_type: gate.workflow_type.clone(),
                 timeout_seconds: gate.timeout_seconds.into(),
                 step: *step,
@@ -178,6 +178,8 @@ fn start(
                 versioning: input.versioning,
                 ready_within: input.ready_within,
                 back_to: None,
+                // Evidence and later steps expect what the share was taken from.
+                current: force.then(|| input.stable.clone()),
                 waiting: Some(told(&ctx, machine)),
             };
             weigh(ctx, set, input.revised, token).boxed_local()
@@ -218,11 +220,27 @@ fn start(
     }
 }
 
+/// Workflow id and run id of this rollout.
+pub(super) fn run(ctx: &Ctx) -> (&str, &str) {
+    (ctx.workflow_id(), ctx.run_id())
+}
+
 /// Id of a gate workflow: names what it is about, each try, and the number at the end of the rollout's own id,
-/// since gates of two rollouts of one version are two.
-pub(super) fn gate_id(input: &RolloutInput, rollout: &str, attempt: u32) -> String {
-    let number = rollout.rsplit('/').next().unwrap_or_default();
-    format!("gate/{}/{}/{attempt}/{number}", input.key, input.build_id)
+/// since gates of two rollouts of one version are two. A lifecycle without memory counts from the beginning, so the
+/// run is named too: by the end of its id, as the server makes the first half of it from the time.
+pub(super) fn gate_id(input: &RolloutInput, (rollout, run): (&str, &str), attempt: u32) -> String {
+    let last = |id: &str, by: char| id.rsplit(by).next().unwrap_or_default().to_owned();
+    let id = format!(
+        "gate/{}/{}/{attempt}/{}",
+        input.key,
+        input.build_id,
+        last(rollout, '/')
+    );
+    if input.revised {
+        format!("{id}-{}", last(run, '-'))
+    } else {
+        id
+    }
 }
 
 /// How far it has come, for an activity to tell the lifecycle with what it finds.

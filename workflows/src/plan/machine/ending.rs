@@ -35,6 +35,21 @@ impl Machine {
         }
     }
 
+    /// Superseded, reverted, or its Process goes.
+    pub(super) fn cancel(&mut self) {
+        self.cancelled = true;
+        let weighting = self.progress.stage == Stage::Weighting;
+        // There is nothing to give back to before a first version: it serves until the next one does.
+        let alone = self.first && self.at_once;
+        let promoting = self.progress.stage == Stage::Promoting && !alone;
+        if self.recalls && (weighting || promoting) {
+            self.recall = true;
+            // Then it was not this rollout that has made the version Current, should it be that.
+            self.keeps |= weighting || self.routing_held();
+        }
+        self.leave();
+    }
+
     /// Ends it without the version becoming Current.
     pub(super) fn leave(&mut self) {
         if self.progress.stage == Stage::Unwinding {

@@ -21,6 +21,7 @@ impl Machine {
                 }
             }
             Order::Abort => self.abort(why),
+            Order::Keep => self.keeps = true,
             Order::Unknown => {}
         }
     }
@@ -42,13 +43,18 @@ impl Machine {
         self.leave();
     }
 
-    fn routing_held(&self) -> bool {
+    pub(super) fn routing_held(&self) -> bool {
         self.progress.hold.as_ref().is_some_and(|hold| {
             matches!(
                 hold.category,
                 ErrorCategory::RoutingChanged | ErrorCategory::DeploymentOwnedElsewhere
             )
         })
+    }
+
+    fn evidence_held(&self) -> bool {
+        let hold = self.progress.hold.as_ref();
+        hold.is_some_and(|hold| hold.category == ErrorCategory::AnalysisFailed)
     }
 
     /// What is held is done again. A pause that was cut off begins anew with its weight, since what
@@ -65,6 +71,10 @@ impl Machine {
             Stage::Pausing | Stage::Analyzing | Stage::StepGate
         ) && (self.force || self.progress.stage == Stage::Pausing)
         {
+            if self.progress.stage == Stage::StepGate {
+                // What ran while the routing was another one says nothing of the weight that is set again.
+                self.gates += 1;
+            }
             self.enter(Stage::Weighting);
         }
     }
@@ -82,6 +92,10 @@ impl Machine {
             return self.again();
         }
         self.force |= self.routing_held();
+        if self.recalls && self.evidence_held() {
+            // What is passed over would hold the next step too: that one is judged by what comes after it.
+            self.since = None;
+        }
         match self.progress.stage {
             Stage::Gate | Stage::StepGate => {
                 self.progress.message = String::new();

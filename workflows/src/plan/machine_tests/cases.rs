@@ -14,6 +14,7 @@ pub(super) fn all() -> Vec<Case> {
     all.extend(steps());
     all.extend(beside_unversioned());
     all.extend(replacing_pods());
+    all.extend(superseded());
     all
 }
 
@@ -38,7 +39,7 @@ fn replacing_pods() -> Vec<Case> {
         .at_once()
         .course([
             (Event::Served, "Promoting 0/0%: promote"),
-            (Event::Cancelled, "Unwinding 0/0%: unwind"),
+            (Event::Cancelled, "Unwinding 0/0%: recall"),
             (Event::Unwound, "Ended 0/0%: cancelled"),
         ]),
         given("and those of one that is aborted", rolling())
@@ -68,6 +69,66 @@ fn replacing_pods() -> Vec<Case> {
                 (Event::Served, "Promoting 0/0%: promote"),
                 (Event::Cancelled, "Ended 0/0%: cancelled"),
             ]),
+    ]
+}
+
+/// By another version, by the one that serves, or by nothing at all.
+fn superseded() -> Vec<Case> {
+    vec![
+        given(
+            "a weight that is being set is waited for and taken back",
+            three_steps(),
+        )
+        .course([
+            (Event::Served, "Weighting 1/0%: weigh 10"),
+            (Event::Cancelled, "Unwinding 1/0%: recall"),
+            (weighted(), "Unwinding 1/0%: recall"),
+            (Event::Unwound, "Ended 1/0%: cancelled"),
+        ]),
+        given("and so is a promotion", rolling()).course([
+            (Event::Served, "Promoting 0/0%: promote"),
+            (Event::Cancelled, "Unwinding 0/0%: recall"),
+            (Event::Promoted, "Unwinding 0/0%: recall"),
+            (Event::Unwound, "Ended 0/0%: cancelled"),
+        ]),
+        given("also one that takes no steps", three_steps())
+            .at_once()
+            .course([
+                (Event::Served, "Promoting 0/0%: promote"),
+                (Event::Cancelled, "Unwinding 0/0%: recall"),
+            ]),
+        given(
+            "and one beside workers without a version",
+            canary([step(10)]),
+        )
+        .first()
+        .course([
+            (Event::ServedBeside, "Weighting 1/0%: weigh 10"),
+            (weighted(), "Promoting 1/10%: promote"),
+            (Event::Cancelled, "Unwinding 1/10%: recall"),
+        ]),
+        given(
+            "before a first version there is nothing to go back to",
+            rolling(),
+        )
+        .first()
+        .course([
+            (Event::Served, "Promoting 0/0%: promote"),
+            (Event::Cancelled, "Ended 0/0%: cancelled"),
+        ]),
+        given(
+            "an earlier operator did not wait for the weight",
+            three_steps(),
+        )
+        .early()
+        .course([
+            (Event::Served, "Weighting 1/0%: weigh 10"),
+            (Event::Cancelled, "Unwinding 1/0%: unwind"),
+        ]),
+        given("nor for the promotion", rolling()).early().course([
+            (Event::Served, "Promoting 0/0%: promote"),
+            (Event::Cancelled, "Ended 0/0%: cancelled"),
+        ]),
     ]
 }
 

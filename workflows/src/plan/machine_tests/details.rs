@@ -46,6 +46,104 @@ fn executions_are_watched_while_the_version_takes_some_of_them() {
     assert_eq!(machine.watch(), None, "it takes over");
 }
 
+/// Held for evidence against its first step, by an operator of now or by an earlier one.
+fn against(revised: bool) -> Machine {
+    let policy = holding(RolloutPolicy {
+        analysis: Some(analysis(10)),
+        ..canary([pausing(10, Some(60)), pausing(50, None)])
+    });
+    let mut machine = Machine::new(policy, false, false).recalls(revised);
+    for event in [
+        Event::Served,
+        weighted(),
+        failed(ErrorCategory::AnalysisFailed),
+    ] {
+        machine.apply(event);
+    }
+    machine
+}
+
+#[test]
+fn evidence_that_somebody_has_passed_over_does_not_hold_the_next_step() {
+    let since = |machine: &Machine| machine.watch().map(|(_, since)| since);
+    let mut machine = against(true);
+    machine.apply(ordered(Order::Promote));
+    assert_eq!(since(&machine), None, "not while the weight is being set");
+    machine.apply(Event::Weighted(at(200)));
+    assert_eq!(since(&machine), Some(at(200)), "from the next weight on");
+    // The watch may say so while the next weight is being set.
+    let mut weighting = against(true);
+    for event in [
+        ordered(Order::Retry),
+        failed(ErrorCategory::AnalysisFailed),
+        ordered(Order::Promote),
+    ] {
+        weighting.apply(event);
+    }
+    assert_eq!(weighting.progress().stage, Stage::Weighting);
+    assert_eq!(since(&weighting), None);
+
+    let mut early = against(false);
+    early.apply(ordered(Order::Promote));
+    early.apply(Event::Weighted(at(200)));
+    assert_eq!(since(&early), Some(at(100)), "as it was recorded then");
+}
+
+#[test]
+fn what_is_tried_again_or_passed_over_for_another_reason_counts_from_the_first_weight() {
+    let since = |machine: &Machine| machine.watch().map(|(_, since)| since);
+    let mut again = against(true);
+    again.apply(ordered(Order::Retry));
+    assert_eq!(since(&again), Some(at(100)));
+    let mut gated = after(
+        holding(all_at_once_in_a_step()),
+        [
+            Event::Served,
+            passed(),
+            weighted(),
+            Event::Due,
+            conclusive(),
+        ],
+    )
+    .recalls(true);
+    gated.apply(failed(ErrorCategory::GateFailed));
+    gated.apply(ordered(Order::Promote));
+    assert_eq!((gated.progress().step, since(&gated)), (2, Some(at(100))));
+}
+
+#[test]
+fn a_rollout_that_is_stopped_gives_back_no_more_than_it_took() {
+    let stopped = |events: &[Event]| {
+        let mut machine = Machine::new(canary([step(10)]), false, false).recalls(true);
+        for event in events.iter().cloned().chain([Event::Cancelled]) {
+            machine.apply(event);
+        }
+        assert_eq!(machine.work(), Work::Recall, "{events:?}");
+        machine.gives_current_back()
+    };
+    let promoting = [Event::Served, weighted()];
+    assert!(stopped(&promoting), "it may be Current already");
+    assert!(!stopped(&promoting[..1]), "it has asked for a share only");
+    let held = failed(ErrorCategory::RoutingChanged);
+    assert!(
+        !stopped(&[Event::Served, weighted(), held]),
+        "whoever has made it Current since"
+    );
+    let keep = ordered(Order::Keep);
+    assert!(
+        !stopped(&[Event::Served, weighted(), keep.clone()]),
+        "others have seen it Current"
+    );
+    let mut machine = after(rolling(), [Event::Served]).recalls(true);
+    machine.apply(Event::Cancelled);
+    machine.apply(keep);
+    assert!(!machine.gives_current_back(), "also when they say so later");
+    // A person who aborts means all of it.
+    let mut machine = after(three_steps(), [Event::Served]).recalls(true);
+    machine.apply(ordered(Order::Abort));
+    assert!(machine.gives_current_back());
+}
+
 #[test]
 fn without_an_analysis_results_are_the_users_own_affair() {
     let machine = after(three_steps(), [Event::Served, weighted()]);

@@ -165,7 +165,7 @@ fn failures() -> Vec<Case> {
                 failed(ErrorCategory::Forbidden),
                 "Weighting 1/0% held Forbidden: wait",
             ),
-            (Event::Cancelled, "Unwinding 1/0%: unwind"),
+            (Event::Cancelled, "Unwinding 1/0%: recall"),
             (Event::Unwound, "Ended 1/0%: cancelled"),
         ]),
         given(
@@ -309,6 +309,29 @@ fn other_hands() -> Vec<Case> {
                 "StepGate 1/10% held RoutingChanged: wait",
             ),
             (ordered(Order::Retry), "Weighting 1/10%: weigh 10 by force"),
+            (weighted(), "Pausing 1/10%: pause until 160"),
+            (Event::Due, "Analyzing 1/10%: judge 10"),
+            // Another workflow: what the first one came to is no result at this weight.
+            (conclusive(), "StepGate 1/10%: gate of step 1, try 3"),
+        ]),
+        given(
+            "a gate goes on where only the evidence beside it was held",
+            holding(all_at_once_in_a_step()),
+        )
+        .course([
+            (Event::Served, "Gate 0/0%: gate of step 0, try 1"),
+            (passed(), "Weighting 1/0%: weigh 10"),
+            (weighted(), "Pausing 1/10%: pause until 160"),
+            (Event::Due, "Analyzing 1/10%: judge 10"),
+            (conclusive(), "StepGate 1/10%: gate of step 1, try 2"),
+            (
+                failed(AnalysisFailed),
+                "StepGate 1/10% held AnalysisFailed: wait",
+            ),
+            (
+                ordered(Order::Retry),
+                "StepGate 1/10%: gate of step 1, try 2",
+            ),
         ]),
     ]
 }

@@ -90,7 +90,7 @@ fn rows() -> Vec<Row> {
                 "Promoting 1/0%: promote",
                 // The server may have been told.
                 "Unwinding 1/0%: recall",
-                "Unwinding 1/0%: unwind",
+                "Unwinding 1/0%: recall",
             ],
         },
         Row {
@@ -147,7 +147,7 @@ fn rows() -> Vec<Row> {
                 "=",
                 // The server may have been told.
                 "Unwinding 0/0%: recall",
-                "Ended 0/0%: cancelled",
+                "Unwinding 0/0%: recall",
             ],
         },
         Row {
@@ -161,7 +161,7 @@ fn rows() -> Vec<Row> {
                 "=",
                 "=",
                 "Unwinding 1/10%: recall",
-                "Unwinding 1/10%: unwind",
+                "Unwinding 1/10%: recall",
             ],
         },
         Row {
@@ -175,7 +175,7 @@ fn rows() -> Vec<Row> {
                 "=",
                 "=",
                 "Unwinding 1/10% paused: recall",
-                "Unwinding 1/10% paused: unwind",
+                "Unwinding 1/10% paused: recall",
             ],
         },
         Row {
@@ -190,7 +190,7 @@ fn rows() -> Vec<Row> {
                 "=",
                 // The server may have been told before the pause.
                 "Unwinding 0/0% paused: recall",
-                "Ended 0/0% paused: cancelled",
+                "Unwinding 0/0% paused: recall",
             ],
         },
         Row {

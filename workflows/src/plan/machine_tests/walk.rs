@@ -169,8 +169,8 @@ impl Walk {
 
     /// Whatever was being changed when somebody said no is taken back.
     fn recalled(&self, before: &Machine, event: &Event) {
-        let aborted = matches!(event, Event::Ordered(Order::Abort, _));
-        if aborted
+        let left = matches!(event, Event::Ordered(Order::Abort, _) | Event::Cancelled);
+        if left
             && self.recalls
             && matches!(before.progress().stage, Stage::Weighting | Stage::Promoting)
         {

@@ -263,3 +263,39 @@ fn nothing_is_moved_between_versions_that_have_queues_of_their_own() {
     );
     assert!(plan.drains.is_empty());
 }
+
+#[test]
+fn a_drain_started_again_gives_work_that_has_come_anew_its_time() {
+    let mut state = draining();
+    let resumed = now() - SignedDuration::from_mins(5);
+    let progress = DrainProgress {
+        since: resumed,
+        ..DrainProgress::default()
+    };
+    let inbox = told(&state, progress, Vec::new());
+    ask(&mut state, &seen(7200), &inbox);
+    // Somebody has terminated it.
+    let id = state.drains[V1].id.clone();
+    state.forget(&id);
+    let plan = decide(&mut state, &seen(7200));
+    assert!(
+        matches!(plan.start.as_slice(), [Child::Drain { since, .. }] if *since == resumed),
+        "{:?}",
+        plan.start
+    );
+}
+
+#[test]
+fn what_could_not_be_started_is_decided_again_and_told_once() {
+    let mut state = settled();
+    for _ in 0..2 {
+        let plan = decide(&mut state, &seen(7200));
+        assert_eq!(plan.start.len(), 1);
+        plan.start.iter().for_each(|child| state.forget(child.id()));
+    }
+    let told = state
+        .history
+        .iter()
+        .filter(|entry| entry.what == "DrainStarted");
+    assert_eq!(told.count(), 1, "{:?}", state.history);
+}

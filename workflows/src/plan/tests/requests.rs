@@ -245,3 +245,83 @@ fn restart_restarts_the_pods_of_the_current_version() {
     let plan = ask(&mut rolling(None), &seen, &asked(Verb::Restart));
     assert!(!plan.answers[0].1.accepted, "not somebody else's");
 }
+
+/// V1 serves, the spec asks for V2, and somebody else manages the Worker Deployment.
+fn managed() -> Observation {
+    let mut seen = world(V2)
+        .with(V1, Some(deployment(2)))
+        .with(V2, Some(deployment(2)))
+        .routed(V1, VersionState::Current);
+    seen.routing.foreign_manager = Some("somebody".into());
+    seen
+}
+
+fn failed(build_id: &str, category: ErrorCategory, available: bool) -> State {
+    State {
+        failed: Some(FailedVersion {
+            build_id: build_id.into(),
+            category,
+            message: "0/2 pods are ready".into(),
+            available,
+        }),
+        ..settled()
+    }
+}
+
+#[test]
+fn routing_is_not_taken_back_for_what_would_not_begin_then() {
+    const V0: &str = "v0-00000000";
+    let late = ErrorCategory::ProgressDeadlineExceeded;
+    let mut invalid = managed();
+    invalid.invalid = Some("spec.image is empty".into());
+    let undone = State {
+        undone: Some(crate::contract::Undone {
+            from: V2.into(),
+            to: V0.into(),
+            why: "by alice".into(),
+        }),
+        ..failed(V0, late, false)
+    };
+    let cases = [
+        (
+            failed(V2, late, true),
+            managed(),
+            "has failed: request `retry` first",
+        ),
+        (
+            undone,
+            managed().with(V0, None),
+            "has failed: request `retry` first",
+        ),
+        (settled(), invalid, "InvalidSpec: spec.image is empty"),
+    ];
+    for (mut state, seen, why) in cases {
+        let plan = ask(&mut state, &seen, &asked(Verb::Resume));
+        let (_, answer) = &plan.answers[0];
+        assert!(!answer.accepted);
+        assert!(answer.message.contains(why), "{}", answer.message);
+        assert!(plan.start.is_empty() && !state.take_over, "{why}");
+    }
+}
+
+#[test]
+fn routing_is_taken_back_once_nothing_stands_against_that() {
+    let late = ErrorCategory::ProgressDeadlineExceeded;
+    let mut again = failed(V2, late, true);
+    assert!(
+        ask(&mut again, &managed(), &asked(Verb::Retry))
+            .start
+            .is_empty()
+    );
+    for mut state in [
+        again,
+        // Its pods have become ready since.
+        failed(V2, late, false),
+        // That is what is to be ended.
+        failed(V2, ErrorCategory::DeploymentOwnedElsewhere, true),
+    ] {
+        let plan = ask(&mut state, &managed(), &asked(Verb::Resume));
+        assert!(plan.answers[0].1.accepted, "{}", plan.answers[0].1.message);
+        assert_eq!(starts(&plan), [format!("rollout {V2}")]);
+    }
+}

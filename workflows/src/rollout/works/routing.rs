@@ -101,23 +101,19 @@ pub(super) fn nothing_for(input: &RolloutInput, waiting: RolloutProgress) -> Set
     }
 }
 
-/// Takes everything back, also when the version is Current already. Not before a change that was under way
-/// has come to its end: what is taken back first could be given again.
+/// Takes everything back; with `back_to` also when the version is Current already. Not before a change that was
+/// under way has come to its end: what is taken back first could be given again.
 pub(super) async fn recall(
     ctx: Ctx,
     input: SetWeightInput,
-    back_to: String,
+    back_to: Option<String>,
     change: Option<LocalBoxFuture<'static, Event>>,
     token: WorkflowCancellationToken,
 ) -> Event {
     if let Some(change) = change {
         change.await;
     }
-    let input = SetWeightInput {
-        back_to: Some(back_to),
-        ..input
-    };
-    unwind(ctx, input, token).await
+    unwind(ctx, SetWeightInput { back_to, ..input }, token).await
 }
 
 pub(super) async fn promote(
