@@ -3,9 +3,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{DeleteParams, Preconditions};
-use kube::{Api, ResourceExt as _};
 use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::{
     ProcessKey, RetireInput, RetireOutcome, StopVersionInput, StopVersionOutcome,
@@ -13,10 +10,10 @@ use process_operator_workflows::contract::{
 
 use super::drained::{Need, need, past};
 use super::{Pace, passing};
-use crate::apply::{self, claim};
+use crate::apply;
 use crate::context::Context;
 use crate::error::{Fault, Result, within};
-use crate::remove::{deployment_uid, keep_revision};
+use crate::remove::{delete_deployment, deployment_uid, keep_revision};
 use crate::temporal::{routing, versions, visibility};
 
 /// How long it is waited for pods that were told to stop, at most. They are not waited for when they take longer.
@@ -139,81 +136,15 @@ async fn remove(
     }
     let keep = last_current.zip(input.keep);
     within(async {
-        let deployments: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
-        let found = deployments.get_opt(name).await?;
-        if let Some(found) = found.filter(|found| claim(found, key).is_ok()) {
-            let this = unless_needed(&found, uid, input.stopped)?;
-            context.cache.expect_gone(uid.unwrap_or_default());
-            let params = DeleteParams::background().preconditions(this);
-            match deployments.delete(name, &params).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(answer)) if answer.code == 404 => {}
-                Err(error) => return Err(Fault::from(error).about(&format!("deleting {name}"))),
-            }
+        let found = deployment_uid(context, key, name).await?;
+        if found.is_some() && found.as_deref() != uid {
+            return Err(Fault::new(
+                ErrorCategory::Conflict,
+                format!("Deployment {name} was made again while its version was being retired"),
+            ));
         }
+        delete_deployment(context, key, name, uid).await?;
         keep_revision(context, key, name, keep).await
     })
     .await
-}
-
-/// What is deleted is the Deployment that was asked about, as it is now. One that has pods again is the work of a
-/// lifecycle that goes back to its version: the next try asks anew whether anything needs it.
-fn unless_needed(found: &Deployment, uid: Option<&str>, stopped: bool) -> Result<Preconditions> {
-    let name = found.name_any();
-    let conflict =
-        |what: &str| Fault::new(ErrorCategory::Conflict, format!("Deployment {name} {what}"));
-    if found.metadata.uid.as_deref() != uid {
-        return Err(conflict(
-            "was made again while its version was being retired",
-        ));
-    }
-    let replicas = found.spec.as_ref().and_then(|spec| spec.replicas);
-    if stopped && replicas != Some(0) {
-        return Err(conflict("has pods again, though its version is retired"));
-    }
-    Ok(Preconditions {
-        uid: uid.map(str::to_owned),
-        // With pods it changes all the time.
-        resource_version: found.resource_version().filter(|_| stopped),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn deployment(replicas: i32) -> Deployment {
-        serde_json::from_value(json!({
-            "metadata": { "name": "d", "uid": "u", "resourceVersion": "7" },
-            "spec": {
-                "replicas": replicas, "selector": {},
-                "template": { "spec": { "containers": [] } },
-            },
-        }))
-        .expect("a Deployment")
-    }
-
-    #[test]
-    fn one_that_has_pods_again_stays() {
-        let stopped = unless_needed(&deployment(0), Some("u"), true).expect("it may go");
-        assert_eq!(stopped.uid.as_deref(), Some("u"));
-        assert_eq!(stopped.resource_version.as_deref(), Some("7"));
-        let fault = unless_needed(&deployment(1), Some("u"), true).expect_err("it has pods");
-        assert_eq!(fault.category, ErrorCategory::Conflict);
-        // It never served, so that nobody has stopped it.
-        let running = unless_needed(&deployment(1), Some("u"), false).expect("it may go");
-        assert_eq!(running.resource_version, None);
-    }
-
-    #[test]
-    fn one_that_was_made_again_stays() {
-        for uid in [Some("other"), None] {
-            for stopped in [true, false] {
-                let fault = unless_needed(&deployment(0), uid, stopped).expect_err("another one");
-                assert_eq!(fault.category, ErrorCategory::Conflict);
-            }
-        }
-    }
 }

@@ -54,7 +54,8 @@ fn options() -> OperatorOptions {
 async fn main() -> Result<()> {
     let count = usize::try_from(number("BENCH_COUNT", 100))?;
     let window = Duration::from_secs(number("BENCH_WINDOW", 180));
-    let env = Env::new("bench").await?;
+    // Named, for what the testbed sets for it.
+    let env = Env::named("bench", "bench-apps", "bench-control").await?;
     conditions(&env).await?;
     let operator = Operator::start(&env, options()).await?;
     if wanted("create") {
