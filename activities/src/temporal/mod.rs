@@ -1,5 +1,6 @@
 //! Calls to Temporal: Worker Deployments, task queues, visibility.
 
+pub(crate) mod chain;
 pub(crate) mod executions;
 pub(crate) mod lifecycle;
 pub(crate) mod open;

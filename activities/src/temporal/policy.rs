@@ -22,7 +22,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
 };
 
 use super::visibility::{count, page};
-use super::{call, timestamp, unless_gone};
+use super::{call, chain, timestamp, unless_gone};
 use crate::build::hash;
 use crate::context::Context;
 use crate::error::{Fault, Result};
@@ -64,8 +64,7 @@ pub(crate) struct Ended {
     pub(crate) sample: Vec<String>,
     /// Executions that match the query after the pass.
     pub(crate) left: u64,
-    /// Executions that had ended when their turn came. One that goes on in a run of its own is among
-    /// them: that run is another one to the server.
+    /// Executions that had ended when their turn came, and whose next run was not met either.
     pub(crate) missed: u64,
     /// Executions that refused it; others were acted on all the same.
     pub(crate) refused: u64,
@@ -181,7 +180,7 @@ pub(crate) async fn end_executions(
                 };
                 async move {
                     let id = execution.workflow_id.clone();
-                    (id, order.give(context, execution).await)
+                    (id, order.pursue(context, execution).await)
                 }
             })
             .buffered(AT_ONCE);
@@ -234,6 +233,17 @@ pub(crate) struct Order<'a> {
 }
 
 impl Order<'_> {
+    /// The same for what goes on in another run when its turn comes.
+    async fn pursue(&self, context: &Context, execution: WorkflowExecution) -> Result<bool> {
+        if self.give(context, execution.clone()).await? {
+            return Ok(true);
+        }
+        match chain::successor(context, self.namespace, &execution).await? {
+            Some(next) => self.give(context, next).await,
+            None => Ok(false),
+        }
+    }
+
     /// `false` when it has ended already.
     pub(crate) async fn give(
         &self,
