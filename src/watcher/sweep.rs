@@ -73,6 +73,8 @@ pub(crate) async fn run(shared: Shared) {
 #[derive(Default)]
 struct Told {
     findings: HashMap<(String, &'static str), String>,
+    /// What children of a Process were missing at the last sweep, by its uid.
+    missing: HashMap<String, String>,
     /// Lifecycles without a Process.
     bereaved: BTreeSet<String>,
 }
@@ -100,6 +102,7 @@ impl Told {
             .collect();
         self.findings
             .retain(|(uid, _), _| there.contains(uid.as_str()));
+        self.missing.retain(|uid, _| there.contains(uid.as_str()));
     }
 }
 

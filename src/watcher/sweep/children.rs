@@ -18,7 +18,14 @@ pub(super) fn compare(
     told: &mut Told,
 ) {
     const WHAT: &str = "a rollout or drain is missing";
-    if told.is_new(process, WHAT, missing(process, running)) {
+    let missing = missing(process, running);
+    // One that has just begun or ended is missing in one of both for a moment.
+    let since = told.missing.remove(&process.uid);
+    let again = missing.clone().filter(|what| since.as_ref() == Some(what));
+    if let Some(what) = missing {
+        told.missing.insert(process.uid.clone(), what);
+    }
+    if told.is_new(process, WHAT, again) {
         report(round.shared, process, WHAT);
     }
 }
