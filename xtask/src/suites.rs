@@ -276,7 +276,7 @@ fn equip(command: &mut Command, args: &TestArgs) {
     }
     // The suites wait more than they work: more of them fit beside each other than there are cores.
     if std::env::var_os(THREADS).is_none() {
-        command.env(THREADS, "5");
+        command.env(THREADS, "4");
     }
     command.env(OPERATOR, binary("process-operator", Profile::Dev));
     command.env(CLI, binary("kubectl-process", Profile::Dev));
