@@ -293,6 +293,7 @@ async fn without_versions_pods_that_do_not_start_are_replaced_by_those_before() 
     let failed = reason(env, "Stalled", "ProgressDeadlineExceeded").await?;
     ensure!(condition(&failed, "Ready").0 == "True");
     wait_deployments(env, &[("l2o", 1, "v1")]).await?;
+    let policy = json!({ "versioning": "None", "progressDeadlineSeconds": 120 });
     env.patch("l2o", &change("v3", &[], &policy)).await?;
     env.wait_settled("l2o", "v3").await?;
     wait_deployments(env, &[("l2o", 1, "v3")]).await?;
