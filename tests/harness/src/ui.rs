@@ -148,8 +148,12 @@ impl TemporalUi {
     pub async fn send_signal(&self) -> Result<()> {
         let button = format!("{FORM}//button[@data-testid='confirm-modal-button']");
         self.browser.click(&button).await?;
-        self.shows(&["Workflow signaled."]).await?;
-        Ok(())
+        // It closes when the signal is accepted. What the page says of that then goes after a moment.
+        until("the form has closed", SOON, async || {
+            ensure!(self.browser.read(FORM).await.is_err(), "it is there");
+            Ok::<_, anyhow::Error>(())
+        })
+        .await
     }
 
     /// Writes the form for a signal as PNG.
