@@ -151,7 +151,11 @@ pub(crate) async fn set_weight(
         }
         let token = managed(context, namespace, key, false, (&info, token)).await?;
         let wanted = if let Some(back) = back {
-            set(context, namespace, key, back, token, sent).await?;
+            match set(context, namespace, key, back, token, sent).await {
+                // It has been retired since, so the promotion came to its end: there is no way back to it.
+                Err(fault) if fault.category == ErrorCategory::NotFound => return Ok(()),
+                done => done?,
+            };
             Shares {
                 current: back.clone(),
                 ..found

@@ -113,7 +113,7 @@ async fn what_is_started_in_the_last_moment_of_a_process_is_terminated_and_count
     at_rest(&world, "v1").await?;
     // The step before the finalizer is removed; the workers are told to stop before that.
     let says = RequestMatch::any()
-        .verb(Verb::Patch)
+        .verb(Verb::Apply)
         .resource("processes")
         .subresource("status")
         .namespace(&env.namespace)

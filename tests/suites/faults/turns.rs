@@ -101,6 +101,9 @@ async fn a_promotion_that_waits_for_its_turn_is_aborted() -> Result<()> {
 async fn a_promotion_that_got_through_is_taken_back() -> Result<()> {
     let world = settled("f24back").await?;
     let env = &world.env;
+    // Without anything on it v1 may be retired before somebody says no.
+    let queue = format!("{NAME}-tq");
+    env.temporal.start_waiting(&env.apps, &queue, "old").await?;
     let current = RpcMatch::method("SetWorkerDeploymentCurrentVersion").nth(1);
     let late = world
         .temporal
@@ -123,11 +126,9 @@ async fn a_promotion_that_got_through_is_taken_back() -> Result<()> {
             .is_some_and(|it| it.build_id.starts_with("v1-")),
         "{current:?}"
     );
-    let answer = env
-        .temporal
-        .quick(&env.apps, &format!("{NAME}-tq"), "after")
-        .await?;
+    let answer = env.temporal.quick(&env.apps, &queue, "after").await?;
     ensure!(answer.build_id.starts_with("v1-"), "{answer:?}");
+    env.temporal.finish_waiting(&env.apps, "old").await?;
     env.set_tag(NAME, "v3").await?;
     at_rest(&world, "v3").await?;
     world.finish().await
