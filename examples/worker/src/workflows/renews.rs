@@ -4,11 +4,13 @@
 #![allow(missing_docs)]
 
 use crate::payload::Optional;
+use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_sdk::{
-    ContinueAsNewOptions, TimerResult, WorkflowContext, WorkflowResult, WorkflowTermination,
+    ContinueAsNewOptions, TimerOptions, WorkflowCancellationToken, WorkflowContext, WorkflowResult,
+    WorkflowTermination, workflows,
 };
 
 /// Input of [`Renews`].
@@ -39,8 +41,20 @@ impl Renews {
         ctx: &mut WorkflowContext<Self>,
         input: Optional<RenewsInput>,
     ) -> WorkflowResult<()> {
-        let timer = ctx.timer(Duration::from_millis(input.0.run_ms)).await;
-        if timer == TimerResult::Cancelled {
+        // A token of its own: the SDK (1.1) cannot bear that the timer fires in the task in which the workflow, and
+        // with it its timers, are cancelled.
+        let timer = TimerOptions::builder(Duration::from_millis(input.0.run_ms))
+            .cancellation_token(WorkflowCancellationToken::new())
+            .build();
+        let cancelled = {
+            let mut cancelled = std::pin::pin!(ctx.cancelled().fuse());
+            let mut timer = std::pin::pin!(ctx.timer(timer).fuse());
+            workflows::select! {
+                _ = cancelled => true,
+                _ = timer => false,
+            }
+        };
+        if cancelled {
             return Err(WorkflowTermination::cancelled());
         }
         ctx.continue_as_new(input, ContinueAsNewOptions::default())?;
