@@ -6,12 +6,13 @@ use process_example_worker::workflows::{TimersAndActivity, TimersAndActivityInpu
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
 use temporalio_client::{WorkflowGetResultOptions, WorkflowStartOptions};
-use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
 use temporalio_common::protos::temporal::api::enums::v1::PendingActivityState;
-use temporalio_common::protos::temporal::api::workflowservice::v1::DescribeWorkflowExecutionRequest;
+use temporalio_common::protos::temporal::api::workflowservice::v1::{
+    DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse,
+};
 
 use crate::SOON;
-use crate::temporal::Temporal;
+use crate::temporal::{Temporal, execution};
 use crate::wait::until;
 
 impl Temporal {
@@ -38,19 +39,28 @@ impl Temporal {
         until(&what, SOON, async || self.is_working(namespace, id).await).await
     }
 
-    async fn is_working(&self, namespace: &str, id: &str) -> Result<()> {
+    /// What the server says of the latest run of a workflow.
+    ///
+    /// # Errors
+    /// It is not there, or the server gives no answer.
+    pub async fn describe(
+        &self,
+        namespace: &str,
+        id: &str,
+    ) -> Result<DescribeWorkflowExecutionResponse> {
         let request = DescribeWorkflowExecutionRequest {
             namespace: namespace.to_owned(),
-            execution: Some(WorkflowExecution {
-                workflow_id: id.to_owned(),
-                run_id: String::new(),
-            }),
+            execution: execution(id),
         };
         let mut connection = self.connection.clone();
-        let found =
+        let described =
             WorkflowService::describe_workflow_execution(&mut connection, request.into_request())
-                .await?
-                .into_inner();
+                .await?;
+        Ok(described.into_inner())
+    }
+
+    async fn is_working(&self, namespace: &str, id: &str) -> Result<()> {
+        let found = self.describe(namespace, id).await?;
         let begun = |state| state == i32::from(PendingActivityState::Started);
         let activities = found.pending_activities;
         ensure!(
