@@ -36,6 +36,7 @@ mod points;
 mod policies;
 mod property;
 mod queue_drains;
+mod recorded;
 mod records;
 mod references;
 mod refusals;

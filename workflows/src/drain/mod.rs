@@ -74,6 +74,10 @@ pub struct DrainInput {
     /// with a queue of its own that it needs none.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tells_stopping: bool,
+    /// Its timers end with what they time, and not with the cancel of the workflow itself, in whose task they may
+    /// go off: the SDK (1.1.1) does not bear both. `false`: started by an operator that had them end so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub own_timers: bool,
 }
 
 /// The retirement of one version.

@@ -6,6 +6,7 @@ use futures::FutureExt as _;
 use futures::future::{Fuse, FusedFuture as _, LocalBoxFuture};
 use temporalio_workflow::{TimerOptions, WorkflowCancellationToken, WorkflowContext};
 
+use super::works::timer_token;
 use super::{DrainInput, ProcessDrain};
 use crate::contract::{DrainProgress, DrainStage, DrainTold, Tell, TellInput};
 use crate::lifecycle::ProcessLifecycle;
@@ -44,7 +45,7 @@ impl Telling {
         let wanted = (waits && is_news(ctx, &machine.progress())).then_some(());
         self.passing.turn_to(
             wanted,
-            |()| ctx.cancellation_token().child_token(),
+            |()| timer_token(ctx, input),
             |(), token| passing(ctx.clone(), token).boxed_local(),
         );
         if waits {

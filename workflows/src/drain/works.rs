@@ -43,7 +43,7 @@ impl Works {
         );
         self.alarm.turn_to(
             machine.alarm(),
-            |_| child(),
+            |_| timer_token(ctx, input),
             |due, token| {
                 let summary = format!(
                     "{} what is pinned to {} at {due:.0}",
@@ -64,6 +64,15 @@ impl Works {
     pub(super) fn stop(&mut self) {
         self.work.stop();
         self.alarm.stop();
+    }
+}
+
+/// What ends a timer: see [`DrainInput::own_timers`].
+pub(super) fn timer_token(ctx: &Ctx, input: &DrainInput) -> WorkflowCancellationToken {
+    if input.own_timers {
+        WorkflowCancellationToken::new()
+    } else {
+        ctx.cancellation_token().child_token()
     }
 }
 

@@ -118,6 +118,7 @@ fn drain(
         policy: process.drain,
         memory: None,
         terse: true,
+        own_timers: true,
     }
 }
 
@@ -157,6 +158,7 @@ pub(super) async fn start(
                 ready_within: (process.versioning == Versioning::None)
                     .then_some(process.progress_deadline_seconds),
                 revised: true,
+                own_timers: true,
             };
             let words = Words {
                 summary: format!("bring {} {build_id} live", key.name),

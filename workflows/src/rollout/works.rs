@@ -52,7 +52,7 @@ impl Works {
         let change = &mut self.change;
         self.work.turn_to(
             Some(work),
-            |work| token(ctx, work),
+            |work| token(ctx, input, work),
             |work, token| match work {
                 Work::Recall => {
                     let set = nothing_for(input, told(ctx, machine));
@@ -94,8 +94,9 @@ impl Works {
 }
 
 /// Taking new workflows back goes on when the rollout is cancelled; everything else stops with it.
-fn token(ctx: &Ctx, work: &Work) -> WorkflowCancellationToken {
-    if matches!(work, Work::Unwind | Work::Recall) {
+fn token(ctx: &Ctx, input: &RolloutInput, work: &Work) -> WorkflowCancellationToken {
+    let timer = input.own_timers && matches!(work, Work::Pause { .. });
+    if timer || matches!(work, Work::Unwind | Work::Recall) {
         WorkflowCancellationToken::new()
     } else {
         ctx.cancellation_token().child_token()
