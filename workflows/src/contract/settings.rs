@@ -24,6 +24,7 @@ impl Settings {
     /// The present rules. 1: a lifecycle continues as new with what it has not taken in yet, and the
     /// status of a Process that is being deleted tells what is known. 2: a child that is not there is forgotten
     /// when it is told something, and when it could not be started; the work of a deletion is tried again
-    /// after a back-off; a rollout that is stopped hears whether its version counts as Current.
-    pub const RULES: u32 = 2;
+    /// after a back-off; a rollout that is stopped hears whether its version counts as Current. 3: pods that are gone while a drain
+    /// has told nothing yet stay so.
+    pub const RULES: u32 = 3;
 }

@@ -9,8 +9,8 @@ use super::placement::{Placement, placement};
 use super::verbs::given_up;
 use super::{Child, Plan, note};
 use crate::contract::{
-    CurrentVersion, Drain, Observation, ProcessKey, ProcessView, Rollout, RoutingState, State,
-    Step, VersionState, VersionView,
+    CurrentVersion, DeploymentView, Drain, Observation, ProcessKey, ProcessView, Rollout,
+    RoutingState, State, Step, VersionState, VersionView,
 };
 
 /// Why a version is there.
@@ -190,7 +190,10 @@ pub(super) fn restore(
         // Its drain has looked closer than the server's word tells, which may be late, or missing, and stays the
         // same when a workflow is reset.
         let drain = state.drains.get(build_id);
-        let stopped = *role == Role::Held && drain.is_some_and(Drain::has_stopped);
+        let stopped = *role == Role::Held
+            && drain.is_some_and(|drain| {
+                drain.has_stopped() || may_have_stopped(seen, drain, deployment)
+            });
         let resumed = deployment.is_some() && drain.is_some_and(Drain::is_held);
         let superseded = *role == Role::Superseded && !resumed;
         if superseded || blocked_target || !can_make || stopped {
@@ -208,6 +211,17 @@ pub(super) fn restore(
         }
         plan.steps.push(apply(build_id, kept_as, version, place));
     }
+}
+
+/// A drain that finds nothing stops the pods before it tells of that, and tells of everything else before long: if
+/// somebody else has stopped them, they come back then.
+fn may_have_stopped(
+    seen: &Observation,
+    drain: &Drain,
+    deployment: Option<&DeploymentView>,
+) -> bool {
+    let gone = deployment.is_some_and(|deployment| deployment.replicas == 0);
+    seen.settings.rules > 2 && drain.progress.is_none() && gone
 }
 
 /// Deployments that no version has a place for: a canary that has ended.
