@@ -115,6 +115,8 @@ pub(crate) struct Metrics {
     pub sweep_seconds: Gauge<f64, AtomicU64>,
     /// What sweeps found to report.
     pub sweep_findings: Family<KindLabel, Counter>,
+    /// Workflows of the operator whose workflow tasks fail again and again.
+    pub stuck_workflows: Gauge,
     /// Writes of outage conditions.
     pub outage_writes: Counter,
     /// Questions to registries of definitions, by result.
@@ -163,6 +165,7 @@ impl Metrics {
             sweeps: Family::default(),
             sweep_seconds: Gauge::default(),
             sweep_findings: Family::default(),
+            stuck_workflows: Gauge::default(),
             outage_writes: Counter::default(),
             definition_fetches: Family::default(),
             worker_restarts: Family::default(),
@@ -237,6 +240,11 @@ impl Metrics {
             "sweep_findings",
             "What sweeps reported to lifecycles, by kind",
             metrics.sweep_findings.clone(),
+        );
+        registry.register(
+            "stuck_workflows",
+            "Workflows of the operator whose workflow tasks fail again and again",
+            metrics.stuck_workflows.clone(),
         );
         registry.register(
             "outage_writes",

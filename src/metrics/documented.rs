@@ -85,6 +85,7 @@ fn full() -> Arc<Metrics> {
         sweeps,
         sweep_seconds: _,
         sweep_findings,
+        stuck_workflows: _,
         outage_writes: _,
         definition_fetches,
         worker_restarts,

@@ -5,6 +5,7 @@
 //! namespace, not per Process, and it only reports: lifecycles look for themselves.
 
 mod children;
+mod stuck;
 mod targets;
 
 use std::collections::{BTreeSet, HashMap};
@@ -77,6 +78,7 @@ struct Told {
     missing: HashMap<String, String>,
     /// Lifecycles without a Process.
     bereaved: BTreeSet<String>,
+    stuck: stuck::Sightings,
 }
 
 impl Told {
@@ -198,9 +200,11 @@ async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
     let Running {
         lifecycles: running,
         children,
+        stuck,
     } = running(round).await?;
     let processes = round.shared.cache.processes();
     told.forget_gone(&processes);
+    stuck::look(round, &stuck, &processes, told).await?;
     bereaved(round, &running, &processes, told);
     for process in &processes {
         let id = process.key().lifecycle().to_string();
@@ -316,6 +320,8 @@ struct Running {
     /// Ids of lifecycles, with the digest of what they last saw.
     lifecycles: HashMap<String, String>,
     children: Vec<WorkflowId>,
+    /// Those of them whose workflow tasks fail.
+    stuck: Vec<stuck::Stuck>,
 }
 
 async fn running(round: &Round<'_>) -> Result<Running, Status> {
@@ -337,8 +343,12 @@ async fn running(round: &Round<'_>) -> Result<Running, Status> {
                 .await?
                 .into_inner();
         for info in page.executions {
-            let id = info.execution.map(|execution| execution.workflow_id);
-            match id.and_then(|id| id.parse().ok().map(|parsed| (id, parsed))) {
+            let execution = info.execution.as_ref();
+            let id = execution.map(|execution| execution.workflow_id.clone());
+            let id = id.and_then(|id| id.parse().ok().map(|parsed| (id, parsed)));
+            let stuck = id.as_ref().and_then(|(_, id)| stuck::Stuck::of(&info, id));
+            found.stuck.extend(stuck);
+            match id {
                 Some((id, WorkflowId::Lifecycle(_))) => {
                     let digest = info
                         .memo

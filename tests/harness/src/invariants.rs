@@ -23,8 +23,8 @@ use crate::wait::until;
 /// Checks after a scenario. Start it before the scenario, so that it sees every write.
 pub struct Invariants {
     mark: AuditMark,
-    /// Workflows are terminated while a task of theirs is under way.
-    terminating: bool,
+    /// Why workflow tasks fail in this scenario.
+    expected: Vec<WorkflowTaskFailedCause>,
 }
 
 /// The operator's writes in the audit log.
@@ -39,7 +39,7 @@ impl Invariants {
     pub fn start(env: &Env) -> Result<Self> {
         Ok(Self {
             mark: env.audit.mark()?,
-            terminating: false,
+            expected: Vec::new(),
         })
     }
 
@@ -47,10 +47,14 @@ impl Invariants {
     /// server writes down as failed.
     #[must_use]
     pub fn with_terminations(self) -> Self {
-        Self {
-            terminating: true,
-            ..self
-        }
+        self.with_failures(WorkflowTaskFailedCause::ForceCloseCommand)
+    }
+
+    /// For a scenario in which workflow tasks fail for this.
+    #[must_use]
+    pub fn with_failures(mut self, cause: WorkflowTaskFailedCause) -> Self {
+        self.expected.push(cause);
+        self
     }
 
     /// All writes of operators in this namespace since the start.
@@ -122,19 +126,17 @@ impl Invariants {
     }
 
     /// What the server writes as a failed task although no code has failed: a reset by a person, something that
-    /// arrived while the workflow was about to end, with which the task is done again, and where the scenario does
-    /// so, a termination.
+    /// arrived while the workflow was about to end, with which the task is done again, and what the scenario is
+    /// about.
     fn no_fault(&self, event: &HistoryEvent) -> bool {
         let Some(Attributes::WorkflowTaskFailedEventAttributes(failed)) = &event.attributes else {
             return false;
         };
-        match failed.cause() {
-            WorkflowTaskFailedCause::ResetWorkflow | WorkflowTaskFailedCause::UnhandledCommand => {
-                true
-            }
-            WorkflowTaskFailedCause::ForceCloseCommand => self.terminating,
-            _ => false,
-        }
+        let cause = failed.cause();
+        matches!(
+            cause,
+            WorkflowTaskFailedCause::ResetWorkflow | WorkflowTaskFailedCause::UnhandledCommand
+        ) || self.expected.contains(&cause)
     }
 }
 

@@ -28,6 +28,7 @@ mod limits;
 mod lost;
 mod many;
 mod midway;
+mod misfit;
 mod mute;
 mod no_definition;
 mod observer;
