@@ -2,7 +2,7 @@
 //! the workflow looks after would go on, and no new try helps.
 
 use anyhow::{Result, ensure};
-use process_operator_harness::{Env, Temporal, lifecycle_id, manifest, until};
+use process_operator_harness::{Env, Temporal, json_payload, lifecycle_id, manifest, until};
 use serde_json::json;
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest as _;
@@ -44,7 +44,7 @@ async fn asleep(
         }),
         task_queue: Some(queue()),
         input: Some(Payloads {
-            payloads: vec![process_operator_harness::json_payload(input)],
+            payloads: vec![json_payload(input)],
         }),
         request_id: id.to_owned(),
         ..Default::default()
@@ -98,6 +98,10 @@ async fn a_lifecycle_that_does_not_replay_is_told_and_replaced() -> Result<()> {
     asleep(&env.temporal, &env.control, &id, &json!({ "key": key })).await?;
 
     world.start(true).await?;
+    let something = json_payload(&json!({}));
+    env.temporal
+        .signal(&env.control, &id, "changed", vec![something])
+        .await?;
     let said = async |env: &Env, reason: &str| {
         until(reason, SOON, async || {
             let events = env.events(&process).await?;
