@@ -46,7 +46,7 @@ pub use rollout::{Order, Progress, RolloutOrder, RolloutPolicy, RolloutProgress,
 pub use settings::Settings;
 pub use signals::{ChangeKind, Changed, ChildFinished, ChildKind, ChildOutcome};
 pub use state::{
-    CurrentVersion, Drain, FailedVersion, Rollout, Standing, State, Transition, Undone,
+    CurrentVersion, Drain, FailedVersion, Restart, Rollout, Standing, State, Transition, Undone,
 };
 pub use steps::{ActOutcome, EventType, RolloutView, StatusView, Step, StepFailure, VersionStatus};
 

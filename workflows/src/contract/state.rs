@@ -84,9 +84,22 @@ pub struct State {
     /// Current for a moment, before that was taken back: it has not served all the same.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub unproven: BTreeSet<String>,
+    /// A restart that was asked for and is not done yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// Events that are not recorded yet, oldest first, at most [`State::UNTOLD`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub untold: Vec<Step>,
+}
+
+/// Pods of one version are to be restarted. One that is tried again is the same one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Restart {
+    /// Build id of the version that was current then.
+    pub build_id: String,
+    /// When it was asked for.
+    pub at: Timestamp,
 }
 
 /// What of the Process stands above verbs.

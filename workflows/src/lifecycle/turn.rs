@@ -199,6 +199,9 @@ async fn act(
             s.state.published = Some((view.clone(), mark));
         }
         s.state.applied.extend(outcome.applied);
+        if done {
+            s.state.restart = None;
+        }
         s.dirty |= outcome.superseded;
         let memory = s.state.deletion.as_mut();
         if let (Some(at), Some(late)) = (

@@ -4,6 +4,8 @@
 mod said;
 mod words;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use process_operator_crds::names;
 use process_operator_crds::spec::{DeletionPolicy, Versioning};
@@ -22,6 +24,20 @@ pub(super) struct Scene<'a> {
     pub(super) seen: &'a Observation,
     pub(super) process: &'a ProcessView,
     pub(super) now: Timestamp,
+    /// Build ids that have taken workflows as far as is remembered, where what shows them may be gone.
+    pub(super) remembered: Vec<String>,
+}
+
+/// A namespace on its way out takes Deployments and revisions away before anybody has looked.
+pub(super) fn remembered(state: &State, process: &ProcessView, seen: &Observation) -> Vec<String> {
+    let view = process.deletion.as_ref();
+    if seen.settings.rules < 3 || !view.is_some_and(|view| view.namespace_terminating) {
+        return Vec::new();
+    }
+    let current = state.current.iter().map(|current| &current.build_id);
+    let rolling = state.rollout.iter().map(|rollout| &rollout.build_id);
+    let all = current.chain(rolling).chain(state.drains.keys());
+    all.cloned().collect()
 }
 
 /// Decides how a Process that is being deleted goes on.
@@ -138,7 +154,7 @@ fn advance(memory: &mut DeletionState, scene: &Scene<'_>, view: &DeletionView) {
     };
     memory.untouched = orphaned(scene, view);
     // What runs on the queue of a Process that never deployed anything is somebody else's.
-    let ours = scene.seen.queue_holder.is_none() && !memory.untouched && deployed(scene.seen);
+    let ours = scene.seen.queue_holder.is_none() && !memory.untouched && deployed(scene);
     let ended = memory.ended.as_ref();
     memory.late = ours.then(|| LateStarts {
         task_queue: scene.process.task_queue.clone(),
@@ -176,7 +192,7 @@ fn reason_to_leave(
     if let Some(holder) = &scene.seen.queue_holder {
         return Some(format!("its task queue is served by Process {holder}"));
     }
-    if !deployed(scene.seen) {
+    if !deployed(scene) {
         return Some("nothing is deployed".into());
     }
     let ended = memory.ended.as_ref()?;
@@ -259,8 +275,10 @@ fn queues(scene: &Scene<'_>) -> Vec<String> {
     if process.versioning != Versioning::TaskQueuePerVersion {
         return Vec::new();
     }
-    let versions = scene.seen.versions.keys();
+    let versions = scene.seen.versions.keys().chain(&scene.remembered);
+    let versions: BTreeSet<&String> = versions.collect();
     versions
+        .into_iter()
         .map(|build_id| names::task_queue(process.versioning, &process.task_queue, build_id))
         .collect()
 }
@@ -286,14 +304,15 @@ fn orphaned(scene: &Scene<'_>, view: &DeletionView) -> bool {
 }
 
 /// Something of this Process serves or has served.
-fn deployed(seen: &Observation) -> bool {
-    seen.versions.values().any(|version| {
+fn deployed(scene: &Scene<'_>) -> bool {
+    let there = scene.seen.versions.values().any(|version| {
         version.revision
             || version
                 .deployment
                 .as_ref()
                 .is_some_and(|deployment| !deployment.foreign)
-    })
+    });
+    there || !scene.remembered.is_empty()
 }
 
 /// Workers that are still needed and were lost are made again, and get their pods back when they have none.

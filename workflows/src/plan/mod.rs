@@ -198,6 +198,7 @@ fn decide(
             seen,
             process,
             now,
+            remembered: deletion::remembered(state, process, seen),
         };
         return deletion::delete(state, &scene, inbox);
     }
@@ -230,6 +231,7 @@ fn decide(
         plan.answers.push((request.id.clone(), answer));
     }
     verbs::annotation(state, &scene, &mut plan);
+    verbs::keep_restarting(state, &scene, &mut plan);
     let process = &in_place(state, process, seen);
     let block = blocked(state, process, seen);
     if state

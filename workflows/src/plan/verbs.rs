@@ -6,8 +6,8 @@ use process_operator_crds::ErrorCategory;
 use super::rollouts::{cannot_take_over, forget_failure};
 use super::{Plan, note_by};
 use crate::contract::{
-    Answer, EventType, Observation, Order, ProcessKey, ProcessView, Request, Rollout, RolloutOrder,
-    Stage, State, Step, Undone, Verb, VerbArgs,
+    Answer, EventType, Observation, Order, ProcessKey, ProcessView, Request, Restart, Rollout,
+    RolloutOrder, Stage, State, Step, Undone, Verb, VerbArgs,
 };
 
 mod annotation;
@@ -192,7 +192,7 @@ fn carry_out(
     let live = state.rollout.as_ref().filter(|rollout| !rollout.cancelled);
     match request.verb {
         Verb::Undo => return undo(state, scene, args, why),
-        Verb::Restart => return restart(state, scene, plan),
+        Verb::Restart => return restart(state, scene),
         Verb::ForceCancelDrain => return super::drains::force(state, request, plan),
         Verb::Retry if !live.is_some_and(is_held) => {
             let build_id = scene.process.build_id.clone();
@@ -328,27 +328,48 @@ fn previous(state: &State, seen: &Observation, current: &str) -> Option<String> 
         .map(|(_, build_id)| build_id)
 }
 
-fn restart(state: &State, scene: &Scene<'_>, plan: &mut Plan) -> Result<(String, String), String> {
+fn restart(state: &mut State, scene: &Scene<'_>) -> Result<(String, String), String> {
     let current = state.current.as_ref().map(|current| &current.build_id);
-    let found = current.and_then(|build_id| {
-        let version = scene.seen.versions.get(build_id)?;
-        let deployment = version.deployment.as_ref().filter(|it| !it.foreign)?;
-        Some((
-            build_id.clone(),
-            version.deployment_name().to_owned(),
-            deployment.uid.clone(),
-        ))
-    });
-    let (build_id, name, uid) = found.ok_or("the current version has no Deployment to restart")?;
-    plan.steps.push(Step::RestartVersion {
-        name,
-        uid,
+    let build_id = current
+        .filter(|build_id| deployment_of(scene, build_id).is_some())
+        .ok_or("the current version has no Deployment to restart")?
+        .clone();
+    state.restart = Some(Restart {
+        build_id: build_id.clone(),
         at: scene.now,
     });
     Ok((
         build_id,
         "its pods are restarted one after the other".into(),
     ))
+}
+
+/// Name and uid of the Deployment of a version, unless it is somebody else's.
+fn deployment_of(scene: &Scene<'_>, build_id: &str) -> Option<(String, String)> {
+    let version = scene.seen.versions.get(build_id)?;
+    let deployment = version.deployment.as_ref().filter(|it| !it.foreign)?;
+    Some((version.deployment_name().to_owned(), deployment.uid.clone()))
+}
+
+/// A restart is wanted until it is done, and of the version for which it was asked for.
+pub(super) fn keep_restarting(state: &mut State, scene: &Scene<'_>, plan: &mut Plan) {
+    let Some(restart) = state.restart.take() else {
+        return;
+    };
+    let current = state.current.as_ref();
+    if current.is_none_or(|current| current.build_id != restart.build_id) {
+        return;
+    }
+    let Some((name, uid)) = deployment_of(scene, &restart.build_id) else {
+        return;
+    };
+    plan.steps.push(Step::RestartVersion {
+        name,
+        uid,
+        at: restart.at,
+    });
+    // Older rules took it for done.
+    state.restart = (scene.seen.settings.rules > 2).then_some(restart);
 }
 
 /// Keeps the category for what was given up rather than merely not finished: its workers are

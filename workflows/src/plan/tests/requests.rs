@@ -246,6 +246,29 @@ fn restart_restarts_the_pods_of_the_current_version() {
     assert!(!plan.answers[0].1.accepted, "not somebody else's");
 }
 
+#[test]
+fn a_restart_is_wanted_until_it_is_done_and_no_longer_than_its_version_serves() {
+    let restarts = |plan: &Plan| {
+        let steps = plan.steps.iter();
+        let steps = steps.filter(|step| matches!(step, Step::RestartVersion { .. }));
+        steps.cloned().collect::<Vec<_>>()
+    };
+    let mut state = rolling(None);
+    let first = restarts(&ask(&mut state, &ramping(), &asked(Verb::Restart)));
+    let again = restarts(&decide(&mut state, &ramping()));
+    assert_eq!((first.len(), &again), (1, &first), "not a second restart");
+    let mut other = state.clone();
+    other.current = None;
+    let served = ramping().routed(V2, VersionState::Current);
+    let after = decide(&mut other, &served);
+    assert_eq!((restarts(&after), other.restart), (vec![], None));
+    let mut old = ramping();
+    old.settings.rules = 2;
+    let mut state = rolling(None);
+    ask(&mut state, &old, &asked(Verb::Restart));
+    assert_eq!(state.restart, None);
+}
+
 /// V1 serves, the spec asks for V2, and somebody else manages the Worker Deployment.
 fn managed() -> Observation {
     let mut seen = world(V2)
