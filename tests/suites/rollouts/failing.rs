@@ -121,8 +121,15 @@ async fn on_failure_pause_holds_until_somebody_decides() -> Result<()> {
     ensure!(condition(&held, "Progressing").0 == "True");
     ensure!(condition(&held, "Stalled").0 == "False");
     routed(env, "v1", "v2", 50.0).await?;
-    // The same evidence speaks against it again.
+    // What has failed stays failed: it is judged by what comes from now on.
     env.grant(&process, "retry").await?;
+    let judged = env
+        .wait_process("l2o", "it goes on", SOON, |process| {
+            condition(process, "Degraded").0 == "False" && rollout(process).stage == "Pausing"
+        })
+        .await?;
+    ensure!(rollout(&judged).step == 1, "{:?}", rollout(&judged));
+    let traffic = Traffic::start(env, "l2o-tq", Duration::from_millis(100));
     until("it is held a second time", SOON, async || {
         let held = env.events(&process).await?;
         let count = held
@@ -133,6 +140,7 @@ async fn on_failure_pause_holds_until_somebody_decides() -> Result<()> {
         Ok(())
     })
     .await?;
+    traffic.stop().await?;
     env.grant(&process, "promote").await?;
     env.wait_settled("l2o", "v2").await?;
     scene.finish().await

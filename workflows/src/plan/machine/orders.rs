@@ -58,10 +58,15 @@ impl Machine {
     }
 
     /// What is held is done again. A pause that was cut off begins anew with its weight, since what
-    /// it watched is not known to hold any more.
+    /// it watched is not known to hold any more. Evidence is judged by what comes from now on: what has failed stays
+    /// failed, and would hold it again at once.
     fn again(&mut self) {
         if self.progress.hold.is_none() {
             return;
+        }
+        let afresh = self.recalls && self.evidence_held();
+        if afresh {
+            self.since = None;
         }
         self.force |= self.routing_held();
         self.progress.hold = None;
@@ -69,7 +74,9 @@ impl Machine {
         if matches!(
             self.progress.stage,
             Stage::Pausing | Stage::Analyzing | Stage::StepGate
-        ) && (self.force || self.progress.stage == Stage::Pausing)
+        ) && (self.force
+            || self.progress.stage == Stage::Pausing
+            || afresh && self.progress.stage == Stage::Analyzing)
         {
             if self.progress.stage == Stage::StepGate {
                 // What ran while the routing was another one says nothing of the weight that is set again.

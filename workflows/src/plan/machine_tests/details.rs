@@ -90,11 +90,22 @@ fn evidence_that_somebody_has_passed_over_does_not_hold_the_next_step() {
 }
 
 #[test]
-fn what_is_tried_again_or_passed_over_for_another_reason_counts_from_the_first_weight() {
+fn evidence_that_somebody_has_tried_again_is_judged_by_what_comes_then() {
     let since = |machine: &Machine| machine.watch().map(|(_, since)| since);
     let mut again = against(true);
     again.apply(ordered(Order::Retry));
-    assert_eq!(since(&again), Some(at(100)));
+    assert_eq!(since(&again), None, "not while the weight is being set");
+    again.apply(Event::Weighted(at(200)));
+    assert_eq!(since(&again), Some(at(200)));
+    let mut early = against(false);
+    early.apply(ordered(Order::Retry));
+    early.apply(Event::Weighted(at(200)));
+    assert_eq!(since(&early), Some(at(100)), "as it was recorded then");
+}
+
+#[test]
+fn what_is_passed_over_for_another_reason_counts_from_the_first_weight() {
+    let since = |machine: &Machine| machine.watch().map(|(_, since)| since);
     let mut gated = after(
         holding(all_at_once_in_a_step()),
         [

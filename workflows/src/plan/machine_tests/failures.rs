@@ -108,7 +108,9 @@ fn failures() -> Vec<Case> {
                 failed(AnalysisFailed),
                 "Analyzing 1/10% held AnalysisFailed: wait",
             ),
-            (ordered(Order::Retry), "Analyzing 1/10%: judge 10"),
+            // By what comes from now on.
+            (ordered(Order::Retry), "Weighting 1/10%: weigh 10"),
+            (weighted(), "Analyzing 1/10%: judge 10"),
             (
                 failed(AnalysisFailed),
                 "Analyzing 1/10% held AnalysisFailed: wait",
