@@ -1,4 +1,4 @@
-//! `docs/specification.md` names tests and files that exist.
+//! `docs/specification.md` and `docs/reliability.md` name tests and files that exist.
 
 use std::path::Path;
 
@@ -12,8 +12,20 @@ fn quoted(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn what_it_names_exists() {
-    let text = std::fs::read_to_string(root().join("docs/specification.md")).expect("the document");
+fn what_the_specification_names_exists() {
+    let (tests, files) = named("docs/specification.md");
+    assert!(tests > 20 && files > 10, "{tests} tests, {files} files");
+}
+
+#[test]
+fn what_reliability_names_exists() {
+    let (tests, files) = named("docs/reliability.md");
+    assert!(tests > 80 && files > 3, "{tests} tests, {files} files");
+}
+
+/// Looks everything up that a page names. How many tests and files that are.
+fn named(page: &str) -> (usize, usize) {
+    let text = std::fs::read_to_string(root().join(page)).expect("the document");
     let (mut tests, mut files) = (0, 0);
     for name in quoted(&text) {
         let parts: Vec<&str> = name.split("::").collect();
@@ -45,6 +57,7 @@ fn what_it_names_exists() {
                 "workflows/",
                 "crds/",
                 "deploy/",
+                "tests/",
             ]
             .iter()
             .any(|place| name.starts_with(place))
@@ -53,5 +66,5 @@ fn what_it_names_exists() {
             files += 1;
         }
     }
-    assert!(tests > 20 && files > 10, "{tests} tests, {files} files");
+    (tests, files)
 }
