@@ -41,6 +41,7 @@ mod recorded;
 mod records;
 mod references;
 mod refusals;
+mod restarts;
 mod revoked;
 mod rights;
 mod scenario;
