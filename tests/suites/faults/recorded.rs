@@ -69,7 +69,7 @@ async fn a_rollout_that_is_cancelled_as_its_pause_ends_gives_the_weight_back_and
     let mut change = version("v2", &[]);
     change["spec"]["rollout"] = json!({
         "strategy": "Canary",
-        "steps": [{ "weight": 20, "pause": { "durationSeconds": 8 } }],
+        "steps": [{ "weight": 20, "pause": { "durationSeconds": 15 } }],
     });
     env.patch(NAME, &change).await?;
     let rollouts = lifecycle_id(&process).replacen("process/", "rollout/", 1) + "/v2-";
@@ -89,7 +89,7 @@ async fn a_rollout_that_is_cancelled_as_its_pause_ends_gives_the_weight_back_and
 async fn a_drain_that_is_cancelled_at_its_deadline_is_started_again() -> Result<()> {
     let world = World::new("f26alarm").await?;
     let env = &world.env;
-    let policy = json!({ "timeoutSeconds": 12, "onTimeout": "Terminate" });
+    let policy = json!({ "timeoutSeconds": 30, "onTimeout": "Terminate" });
     let process = on_v1(&world, &policy, 2).await?;
     env.set_tag(NAME, "v2").await?;
     held(env, 2).await?;
