@@ -204,7 +204,7 @@ async fn sweep(round: &Round<'_>, told: &mut Told) -> Result<(), Status> {
     } = running(round).await?;
     let processes = round.shared.cache.processes();
     told.forget_gone(&processes);
-    stuck::look(round, &stuck, &processes, told).await?;
+    stuck::look(round, &stuck, &processes, told).await;
     bereaved(round, &running, &processes, told);
     for process in &processes {
         let id = process.key().lifecycle().to_string();

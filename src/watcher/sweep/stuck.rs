@@ -11,7 +11,7 @@ use process_operator_activities::events::Note;
 use process_operator_crds::names::WorkflowId;
 use process_operator_workflows::contract::EventType;
 use temporalio_client::grpc::WorkflowService;
-use temporalio_client::tonic::{Code, IntoRequest, Status};
+use temporalio_client::tonic::{Code, IntoRequest};
 use temporalio_common::protos::coresdk::FromJsonPayloadExt;
 use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution;
 use temporalio_common::protos::temporal::api::workflow::v1::WorkflowExecutionInfo;
@@ -52,15 +52,18 @@ impl Stuck {
         })
     }
 
-    /// No new try will pass, and what comes after it loses nothing. A rollout that is terminated has failed: that is
-    /// left to a person.
+    /// No new try will pass.
+    fn does_not_fit(&self) -> bool {
+        self.problems.iter().any(|problem| problem == MISFIT)
+    }
+
+    /// What comes after it loses nothing, too. A rollout that is terminated has failed: that is left to a person.
     fn is_to_be_replaced(&self) -> bool {
-        let misfit = self.problems.iter().any(|problem| problem == MISFIT);
-        misfit && !matches!(self.id, WorkflowId::Rollout { .. })
+        self.does_not_fit() && !matches!(self.id, WorkflowId::Rollout { .. })
     }
 
     fn why(&self) -> &'static str {
-        if self.problems.iter().any(|problem| problem == MISFIT) {
+        if self.does_not_fit() {
             "its history does not fit this release of the operator"
         } else {
             "its code fails, or takes too long"
@@ -77,7 +80,7 @@ pub(super) async fn look(
     stuck: &[Stuck],
     processes: &[Neighbour],
     told: &mut Told,
-) -> Result<(), Status> {
+) {
     round
         .shared
         .metrics
@@ -103,7 +106,7 @@ pub(super) async fn look(
             let text = format!("workflow tasks of {} fail: {}", one.id, one.why());
             tell(round, process, one, "WorkflowTasksFail", text);
         }
-        if times >= PATIENCE && one.is_to_be_replaced() && terminate(round, one).await? {
+        if times >= PATIENCE && one.is_to_be_replaced() && terminate(round, one).await {
             let text = format!(
                 "{} was terminated, {}: another run goes on from what there is",
                 one.id,
@@ -113,7 +116,6 @@ pub(super) async fn look(
             report(round.shared, process, "a history does not fit");
         }
     }
-    Ok(())
 }
 
 fn tell(round: &Round<'_>, process: &Neighbour, stuck: &Stuck, reason: &str, text: String) {
@@ -129,8 +131,9 @@ fn tell(round: &Round<'_>, process: &Neighbour, stuck: &Stuck, reason: &str, tex
     transitions::record(round.shared, note);
 }
 
-/// Ends this very run. Whether it did: another replica may have been first.
-async fn terminate(round: &Round<'_>, stuck: &Stuck) -> Result<bool, Status> {
+/// Ends this very run. Whether it did: another replica may have been first. What is refused holds up nothing else, and
+/// is tried with the next sweep.
+async fn terminate(round: &Round<'_>, stuck: &Stuck) -> bool {
     let request = TerminateWorkflowExecutionRequest {
         namespace: round.shared.config.temporal_namespace.clone(),
         workflow_execution: Some(WorkflowExecution {
@@ -145,9 +148,13 @@ async fn terminate(round: &Round<'_>, stuck: &Stuck) -> Result<bool, Status> {
     match WorkflowService::terminate_workflow_execution(&mut connection, request.into_request())
         .await
     {
-        Ok(_) => Ok(true),
-        Err(status) if status.code() == Code::NotFound => Ok(false),
-        Err(status) => Err(status),
+        Ok(_) => true,
+        Err(status) => {
+            if status.code() != Code::NotFound {
+                tracing::warn!(workflow = %stuck.id, "not terminated: {}", status.message());
+            }
+            false
+        }
     }
 }
 

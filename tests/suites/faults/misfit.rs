@@ -3,6 +3,7 @@
 
 use anyhow::{Result, ensure};
 use process_operator_harness::{Env, Temporal, json_payload, lifecycle_id, manifest, until};
+use process_operator_workflows::contract::TYPE_LIFECYCLE;
 use serde_json::json;
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest as _;
@@ -40,7 +41,7 @@ async fn asleep(
         namespace: namespace.to_owned(),
         workflow_id: id.to_owned(),
         workflow_type: Some(WorkflowType {
-            name: "ProcessLifecycle".to_owned(),
+            name: TYPE_LIFECYCLE.to_owned(),
         }),
         task_queue: Some(queue()),
         input: Some(Payloads {
