@@ -18,6 +18,7 @@ use self::aside::Aside;
 use crate::apply::{Ready, Version};
 use crate::context::Context;
 use crate::error::{Fault, Result};
+use crate::events::Note;
 use crate::remove::delete_version;
 use crate::{apply, cron_jobs, events, hindered, logged, routes, status};
 
@@ -291,20 +292,37 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
             reason,
             action,
             note,
+            build_id,
         } => {
-            events::record(
-                scene.context,
-                &scene.process,
-                id,
-                *kind,
-                reason,
-                action,
-                note,
-            )
-            .await
+            let note = Note {
+                id: id.clone(),
+                key: scene.key.clone(),
+                kind: *kind,
+                reason: reason.clone(),
+                action: action.clone(),
+                text: note.clone(),
+                deployment: deployment_of(scene, build_id),
+            };
+            events::record(scene.context, &scene.process, &note).await
         }
         Step::RemoveFinalizer => finalizer::remove(scene, &mut outcome.let_go).await,
     }
+}
+
+/// Name and uid of the Deployment of a version, as the watcher has seen it.
+fn deployment_of(scene: &Scene<'_>, build_id: &str) -> Option<(String, String)> {
+    let ProcessKey {
+        namespace,
+        name,
+        uid,
+    } = scene.key;
+    let mut all = scene
+        .context
+        .cache
+        .workloads_of(namespace, name, uid)
+        .into_iter();
+    let found = all.find(|workload| workload.build_id == build_id)?;
+    Some((found.name, found.uid))
 }
 
 /// Publishes status on the object last seen. After a conflict the next try is on a newer one.

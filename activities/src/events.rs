@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::Api;
 use kube::api::PostParams;
-use kube::{Api, ResourceExt};
 use process_operator_crds::Process;
 use process_operator_crds::conditions::truncate;
 use process_operator_workflows::contract::{EventType, ProcessKey};
@@ -31,6 +31,8 @@ pub struct Note {
     pub action: String,
     /// For people. Cut to what the API server takes.
     pub text: String,
+    /// Name and uid of the Deployment of the version it is about, if there is one.
+    pub deployment: Option<(String, String)>,
 }
 
 /// Creates an Event. `false` when it was there already.
@@ -60,6 +62,14 @@ pub async fn create(kube: &kube::Client, instance: &str, note: &Note) -> kube::R
             uid: Some(key.uid.clone()),
             ..ObjectReference::default()
         }),
+        related: note.deployment.as_ref().map(|(name, uid)| ObjectReference {
+            api_version: Some("apps/v1".into()),
+            kind: Some("Deployment".into()),
+            name: Some(name.clone()),
+            namespace: Some(key.namespace.clone()),
+            uid: Some(uid.clone()),
+            ..ObjectReference::default()
+        }),
         ..Event::default()
     };
     let api: Api<Event> = Api::namespaced(kube.clone(), &key.namespace);
@@ -70,29 +80,10 @@ pub async fn create(kube: &kube::Client, instance: &str, note: &Note) -> kube::R
     }
 }
 
-/// Records an Event. Its name derives from `id`: recorded again after a crash, it is the same one.
-pub(crate) async fn record(
-    context: &Context,
-    process: &Process,
-    id: &str,
-    kind: EventType,
-    reason: &str,
-    action: &str,
-    text: &str,
-) -> Result<()> {
-    let note = Note {
-        id: id.to_owned(),
-        key: ProcessKey {
-            namespace: process.namespace().unwrap_or_default(),
-            name: process.name_any(),
-            uid: process.uid().unwrap_or_default(),
-        },
-        kind,
-        reason: reason.to_owned(),
-        action: action.to_owned(),
-        text: text.to_owned(),
-    };
-    match create(&context.kube, &context.instance, &note).await {
+/// Records an Event. Its name derives from the note's id: recorded again after a crash, it is the same one.
+pub(crate) async fn record(context: &Context, process: &Process, note: &Note) -> Result<()> {
+    let reason = &note.reason;
+    match create(&context.kube, &context.instance, note).await {
         Ok(true) => {
             count(context, process, reason);
             Ok(())

@@ -178,6 +178,7 @@ async fn event(
         reason: category.event_reason().to_owned(),
         action: action.to_owned(),
         text,
+        deployment: None,
     };
     let created = events::create(&context.kube, &context.instance, &note);
     match tokio::time::timeout(BRIEF, created).await {

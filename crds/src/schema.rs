@@ -85,6 +85,7 @@ pub(crate) fn command(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn gate_input(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
+        "maxProperties": 64,
         "x-kubernetes-preserve-unknown-fields": true,
     })
 }

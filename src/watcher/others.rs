@@ -66,6 +66,7 @@ pub(super) fn seen(shared: &Shared, before: &Neighbour, now: &Neighbour) {
         reason: "OtherOperator".to_owned(),
         action: "Observe".to_owned(),
         text,
+        deployment: None,
     };
     transitions::record(shared, note);
 }

@@ -35,6 +35,7 @@ pub(super) fn reachable(shared: &Shared, before: &Neighbour, now: &Neighbour) {
         reason: reason.to_owned(),
         action: "Observe".to_owned(),
         text,
+        deployment: None,
     };
     record(shared, note);
 }

@@ -79,6 +79,7 @@ mod tests {
             reason: "VersionCurrent".into(),
             action: "Route".into(),
             note: "v2".into(),
+            build_id: String::new(),
         }
     }
 

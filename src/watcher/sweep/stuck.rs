@@ -127,6 +127,7 @@ fn tell(round: &Round<'_>, process: &Neighbour, stuck: &Stuck, reason: &str, tex
         reason: reason.to_owned(),
         action: "Observe".to_owned(),
         text,
+        deployment: None,
     };
     transitions::record(round.shared, note);
 }

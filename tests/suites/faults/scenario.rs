@@ -1,5 +1,5 @@
-//! The scenario that faults are injected into: a Process is created, gets another image, is deleted.
-//! Each of the three phases ends with a world at rest, so that a fault in one is over before the next.
+//! The scenario that faults are injected into: a Process is created, gets another image, is deleted; where all points
+//! are tried, it goes back to its first version before that. Each of the phases ends with a world at rest, so that a fault in one is over before the next.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -21,11 +21,20 @@ use crate::world::{NAME, SOON, World};
 pub(crate) enum Phase {
     Create,
     Roll,
+    /// Only where all points are tried.
+    Back,
     Delete,
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 3] = [Self::Create, Self::Roll, Self::Delete];
+    pub(crate) const ALL: [Self; 4] = [Self::Create, Self::Roll, Self::Back, Self::Delete];
+
+    /// The phases of a run.
+    pub(crate) fn taken() -> impl Iterator<Item = Self> {
+        let complete = std::env::var("FAULTS").is_ok_and(|text| text == "complete");
+        let all = Self::ALL.into_iter();
+        all.filter(move |phase| complete || *phase != Self::Back)
+    }
 }
 
 impl fmt::Display for Phase {
@@ -33,6 +42,7 @@ impl fmt::Display for Phase {
         f.pad(match self {
             Self::Create => "create",
             Self::Roll => "roll",
+            Self::Back => "rollback",
             Self::Delete => "delete",
         })
     }
@@ -65,6 +75,7 @@ impl Passage {
                 self.process = Some(env.apply(&wanted).await?);
             }
             Phase::Roll => drop(env.set_tag(NAME, "v2").await?),
+            Phase::Back => drop(env.set_tag(NAME, "v1").await?),
             Phase::Delete => {
                 let api = env.api::<Process>();
                 api.delete(NAME, &DeleteParams::default()).await?;
@@ -75,7 +86,7 @@ impl Passage {
 
     async fn reached(&self, phase: Phase) -> Result<()> {
         match phase {
-            Phase::Create => at_rest(&self.world, "v1").await,
+            Phase::Create | Phase::Back => at_rest(&self.world, "v1").await,
             Phase::Roll => at_rest(&self.world, "v2").await,
             Phase::Delete => gone(&self.world, self.process()?).await,
         }
@@ -229,7 +240,7 @@ pub(crate) struct Reference {
     pub(crate) writes: Vec<(Phase, WriteReport)>,
     /// Signals that the watcher sent, by phase.
     signals: Vec<(Phase, u64)>,
-    pictures: Vec<Picture>,
+    pictures: Vec<(Phase, Picture)>,
 }
 
 impl Reference {
@@ -247,10 +258,10 @@ impl Reference {
             signals: Vec::new(),
             pictures: Vec::new(),
         };
-        for phase in Phase::ALL {
+        for phase in Phase::taken() {
             let world = &passage.world;
             let (mark, rpcs) = (world.kube.mark(), world.temporal.mark());
-            learned.pictures.push(passage.calm(phase).await?);
+            learned.pictures.push((phase, passage.calm(phase).await?));
             if phase == Phase::Roll {
                 passage.world.hold().await?;
             }
@@ -298,12 +309,10 @@ impl Reference {
 
     /// Compares the end of a phase.
     pub(crate) fn check(&self, phase: Phase, picture: &Picture) -> Result<()> {
-        let at = Phase::ALL
-            .iter()
-            .position(|one| *one == phase)
-            .unwrap_or_default();
+        let learned = self.pictures.iter().find(|(of, _)| *of == phase);
+        let (_, learned) = learned.context("a phase that was learned")?;
         picture
-            .same_as(&self.pictures[at])
+            .same_as(learned)
             .with_context(|| format!("after {phase}"))
     }
 }

@@ -9,6 +9,7 @@ mod deletion;
 mod drain;
 mod drain_works;
 mod observation;
+mod pace;
 mod requests;
 mod rollout;
 mod settings;
@@ -41,6 +42,7 @@ pub use observation::{
     CronJobView, Decided, DefinitionFailure, DefinitionView, DependenciesView, DeploymentView,
     KeptApart, Observation, ProcessView, Routing, RoutingState, VersionState, VersionView,
 };
+pub use pace::Pace;
 pub use requests::{Annotation, Answer, LastRequest, Request, Verb, VerbArgs};
 pub use rollout::{Order, Progress, RolloutOrder, RolloutPolicy, RolloutProgress, Stage};
 pub use settings::Settings;

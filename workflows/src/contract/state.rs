@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::rollout::is_default;
 use super::{
-    Changed, ChildKind, DrainPolicy, DrainProgress, DrainStage, LastRequest, Progress, Stage, Step,
-    StepFailure,
+    Changed, ChildKind, DrainPolicy, DrainProgress, DrainStage, LastRequest, Pace, Progress, Stage,
+    Step, StepFailure,
 };
 
 /// Memory of a lifecycle. All of it can be rebuilt from the world: a lifecycle terminated by hand
@@ -84,6 +84,9 @@ pub struct State {
     /// Current for a moment, before that was taken back: it has not served all the same.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub unproven: BTreeSet<String>,
+    /// How often the spec has changed lately.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pace: Pace,
     /// A restart that was asked for and is not done yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,

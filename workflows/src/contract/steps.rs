@@ -86,6 +86,9 @@ pub enum Step {
         action: String,
         /// For people.
         note: String,
+        /// The version it is about; empty for none.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        build_id: String,
     },
     /// Remove our finalizer; always last.
     RemoveFinalizer,

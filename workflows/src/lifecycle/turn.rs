@@ -92,6 +92,9 @@ pub(super) async fn turn(
     }
     if let Some(failure) = plan.again.clone() {
         ctx.state_mut(|s| s.state.trouble = Some((failure, tries + 1)));
+    } else if let Some(rest) = plan.rest.clone() {
+        // Nothing has failed: however often, the wait stays the same.
+        ctx.state_mut(|s| s.state.trouble = Some((rest, 0)));
     }
     for child in &plan.start {
         children::start(ctx, children, &key, &seen, child).await;

@@ -150,6 +150,7 @@ pub(super) fn tell(
         reason: what.into(),
         action: "Observe".into(),
         note,
+        build_id: String::new(),
     };
     events::tell(plan, [event]);
 }

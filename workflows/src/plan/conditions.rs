@@ -92,6 +92,8 @@ struct Facts<'a> {
     lacking: Option<(Reason, String)>,
     /// Why the Temporal namespace cannot be worked in.
     away: Option<(Reason, String)>,
+    /// Why the rollout waits, though nothing stands against it.
+    rest: Option<&'a str>,
 }
 
 impl<'a> Facts<'a> {
@@ -148,6 +150,7 @@ impl<'a> Facts<'a> {
                 .map(|lacking| (Reason::DependencyNotReady, lacking))
                 .or_else(|| unrefreshed(process)),
             away: away(seen),
+            rest: None,
         }
     }
 
@@ -234,7 +237,9 @@ impl<'a> Facts<'a> {
             (None, None) => (
                 true,
                 Reason::RollingOut,
-                "waiting for the rollout to begin".to_owned(),
+                self.rest
+                    .unwrap_or("waiting for the rollout to begin")
+                    .to_owned(),
             ),
         };
         condition(ConditionType::Progressing, status, reason, message)
@@ -317,14 +322,18 @@ impl<'a> Facts<'a> {
 }
 
 /// Derives the conditions. A running version is never called unready because a newer one has
-/// trouble; `Stalled` means that a person has to act.
+/// trouble; `Stalled` means that a person has to act. `rest` is why the rollout waits for a spec that rests.
 pub(super) fn verdict(
     state: &State,
     process: &ProcessView,
     seen: &Observation,
     block: Option<&Block>,
+    rest: Option<&str>,
 ) -> Verdict {
-    let facts = Facts::gather(state, process, seen, block);
+    let facts = Facts {
+        rest,
+        ..Facts::gather(state, process, seen, block)
+    };
     let progressing = facts.progressing();
     let reconciling = if facts.reconciling() {
         condition(

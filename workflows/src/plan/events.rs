@@ -19,6 +19,7 @@ pub(super) fn refused(whys: &[String], plan: &mut Plan) {
         reason: "SignalRefused".into(),
         action: "Signal".into(),
         note: why.clone(),
+        build_id: String::new(),
     });
     tell(plan, events);
 }

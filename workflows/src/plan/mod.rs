@@ -17,6 +17,7 @@ pub mod machine;
 #[cfg(test)]
 mod machine_tests;
 mod notes;
+mod pace;
 mod placement;
 mod reports;
 mod rollouts;
@@ -83,6 +84,8 @@ pub struct Plan {
     pub settled: Option<String>,
     /// Look again after a back-off: nobody will tell when this is over.
     pub again: Option<StepFailure>,
+    /// Look again when the spec has rested.
+    pub rest: Option<StepFailure>,
     /// Hash of the status, when it is published with this plan.
     pub status: Option<String>,
     /// One word for the Temporal UI.
@@ -234,6 +237,16 @@ fn decide(
     verbs::keep_restarting(state, &scene, &mut plan);
     let process = &in_place(state, process, seen);
     let block = blocked(state, process, seen);
+    if block.is_none() {
+        plan.rest = pace::hold_back(state, process, seen, now);
+    }
+    // Waits as if something stood against it, without anything being wrong.
+    let block = block.or_else(|| {
+        plan.rest.as_ref().map(|rest| Block {
+            reason: rest.category.reason(),
+            message: rest.message.clone(),
+        })
+    });
     if state
         .target
         .as_ref()
@@ -256,7 +269,8 @@ fn decide(
     workers::tell(state, seen, &mut plan);
     // What was to take over may have come to nothing: then it stands in the way as before.
     let block = blocked(state, process, seen);
-    let verdict = conditions::verdict(state, process, seen, block.as_ref());
+    let rest = plan.rest.as_ref().map(|rest| rest.message.as_str());
+    let verdict = conditions::verdict(state, process, seen, block.as_ref(), rest);
     finish_plan(state, key, run_id, seen, process, &verdict, &mut plan);
     block::tell(state, process, block.as_ref(), &mut plan);
     plan
@@ -314,8 +328,11 @@ fn finish_plan(
     publish(state, key, run_id, (seen, process), verdict, plan);
     plan.phase = verdict.phase.into();
     plan.details = details::details(state, process, seen, verdict);
-    let quiet =
-        state.rollout.is_none() && plan.start.is_empty() && !applies && state.trouble.is_none();
+    let quiet = state.rollout.is_none()
+        && plan.start.is_empty()
+        && plan.rest.is_none()
+        && !applies
+        && state.trouble.is_none();
     plan.settled = quiet.then(|| digest::of(process, seen));
 }
 
@@ -360,7 +377,7 @@ pub fn failing_status(
     let brought_back = brought_back(state, process, seen);
     let process = brought_back.as_ref().unwrap_or(process);
     let block = blocked(state, process, seen);
-    let verdict = conditions::verdict(state, process, seen, block.as_ref());
+    let verdict = conditions::verdict(state, process, seen, block.as_ref(), None);
     Some(publication(state, key, run_id, seen, process, &verdict))
 }
 

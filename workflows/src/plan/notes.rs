@@ -77,6 +77,7 @@ pub(super) fn note_by(
         reason: what.into(),
         action: action_of(what).into(),
         note: about,
+        build_id: build_id.into(),
     });
 }
 

@@ -210,6 +210,9 @@ fn start(
 ) {
     let target = &process.build_id;
     state.children += 1;
+    if seen.settings.rules > 3 {
+        state.pace.begun.push(now);
+    }
     let deadline = after(now, process.progress_deadline_seconds);
     let id = key
         .rollout(&BuildId::from_observed(target), state.children)

@@ -14,6 +14,7 @@ mod gone;
 mod lacking;
 mod leaving;
 mod modes;
+mod pace;
 mod proven;
 mod requests;
 mod settling;

@@ -145,6 +145,7 @@ pub(super) fn handle(
                 reason: "RequestRefused".into(),
                 action: "Request".into(),
                 note: format!("{} by {actor}: {message}", request.verb),
+                build_id: String::new(),
             });
             Answer {
                 accepted: false,

@@ -43,6 +43,7 @@ pub(super) fn tell(state: &mut State, seen: &Observation, plan: &mut Plan) {
         reason: reason.to_string(),
         action: "Observe".into(),
         note: format!("{build_id}: {}", in_words(pods)),
+        build_id: build_id.clone(),
     });
     state.told_trouble = !state.told_trouble;
 }

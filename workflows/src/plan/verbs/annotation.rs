@@ -26,6 +26,7 @@ pub(in super::super) fn annotation(state: &mut State, scene: &Scene<'_>, plan: &
                 reason: "RequestRefused".into(),
                 action: "Request".into(),
                 note: format!("annotation ameide.io/request: {message}"),
+                build_id: String::new(),
             });
             Answer {
                 accepted: false,
