@@ -204,6 +204,40 @@ async fn stopped_again_and_again_the_pause_keeps_its_time() -> Result<()> {
     world.finish().await
 }
 
+/// F05: the status tells of a weight as soon as it is set, and somebody promotes the version out of that step before
+/// the rollout itself has heard that its weight is set.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_before_the_rollout_knows_of_its_weight_is_not_lost() -> Result<()> {
+    let world = settled("early").await?;
+    let env = &world.env;
+    let in_step = |step: i32| {
+        move |process: &Process| {
+            let status = process.status.as_ref();
+            let rollout = status.and_then(|status| status.rollout.as_ref());
+            rollout.is_some_and(|it| it.step == step && it.stage == "Pausing")
+        }
+    };
+    // Of the rollout's activities the second one sets the weight.
+    let answers = RpcMatch::method("RespondActivityTaskCompleted").nth(2);
+    let held_back = world.temporal.rule(answers, Action::Delay(SOON));
+    let steps = json!([{ "weight": 20, "pause": {} }, { "weight": 60, "pause": {} }]);
+    env.patch(NAME, &canary(&steps)).await?;
+    let process = env
+        .wait_process(NAME, "the first step", SOON, in_step(1))
+        .await?;
+    ensure!(held_back.hits() == 1, "the rollout knows of its weight");
+    env.grant(&process, "promote").await?;
+    held_back.remove();
+    env.wait_process(NAME, "the second step, and no further", SOON, in_step(2))
+        .await?;
+    env.grant_with(&process, "promote", &json!({ "full": true }))
+        .await?;
+    at_rest(&world, "v2").await?;
+    let weights = count(&env.api::<Process>().get(NAME).await?, "WeightChanged");
+    ensure!(weights == 2, "{weights} changes of weight are told");
+    world.finish().await
+}
+
 /// What Temporal knows of the versions.
 async fn known(env: &Env) -> Result<WorkerDeploymentInfo> {
     let name = format!("{}/{NAME}", env.namespace);

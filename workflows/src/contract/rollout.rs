@@ -191,4 +191,7 @@ pub struct RolloutOrder {
     pub order: Order,
     /// On whose behalf and why; becomes part of messages.
     pub why: String,
+    /// The step that it is to lead out of, as far as that is known: one that has been left already is not meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<u32>,
 }

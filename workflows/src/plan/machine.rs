@@ -106,6 +106,10 @@ pub struct Machine {
     /// Whatever is Current then stays that.
     keeps: bool,
     force: bool,
+    /// The step that the next order is to lead out of.
+    out_of: Option<u32>,
+    /// The step whose weight is being set is over with that.
+    onward: bool,
     /// Gate workflows started so far, and those of the present gate.
     gates: u32,
     tries: i32,
@@ -131,6 +135,8 @@ impl Machine {
             recall: false,
             keeps: false,
             force: false,
+            out_of: None,
+            onward: false,
             gates: 1,
             tries: 1,
             since: None,
@@ -250,6 +256,12 @@ impl Machine {
         Some((self.analysis().cloned().unwrap_or(unjudged), since))
     }
 
+    /// Which step the next order was judged by. The lifecycle hears of a weight from the activity that sets it, before
+    /// this does.
+    pub fn out_of(&mut self, step: Option<u32>) {
+        self.out_of = step;
+    }
+
     /// Takes an event in. One that does not fit where the rollout stands is late and is ignored.
     pub fn apply(&mut self, event: Event) {
         match (self.progress.stage, event) {
@@ -351,6 +363,9 @@ impl Machine {
         self.since.get_or_insert(at);
         self.progress.weight = self.step().map_or(0, |step| step.weight);
         self.progress.message = String::new();
+        if std::mem::take(&mut self.onward) {
+            return self.next_step();
+        }
         let Some(pause) = self.step().and_then(|step| step.pause.clone()) else {
             return self.judge();
         };

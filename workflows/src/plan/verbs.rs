@@ -250,7 +250,13 @@ fn carry_out(
             "all new workflows go to it"
         }
         Verb::Promote => {
-            tell(Order::Promote, why);
+            let known = rollout.progress.as_ref();
+            let step = known.map(|progress| progress.step);
+            let order = RolloutOrder {
+                step: step.filter(|_| scene.seen.settings.rules > 3),
+                ..RolloutOrder::new(Order::Promote, why)
+            };
+            plan.orders.push((rollout.id.clone(), order));
             "the next step is taken"
         }
         Verb::Abort => {

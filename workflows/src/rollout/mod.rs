@@ -156,7 +156,8 @@ async fn course(ctx: &WorkflowContext<ProcessRollout>, input: &RolloutInput) -> 
     let mut works = Works::default();
     let mut cancelled = false;
     loop {
-        for RolloutOrder { order, why } in ctx.state_mut(|s| std::mem::take(&mut s.orders)) {
+        for RolloutOrder { order, why, step } in ctx.state_mut(|s| std::mem::take(&mut s.orders)) {
+            machine.out_of(step);
             machine.apply(Event::Ordered(order, why));
         }
         let work = machine.work();
@@ -247,6 +248,7 @@ impl RolloutOrder {
         Self {
             order,
             why: why.into(),
+            step: None,
         }
     }
 }

@@ -70,6 +70,7 @@ impl Machine {
         }
         self.force |= self.routing_held();
         self.progress.hold = None;
+        self.onward = false;
         self.tries = 1;
         if matches!(
             self.progress.stage,
@@ -98,6 +99,10 @@ impl Machine {
         if !self.promotable() {
             return self.again();
         }
+        let out_of = self.out_of.take();
+        if out_of.is_some_and(|step| step < self.progress.step) {
+            return;
+        }
         self.force |= self.routing_held();
         if self.recalls && self.evidence_held() {
             // What is passed over would hold the next step too: that one is judged by what comes after it.
@@ -109,7 +114,8 @@ impl Machine {
                 self.after_gate();
             }
             Stage::WaitingForPromotion => self.enter(Stage::Promoting),
-            Stage::Weighting => self.again(),
+            Stage::Weighting if self.progress.hold.is_some() => self.again(),
+            Stage::Weighting => self.onward = out_of.is_some(),
             _ => {
                 self.progress.message = String::new();
                 self.next_step();

@@ -268,3 +268,50 @@ fn an_order_of_a_newer_operator_does_nothing() {
         assert_eq!(machine, case.machine, "{}", case.name);
     }
 }
+
+/// Two open steps, the first of which has its weight set.
+fn weighting() -> Machine {
+    let policy = canary([pausing(10, None), pausing(50, None)]);
+    let mut machine = Machine::new(policy, false, false).recalls(true);
+    machine.apply(Event::Served);
+    assert_eq!(shown(&machine), "Weighting 1/0%: weigh 10");
+    machine
+}
+
+fn promoted(machine: &mut Machine, out_of: Option<u32>) {
+    machine.out_of(out_of);
+    machine.apply(ordered(Order::Promote));
+}
+
+#[test]
+fn a_promotion_that_comes_before_the_word_that_the_weight_is_set_is_not_lost() {
+    let mut machine = weighting();
+    promoted(&mut machine, Some(1));
+    assert_eq!(shown(&machine), "Weighting 1/0%: weigh 10");
+    machine.apply(weighted());
+    assert_eq!(shown(&machine), "Weighting 2/10%: weigh 50");
+    machine.apply(weighted());
+    assert_eq!(shown(&machine), "Pausing 2/50%: wait", "it was one step");
+}
+
+#[test]
+fn a_promotion_out_of_a_step_that_is_over_takes_no_other_step() {
+    let mut machine = weighting();
+    machine.apply(weighted());
+    promoted(&mut machine, Some(1));
+    machine.apply(weighted());
+    promoted(&mut machine, Some(1));
+    assert_eq!(shown(&machine), "Pausing 2/50%: wait");
+    promoted(&mut machine, Some(2));
+    assert_eq!(shown(&machine), "Promoting 2/50%: promote");
+}
+
+#[test]
+fn one_that_says_no_step_does_what_it_did() {
+    let mut machine = weighting();
+    promoted(&mut machine, None);
+    machine.apply(weighted());
+    assert_eq!(shown(&machine), "Pausing 1/10%: wait");
+    promoted(&mut machine, None);
+    assert_eq!(shown(&machine), "Weighting 2/10%: weigh 50");
+}

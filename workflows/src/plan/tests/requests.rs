@@ -123,7 +123,10 @@ fn a_request_is_told_to_the_rollout_the_history_and_the_events() {
             Verb::Promote,
             alice(),
             on_the_way(),
-            RolloutOrder::new(Order::Promote, by),
+            RolloutOrder {
+                step: Some(on_the_way().step),
+                ..RolloutOrder::new(Order::Promote, by)
+            },
             "the next step is taken",
         ),
         (
