@@ -204,7 +204,7 @@ async fn stopped_again_and_again_the_pause_keeps_its_time() -> Result<()> {
     world.finish().await
 }
 
-/// F05: the status tells of a weight as soon as it is set, and somebody promotes the version out of that step before
+/// F07: the status tells of a weight as soon as it is set, and somebody promotes the version out of that step before
 /// the rollout itself has heard that its weight is set.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promotion_before_the_rollout_knows_of_its_weight_is_not_lost() -> Result<()> {
@@ -233,6 +233,7 @@ async fn a_promotion_before_the_rollout_knows_of_its_weight_is_not_lost() -> Res
     env.grant_with(&process, "promote", &json!({ "full": true }))
         .await?;
     at_rest(&world, "v2").await?;
+    env.temporal.record_histories(&env.control, "early").await?;
     let weights = count(&env.api::<Process>().get(NAME).await?, "WeightChanged");
     ensure!(weights == 2, "{weights} changes of weight are told");
     world.finish().await

@@ -171,6 +171,9 @@ async fn a_hundred_edits_end_in_the_last_one() -> Result<()> {
     println!("{started} rollouts for 100 edits, {} events", history.len());
     ensure!(started <= ROLLOUTS, "{started} rollouts for 100 edits");
     ensure!(history.len() <= EVENTS, "{} events", history.len());
+    env.temporal
+        .record_histories(&env.control, "restless")
+        .await?;
     ensure!(env.deployments("l2o").await?.len() == 1, "no residue");
     scene.finish().await
 }

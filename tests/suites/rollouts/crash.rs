@@ -65,7 +65,8 @@ async fn killed(name: &str, before: f64) -> Result<()> {
         "the pause ended {fired} s after it was due"
     );
     traffic.stop().await?.all_answered()?;
-    scene.invariants.hold(env, &[&operator], QUIET).await
+    scene.invariants.hold(env, &[&operator], QUIET).await?;
+    scene.env.remove().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
+use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
+use kube::api::ListParams;
 use process_operator_harness::{Scene, condition, is_current, json_payload, lifecycle_id, until};
 use serde_json::json;
 
@@ -96,6 +98,19 @@ async fn requests_by_annotation_are_carried_out_once_and_answered_in_status() ->
     env.grant_with(&process, "promote", &json!({ "full": true }))
         .await?;
     env.wait_settled("l2o", "v2").await?;
+    let deployments = env.deployments("l2o").await?;
+    let uids: Vec<_> = deployments.iter().map(|it| &it.metadata.uid).collect();
+    until("the Event names the Deployment", SOON, async || {
+        let events = env.api::<Event>().list(&ListParams::default()).await?;
+        let related = events.iter().filter_map(|event| {
+            let current = event.reason.as_deref() == Some("VersionCurrent");
+            event.related.as_ref().filter(|_| current)
+        });
+        let mut named = related.filter(|it| it.kind.as_deref() == Some("Deployment"));
+        ensure!(named.any(|it| uids.contains(&&it.uid)), "not of {uids:?}");
+        Ok(())
+    })
+    .await?;
     scene.finish().await
 }
 
