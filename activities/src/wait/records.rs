@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
-use process_operator_crds::{ErrorCategory, Process};
+use process_operator_crds::{ErrorCategory, Process, names};
 use process_operator_workflows::contract::{
     CleanRecordsInput, CleanRecordsOutcome, LateStarts, ProcessKey, VersionState,
 };
@@ -21,6 +23,21 @@ use crate::temporal::{describe, foreign_manager, routing, version_state, version
 /// Versions without running workflows are gone by then: the server forgets pollers after 5 min and
 /// notices a drain within 6.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// Records are not deleted for so long while pods are on their way out. One on a node that is lost stays for longer, and
+/// does not poll.
+const LINGER: Duration = Duration::from_secs(120);
+
+/// Whether there are pods that may still poll. The server keeps a record whose workers have polled lately, but one that was
+/// restarted has forgotten who did, and the next poll makes the record anew.
+async fn pods_left(context: &Context, key: &ProcessKey) -> bool {
+    let api: Api<Pod> = Api::namespaced(context.kube.clone(), &key.namespace);
+    let of_it = format!("{}={}", names::label::PROCESS, key.name);
+    let of_it = ListParams::default().labels(&of_it).limit(1);
+    let found = api.list_metadata(&of_it).await;
+    // What cannot be asked holds nothing up.
+    found.is_ok_and(|pods| !pods.items.is_empty())
+}
 
 /// Another Process has the name now, and with it the records, also before it has claimed them.
 async fn succeeded(context: &Context, key: &ProcessKey) -> Result<bool, Fault> {
@@ -74,10 +91,10 @@ pub(crate) async fn clean(
         input,
         outcome: CleanRecordsOutcome::default(),
         looked: false,
+        started: tokio::time::Instant::now(),
     };
-    let started = tokio::time::Instant::now();
     let mut pace = Pace::new(Duration::from_secs(1), Duration::from_secs(30));
-    while !cleaning.pass().await? && started.elapsed() <= PATIENCE {
+    while !cleaning.pass().await? && cleaning.started.elapsed() <= PATIENCE {
         pace.rest().await;
     }
     Ok(cleaning.outcome)
@@ -89,6 +106,7 @@ struct Cleaning<'a> {
     outcome: CleanRecordsOutcome,
     /// What was started late is counted.
     looked: bool,
+    started: tokio::time::Instant,
 }
 
 impl Cleaning<'_> {
@@ -146,6 +164,9 @@ impl Cleaning<'_> {
             passing(nobody.await)?;
         }
         self.look_for_late().await?;
+        if self.started.elapsed() < LINGER && pods_left(context, key).await {
+            return Ok(false);
+        }
         self.delete(&info).await
     }
 
