@@ -45,7 +45,7 @@ pub use scene::{QUIET, Scene, version};
 pub use temporal::{Temporal, counts, json_payload, timers_fired};
 pub use traffic::{Answers, Traffic};
 pub use ui::{Tab, TemporalUi};
-pub use wait::until;
+pub use wait::{complete, until};
 
 use std::time::Duration;
 

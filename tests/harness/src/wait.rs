@@ -25,3 +25,9 @@ pub async fn until<T, E: Display>(
         }
     }
 }
+
+/// Whether all of what the faults suite can try was asked for (`FAULTS=complete`, `cargo xtask test --faults`), not what a
+/// default run samples.
+pub fn complete() -> bool {
+    std::env::var("FAULTS").is_ok_and(|text| text == "complete")
+}

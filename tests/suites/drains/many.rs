@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use process_operator_crds::names::{self, Version};
 use process_operator_crds::{Process, spec::Versioning};
-use process_operator_harness::{Env, Scene, is_current, manifest, until};
+use process_operator_harness::{Env, Scene, complete, is_current, manifest, until};
 use serde_json::{Value, json};
 
 use crate::support::SOON;
@@ -25,8 +25,7 @@ const MORE: Duration = Duration::from_secs(3);
 
 /// As many as two cores carry beside other tests, or what `FAULTS=complete` asks for.
 fn processes() -> usize {
-    let all = std::env::var("FAULTS").is_ok_and(|text| text == "complete");
-    if all { 30 } else { 6 }
+    if complete() { 30 } else { 6 }
 }
 
 fn without_pods(env: &Env, name: &str, tag: &str) -> Value {

@@ -9,7 +9,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 use process_operator_crds::Process;
 use process_operator_faultproxy::{Action, RequestMatch, RpcMatch, RuleHandle, Snapshot, WatchEnd};
-use process_operator_harness::{Env, Traffic, is_current, manifest, timers_fired, until, version};
+use process_operator_harness::{
+    Env, Traffic, complete, is_current, manifest, timers_fired, until, version,
+};
 use serde_json::{Value, json};
 use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentInfo;
 
@@ -120,7 +122,6 @@ async fn killed(point: Point, after: bool) -> Result<bool> {
 /// every one.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_around_a_change_of_routing_each_step_is_taken_once() -> Result<()> {
-    let complete = std::env::var("FAULTS").is_ok_and(|text| text == "complete");
     let mut points = vec![
         (Point::Rpc(RAMP, 1), false),
         (Point::Rpc(RAMP, 1), true),
@@ -128,7 +129,7 @@ async fn killed_around_a_change_of_routing_each_step_is_taken_once() -> Result<(
         (Point::Rpc(CURRENT, 1), true),
         (Point::Write(1), true),
     ];
-    if complete {
+    if complete() {
         points.extend([
             (Point::Rpc(RAMP, 2), false),
             (Point::Rpc(CURRENT, 1), false),

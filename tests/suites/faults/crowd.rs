@@ -19,8 +19,11 @@ const AT_ONCE: usize = 8;
 
 /// As many as two cores carry beside other tests, or what `FAULTS=complete` asks for.
 pub(crate) fn how_many(by_default: usize, complete: usize) -> usize {
-    let all = std::env::var("FAULTS").is_ok_and(|text| text == "complete");
-    if all { complete } else { by_default }
+    if process_operator_harness::complete() {
+        complete
+    } else {
+        by_default
+    }
 }
 
 /// Until so many are done.

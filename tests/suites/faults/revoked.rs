@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use process_operator_crds::Process;
 use process_operator_faultproxy::{RequestMatch, WatchEnd};
-use process_operator_harness::{Env, OperatorOptions, is_settled, manifest, until};
+use process_operator_harness::{Env, OperatorOptions, complete, is_settled, manifest, until};
 use serde_json::{Value, json};
 
 use crate::credentials::answered;
@@ -233,7 +233,7 @@ async fn each_right_that_is_taken_away_is_named_and_its_return_heals() -> Result
         ("delete", "deployments", "Event"),
         ("watch", "processes", "/readyz"),
     ];
-    let complete = std::env::var("FAULTS").is_ok_and(|text| text == "complete");
+    let complete = complete();
     let world = World::empty("f22right").await?;
     let env = &world.env;
     give(env, None)?;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use kube::api::DeleteParams;
 use process_operator_crds::Process;
 use process_operator_faultproxy::{RuleHandle, WriteReport};
-use process_operator_harness::{is_settled, lifecycle_id, manifest, until};
+use process_operator_harness::{complete, is_settled, lifecycle_id, manifest, until};
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use tokio::sync::OnceCell;
 
@@ -31,7 +31,7 @@ impl Phase {
 
     /// The phases of a run.
     pub(crate) fn taken() -> impl Iterator<Item = Self> {
-        let complete = std::env::var("FAULTS").is_ok_and(|text| text == "complete");
+        let complete = complete();
         let all = Self::ALL.into_iter();
         all.filter(move |phase| complete || *phase != Self::Back)
     }
