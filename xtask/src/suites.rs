@@ -274,12 +274,18 @@ fn equip(command: &mut Command, args: &TestArgs) {
         command.args(separator(&args.arguments));
         command.arg("--include-ignored");
     }
-    // The suites wait more than they work: more of them fit beside each other than there are cores.
     if std::env::var_os(THREADS).is_none() {
-        command.env(THREADS, "4");
+        command.env(THREADS, threads().to_string());
     }
     command.env(OPERATOR, binary("process-operator", Profile::Dev));
     command.env(CLI, binary("kubectl-process", Profile::Dev));
+}
+
+/// How many tests run at once. They wait more than they work: three fit on a core. The one Temporal server and
+/// its database set the bound on a machine with many.
+fn threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    (3 * cores).clamp(4, 12)
 }
 
 /// The demo.

@@ -8,6 +8,8 @@ use process_operator_crds::Process;
 use process_operator_faultproxy::{Action, RpcMatch, TemporalProxy, TemporalProxyConfig};
 use process_operator_harness::{Env, OperatorOptions, QUIET, Scene, manifest, until};
 use serde_json::json;
+use temporalio_common::protos::temporal::api::enums::v1::EventType;
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 
 use crate::support::{
     QUEUE, SOON, Stops, count, counted, drain_id, draining, on_v1, open, retired, set_drain, tells,
@@ -39,16 +41,22 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
         "{reason}"
     );
     counted(env, "old", "Canceled", 48).await?;
-    ensure!(
-        count(env, "deaf", "Running").await? == 2,
-        "they have their grace"
-    );
     let (reason, _) = tells(env, "DrainEscalated").await?;
     ensure!(
         reason.starts_with("Terminate: 2 running workflows"),
         "{reason}"
     );
     counted(env, "deaf", "Terminated", 2).await?;
+    for id in ["deaf-0", "deaf-1"] {
+        let history = env.temporal.history(&env.apps, id).await?;
+        let grace = passed(
+            &history,
+            EventType::WorkflowExecutionCancelRequested,
+            EventType::WorkflowExecutionTerminated,
+        )?;
+        // They may be asked in any order of fifty.
+        ensure!((15.0..40.0).contains(&grace), "{id} had {grace} s");
+    }
     retired(env).await?;
     let old = "WorkflowId STARTS_WITH 'old-' OR WorkflowId STARTS_WITH 'deaf-'";
     stops.after_the_last(env, &version.build_id, old).await?;
@@ -57,6 +65,20 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
         "others are left alone"
     );
     scene.leave().await
+}
+
+/// Seconds from the first event of one type to the last of another, by the server's clock.
+fn passed(history: &[HistoryEvent], from: EventType, to: EventType) -> Result<f64> {
+    let times = |kind: EventType| {
+        let found = history
+            .iter()
+            .filter(move |event| event.event_type() == kind);
+        found.filter_map(|event| Some(event.event_time.as_ref()?))
+    };
+    let seconds = |at: &prost_wkt_types::Timestamp| at.seconds as f64 + f64::from(at.nanos) / 1e9;
+    let from = times(from).next().context("never begun")?;
+    let to = times(to).last().context("never ended")?;
+    Ok(seconds(to) - seconds(from))
 }
 
 /// A run that has gone on as another one when its turn to be asked comes, and one that takes the place of
