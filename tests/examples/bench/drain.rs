@@ -98,7 +98,7 @@ async fn to_no_pods(env: &Env, count: usize) -> Result<()> {
         seconds.push(closed.elapsed().as_secs_f64());
     }
     println!(
-        "last workflow on an old version closed -> no replicas (1 s of delay; the server looks every 2 s here), \
+        "last workflow on an old version closed -> no replicas (no delay; the server looks every 2 s here), \
          n={count}: p50 {:.1} s, max {:.1} s",
         percentile(&mut seconds, 0.5),
         percentile(&mut seconds, 1.0),

@@ -40,7 +40,7 @@ fn options() -> OperatorOptions {
         "--outage-seconds",
         "30",
         "--drain-scale-down-delay-seconds",
-        "1",
+        "0",
         "--drain-delete-delay-seconds",
         "0",
     ];

@@ -172,10 +172,6 @@ impl Plan<'_> {
             ],
             vec![self.kubectl(&["get", "--raw", "/readyz"])?],
         )
-        .map(|part| Part {
-            launch: part.launch.lazy_collector(),
-            ..part
-        })
     }
 
     fn kubelet(&self) -> Result<Part> {

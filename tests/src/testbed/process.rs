@@ -1,6 +1,5 @@
 //! Starting, watching and stopping the processes of the testbed.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
@@ -21,9 +20,6 @@ use super::cgroup;
 pub(super) struct Launch {
     pub(super) program: PathBuf,
     pub(super) args: Vec<String>,
-    /// All that it has of an environment but for its home and path.
-    #[serde(default)]
-    pub(super) env: BTreeMap<String, String>,
     /// In front of the system's directories.
     pub(super) path: PathBuf,
     pub(super) log: PathBuf,
@@ -42,17 +38,9 @@ impl Launch {
         Self {
             program: bin.to_path_buf(),
             args: args.into_iter().collect(),
-            env: BTreeMap::new(),
             path: bin.parent().map(Path::to_path_buf).unwrap_or_default(),
             log,
         }
-    }
-
-    /// For a Go program that has the memory to collect its garbage less often: a sixth of the CPU time that a run of
-    /// all tests takes of Temporal went there.
-    pub(super) fn lazy_collector(mut self) -> Self {
-        self.env.insert("GOGC".to_owned(), "400".to_owned());
-        self
     }
 
     /// Starts the process in the testbed's cgroup and in a process group of
@@ -71,7 +59,6 @@ impl Launch {
             .arg(&self.program)
             .args(&self.args)
             .env_clear()
-            .envs(&self.env)
             .env("HOME", "/root")
             .env(
                 "PATH",

@@ -54,7 +54,6 @@ pub(super) fn launch(server: &Path, dir: &Path, log: &Path) -> Launch {
         ]
         .map(str::to_owned),
     )
-    .lazy_collector()
 }
 
 /// Makes the namespace that clients use when they are told none.

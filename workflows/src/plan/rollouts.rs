@@ -64,6 +64,10 @@ pub(super) fn roll_out(
         Some(_) if got_there => state.failed = None,
         _ => {}
     }
+    // A spec that rests is rolled out all the same: the request is for then.
+    if plan.rest.is_some() {
+        return;
+    }
     let taking_over =
         std::mem::take(&mut state.take_over) && seen.routing.foreign_manager.is_some();
     let idle = block.is_some() || is_current && !taking_over;

@@ -1,7 +1,7 @@
 //! A spec that changes again and again.
 
 use super::*;
-use crate::contract::Pace;
+use crate::contract::{Pace, Verb};
 
 fn at(seconds: i64) -> Timestamp {
     now() + SignedDuration::from_secs(seconds)
@@ -69,6 +69,35 @@ fn back_to_what_serves_or_is_under_way_is_not_held_back() {
     assert_eq!(look(&mut state, "v4-00000004", 3).rest, None);
     let back = look(&mut state, V1, 4);
     assert_eq!((back.rest.clone(), back.cancel.len()), (None, 1));
+}
+
+#[test]
+fn routing_that_is_to_be_taken_back_is_taken_back_when_the_spec_has_rested() {
+    let mut state = restless();
+    look(&mut state, "v5-00000005", 3);
+    let mut seen = asked("v5-00000005");
+    seen.routing.foreign_manager = Some("somebody".into());
+    let decide = |state: &mut State, inbox: &Inbox, second| {
+        plan(state, &key(), "run", &seen, inbox, at(second))
+    };
+    let waits = decide(&mut state, &requests::asked(Verb::Resume), 4);
+    assert!(waits.rest.is_some());
+    assert_eq!(starts(&waits), Vec::<String>::new());
+    // A signal in between changes nothing.
+    decide(&mut state, &Inbox::default(), 5);
+    let begins = decide(&mut state, &Inbox::default(), 6);
+    assert!(
+        matches!(
+            &begins.start[..],
+            [Child::Rollout {
+                take_over: true,
+                ..
+            }]
+        ),
+        "{:?}",
+        begins.start
+    );
+    assert!(!state.take_over);
 }
 
 #[test]
