@@ -161,6 +161,7 @@ async fn a_server_that_names_a_time_is_not_asked_before() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "part of FAULTS=complete"]
 async fn service_unavailable() -> Result<()> {
     failing("f18u", &[Action::Answer(Answer::status(503))], 2).await
 }

@@ -68,6 +68,7 @@ async fn what_many_changed_while_the_api_server_was_away_is_done_after_it() -> R
 
 /// F17: one of many Processes is in the middle of its roll.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "part of FAULTS=complete"]
 async fn what_many_changed_while_everybody_was_turned_away_is_done_after_it() -> Result<()> {
     let count = how_many(20, 100);
     // Everybody is told several times to come later.

@@ -69,6 +69,7 @@ impl Pair {
 
 /// It deletes a Deployment whose name somebody else's has by then: the uid tells them apart.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "part of FAULTS=complete"]
 async fn a_late_deletion_does_not_reach_a_deployment_of_the_same_name() -> Result<()> {
     let world = World::empty("f28delete").await?;
     let pair = Pair::start(&world).await?;

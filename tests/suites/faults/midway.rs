@@ -97,6 +97,7 @@ async fn deleted_while_a_version_is_promoted() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "part of FAULTS=complete"]
 async fn deleted_while_a_weight_is_taken_back() -> Result<()> {
     both(async |held| {
         let world = serving("mid-unwind").await?;

@@ -11,8 +11,8 @@ use crate::world::World;
 
 /// Points tried at once.
 const AT_ONCE: usize = 3;
-/// Points of a default run in each phase: the first, the last and what lies evenly between.
-const SAMPLES: u64 = 3;
+/// Points of a default run in each phase: the first, the last and, of more than two, what lies evenly between.
+const SAMPLES: u64 = 2;
 
 /// Where a run injects: at which point of each phase.
 pub(crate) type Points = [u64; Phase::ALL.len()];
@@ -183,10 +183,7 @@ impl Loop {
 #[test]
 fn a_sample_holds_the_first_and_the_last_point_of_each_phase() {
     assert_eq!(spread([1, 1, 1, 1]), [[1, 1, 1, 1]]);
-    assert_eq!(
-        spread([9, 2, 0, 1]),
-        [[1, 1, 1, 1], [5, 1, 1, 1], [9, 2, 1, 1]]
-    );
+    assert_eq!(spread([9, 2, 0, 1]), [[1, 1, 1, 1], [9, 2, 1, 1]]);
 }
 
 #[test]

@@ -133,6 +133,7 @@ async fn in_the_apply_of_a_deployment() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "part of FAULTS=complete"]
 async fn in_the_write_of_a_status() -> Result<()> {
     let hold = |world: &World, first: &Replica| {
         let writes = write_of(world, "processes", "status").first(1);
