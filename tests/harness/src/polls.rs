@@ -10,7 +10,6 @@ use temporalio_common::protos::temporal::api::enums::v1::WorkerVersioningMode;
 use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
 use temporalio_common::protos::temporal::api::workflowservice::v1::PollWorkflowTaskQueueRequest;
 
-use crate::SOON;
 use crate::temporal::Temporal;
 
 fn named(queue: &str) -> TaskQueue {
@@ -46,9 +45,11 @@ impl Temporal {
         queue: &str,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        // The testbed's server forgets who polls after 5 s, also while the poll lasts.
+        let anew = Duration::from_secs(2);
         let polls = async {
             loop {
-                if let Err(error) = self.poll(namespace, queue, None, SOON).await {
+                if let Err(error) = self.poll(namespace, queue, None, anew).await {
                     break error;
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -4,6 +4,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+use kube::Api;
+use kube::api::PostParams;
 use process_operator_crds::Process;
 use process_operator_faultproxy::{RequestMatch, WatchEnd};
 use process_operator_harness::{Env, OperatorOptions, complete, is_settled, manifest, until};
@@ -58,16 +61,10 @@ fn rights() -> Result<Vec<Right>> {
 }
 
 impl Right {
-    /// The kind as kubectl names it, and what of it.
-    fn subject(&self) -> (String, &str) {
-        let (resource, part) = self
-            .resource
-            .split_once('/')
-            .unwrap_or((&self.resource, ""));
-        if self.group.is_empty() {
-            return (resource.to_owned(), part);
-        }
-        (format!("{resource}.{}", self.group), part)
+    /// The kind, and what of it.
+    fn subject(&self) -> (&str, &str) {
+        let whole = (self.resource.as_str(), "");
+        self.resource.split_once('/').unwrap_or(whole)
     }
 
     fn as_rule(&self) -> Value {
@@ -117,14 +114,21 @@ fn give(env: &Env, without: Option<&Right>) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the API server judges so.
+/// Waits until the API server judges so. It does for kinds that are not defined, too.
 async fn may(env: &Env, right: &Right, wanted: bool) -> Result<()> {
-    let who = format!("--as=system:serviceaccount:{}:{ACCOUNT}", env.namespace);
+    let (resource, part) = right.subject();
+    let user = format!("system:serviceaccount:{}:{ACCOUNT}", env.namespace);
+    let review: SubjectAccessReview = serde_json::from_value(json!({
+        "metadata": {},
+        "spec": { "user": user, "resourceAttributes": {
+            "group": right.group, "resource": resource, "subresource": part, "verb": right.verb,
+            "namespace": if right.is_wide() { "" } else { &env.namespace },
+        } },
+    }))?;
+    let reviews: Api<SubjectAccessReview> = Api::all(env.kube.clone());
     until("the change of rights is in force", SOON, async || {
-        let (kind, part) = right.subject();
-        let part = format!("--subresource={part}");
-        let asked = ["auth", "can-i", &right.verb, &kind, &part, &who];
-        let may = env.kubectl(&asked, "").is_ok();
+        let judged = reviews.create(&PostParams::default(), &review).await?;
+        let may = judged.status.is_some_and(|status| status.allowed);
         ensure!(may == wanted, "{right:?}: {may}");
         Ok(())
     })
