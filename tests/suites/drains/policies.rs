@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use process_operator_crds::Process;
 use process_operator_faultproxy::{Action, RpcMatch, TemporalProxy, TemporalProxyConfig};
 use process_operator_harness::{Env, OperatorOptions, QUIET, Scene, manifest, until};
@@ -55,7 +55,7 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
             EventType::WorkflowExecutionTerminated,
         )?;
         // They may be asked in any order of fifty.
-        ensure!((15.0..40.0).contains(&grace), "{id} had {grace} s");
+        ensure!((15..40).contains(&grace.as_secs()), "{id} had {grace:#}");
     }
     retired(env).await?;
     let old = "WorkflowId STARTS_WITH 'old-' OR WorkflowId STARTS_WITH 'deaf-'";
@@ -67,18 +67,15 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
     scene.leave().await
 }
 
-/// Seconds from the first event of one type to the last of another, by the server's clock.
-fn passed(history: &[HistoryEvent], from: EventType, to: EventType) -> Result<f64> {
-    let times = |kind: EventType| {
-        let found = history
-            .iter()
-            .filter(move |event| event.event_type() == kind);
-        found.filter_map(|event| Some(event.event_time.as_ref()?))
+/// The time from the first event of one type to the first of another, by the server's clock.
+fn passed(history: &[HistoryEvent], from: EventType, to: EventType) -> Result<SignedDuration> {
+    let at = |kind: EventType| -> Result<Timestamp> {
+        let event = history.iter().find(|event| event.event_type() == kind);
+        let time = event.and_then(|event| event.event_time.as_ref());
+        let time = time.with_context(|| kind.as_str_name())?;
+        Ok(Timestamp::new(time.seconds, time.nanos)?)
     };
-    let seconds = |at: &prost_wkt_types::Timestamp| at.seconds as f64 + f64::from(at.nanos) / 1e9;
-    let from = times(from).next().context("never begun")?;
-    let to = times(to).last().context("never ended")?;
-    Ok(seconds(to) - seconds(from))
+    Ok(at(to)?.duration_since(at(from)?))
 }
 
 /// A run that has gone on as another one when its turn to be asked comes, and one that takes the place of
