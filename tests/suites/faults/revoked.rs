@@ -18,6 +18,8 @@ use crate::world::{NAME, SOON, World};
 
 /// Account of the operator.
 const ACCOUNT: &str = "limited";
+/// An Event comes after the fourth failure, with growing pauses between.
+const BETTER: Duration = Duration::from_secs(20);
 /// Refused requests in a time without an end would be a storm.
 const A_WHILE: Duration = Duration::from_secs(6);
 
@@ -196,7 +198,7 @@ async fn without(world: &World, n: usize, right: &Right) -> Result<&'static str>
         match told(world, &process, right).await? {
             // A better place may follow.
             Some("log")
-                if !settled && logged.get_or_insert_with(Instant::now).elapsed() < A_WHILE =>
+                if !settled && logged.get_or_insert_with(Instant::now).elapsed() < BETTER =>
             {
                 anyhow::bail!("only logged")
             }
