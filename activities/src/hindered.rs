@@ -5,6 +5,7 @@ use std::time::Duration;
 use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::{EventType, ProcessKey, Step, StepFailure};
 
+use crate::build::hash;
 use crate::context::Context;
 use crate::error::{Fault, Result};
 use crate::events::{self, Note};
@@ -91,7 +92,7 @@ async fn no_status(context: &Context, key: &ProcessKey, failure: &StepFailure) {
         context,
         key,
         ("status", "PublishStatus"),
-        failure.category,
+        (failure.category, &failure.message),
         text,
     )
     .await;
@@ -119,7 +120,7 @@ pub(crate) async fn activity_failed(
     );
     if attempt > FROM {
         let text = format!("{activity} has failed {attempt} times and is tried again: {fault}");
-        work_fails(context, key, activity, category, text).await;
+        work_fails(context, key, activity, fault, text).await;
     }
 }
 
@@ -140,16 +141,17 @@ pub(crate) async fn wait_fails(
         "{activity}: {fault}; waiting"
     );
     let text = format!("{activity} waits, since this has failed {times} times in a row: {fault}");
-    work_fails(context, key, activity, category, text).await;
+    work_fails(context, key, activity, fault, text).await;
 }
 
 async fn work_fails(
     context: &Context,
     key: &ProcessKey,
     activity: &str,
-    category: ErrorCategory,
+    fault: &Fault,
     text: String,
 ) {
+    let category = fault.category;
     // That a server is away is told for all.
     let away = [
         ErrorCategory::Unavailable,
@@ -157,22 +159,28 @@ async fn work_fails(
         ErrorCategory::RateLimited,
     ];
     if !away.contains(&category) {
-        event(context, key, (activity, "Work"), category, text).await;
+        let why = fault.to_string();
+        event(context, key, (activity, "Work"), (category, &why), text).await;
     }
 }
 
-/// An Event, once an hour, about something that fails: what, and the action.
+/// An Event, once an hour, about something that fails: what, and the action. Each right that is missing has its own.
 async fn event(
     context: &Context,
     key: &ProcessKey,
     (about, action): (&str, &str),
-    category: ErrorCategory,
+    (category, why): (ErrorCategory, &str),
     text: String,
 ) {
     let hour = jiff::Timestamp::now().as_second() / 3600;
+    // Words of other failures differ from one try to the next.
+    let right = match category {
+        ErrorCategory::Forbidden => hash::short(why.as_bytes()),
+        _ => String::new(),
+    };
     let note = Note {
         // Every replica makes the same name of it, and the API server takes the first.
-        id: format!("{}/{about}/{category}/{hour}", key.uid),
+        id: format!("{}/{about}/{category}/{right}/{hour}", key.uid),
         key: key.clone(),
         kind: EventType::Warning,
         reason: category.event_reason().to_owned(),
