@@ -42,7 +42,7 @@ pub use operator::{Operator, OperatorOptions};
 pub use process::{condition, is_current, is_settled, manifest};
 pub use prometheus::Prometheus;
 pub use scene::{QUIET, Scene, version};
-pub use temporal::{Temporal, counts, json_payload, timers_fired};
+pub use temporal::{Temporal, counts, json_payload, timers_fired, written_at};
 pub use traffic::{Answers, Traffic};
 pub use ui::{Tab, TemporalUi};
 pub use wait::{complete, until};

@@ -337,16 +337,20 @@ pub fn json_payload(value: &serde_json::Value) -> Payload {
     }
 }
 
+/// When something was written into a history, by the server's clock.
+#[must_use]
+pub fn written_at(event: &HistoryEvent) -> Option<jiff::Timestamp> {
+    let at = event.event_time.as_ref()?;
+    jiff::Timestamp::new(at.seconds, at.nanos).ok()
+}
+
 /// When the timers of a history went off, by the server's clock.
 #[must_use]
 pub fn timers_fired(events: &[HistoryEvent]) -> Vec<jiff::Timestamp> {
     let fired = events
         .iter()
         .filter(|event| event.event_type() == EventType::TimerFired);
-    fired
-        .filter_map(|event| event.event_time.as_ref())
-        .filter_map(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok())
-        .collect()
+    fired.filter_map(written_at).collect()
 }
 
 /// How many events of each type a history has.

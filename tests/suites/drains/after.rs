@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use process_operator_crds::Process;
-use process_operator_harness::{Env, Scene, condition, until};
+use process_operator_harness::{Env, Scene, condition, until, written_at};
 use serde_json::json;
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
 
@@ -154,10 +154,7 @@ async fn let_go(env: &Env, process: &Process) -> Result<Timestamp> {
     let waited = history
         .iter()
         .filter(|event| event.event_type() == EventType::ActivityTaskCompleted);
-    let told = waited.filter_map(|event| event.event_time.as_ref());
-    let times = told
-        .map(|at| Timestamp::new(at.seconds, at.nanos))
-        .collect::<Result<Vec<_>, _>>()?;
+    let times: Vec<Timestamp> = waited.filter_map(written_at).collect();
     // The first one after the last workflow of the version had closed.
     let closed = env.temporal.list(&env.apps, "WorkflowId = 'old-0'").await?;
     let closed = closed.first().and_then(|info| info.close_time);

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use process_operator_crds::Process;
 use process_operator_faultproxy::{Action, RpcMatch, TemporalProxy, TemporalProxyConfig};
-use process_operator_harness::{Env, OperatorOptions, QUIET, Scene, manifest, until};
+use process_operator_harness::{Env, OperatorOptions, QUIET, Scene, manifest, until, written_at};
 use serde_json::json;
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
@@ -71,9 +71,9 @@ async fn cancel_asks_first_and_terminates_what_does_not_end() -> Result<()> {
 fn passed(history: &[HistoryEvent], from: EventType, to: EventType) -> Result<SignedDuration> {
     let at = |kind: EventType| -> Result<Timestamp> {
         let event = history.iter().find(|event| event.event_type() == kind);
-        let time = event.and_then(|event| event.event_time.as_ref());
-        let time = time.with_context(|| kind.as_str_name())?;
-        Ok(Timestamp::new(time.seconds, time.nanos)?)
+        event
+            .and_then(written_at)
+            .with_context(|| kind.as_str_name())
     };
     Ok(at(to)?.duration_since(at(from)?))
 }
