@@ -22,7 +22,7 @@ use crate::wear::{Counted, Wear};
 /// Lifecycles at work at once. Of many new ones all get their Deployments before anything is told about them, as
 /// far as they are at work; many more would hold each other up at the servers while the time of their
 /// workflow tasks runs out. What waits, waits in Temporal.
-const AT_WORK: usize = 64;
+const AT_WORK: usize = 128;
 /// Pause before a worker that ended by itself is started again.
 const PAUSE: Duration = Duration::from_secs(2);
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-/// Nobody waits longer for others, and nobody is waited for longer. Far below the time that a workflow
-/// task has.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Nobody waits longer for others, and nobody is waited for longer. Long enough for a hundred on two cores, and well
+/// below the time that a workflow task has.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Those Processes whose first Deployment is on its way.
 #[derive(Debug)]
