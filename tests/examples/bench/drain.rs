@@ -4,10 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 use process_operator_crds::Process;
 use process_operator_harness::{Env, Operator, is_current, manifest, until};
+use serde_json::{Value, json};
+use temporalio_common::protos::temporal::api::enums::v1::EventType;
 
 use crate::gauge::{memory, percentile};
 use crate::{create, idle, options, pollers};
@@ -20,6 +24,7 @@ const LONG: Duration = Duration::from_secs(1200);
 /// How soon drains end.
 pub(crate) async fn ends(env: &Env) -> Result<()> {
     to_no_pods(env, 5).await?;
+    after_the_deadline(env, 5).await?;
     env.clear().await
 }
 
@@ -58,33 +63,36 @@ async fn beside(env: &Env, operator: &Operator, count: usize, window: Duration) 
     create::one_by_one(env, 20).await
 }
 
-/// Real pods: the last workflow on an old version closes, and its Deployment gets no replicas.
+/// A Process that has moved to v2, with one workflow that holds v1, by its build id.
+async fn held(env: &Env, name: &str, drain: Value) -> Result<(String, String)> {
+    let mut wanted = manifest(env, name, "v1");
+    wanted["spec"]["drain"] = drain;
+    env.apply(&wanted).await?;
+    env.wait_settled(name, "v1").await?;
+    let id = format!("{name}-long");
+    env.temporal
+        .start_waiting(&env.apps, &format!("{name}-tq"), &id)
+        .await?;
+    env.set_tag(name, "v2").await?;
+    let process = env
+        .wait_process(name, "v1 drains", LONG, |process| {
+            drains(process) == 1 && is_current(process, "v2")
+        })
+        .await?;
+    let status = process.status.context("status")?;
+    let old = status.draining.first().context("it drains")?;
+    Ok((id, old.build_id.clone()))
+}
+
+/// Real pods: the last workflow on an old version closes, its Deployment gets no replicas, its pods go.
 async fn to_no_pods(env: &Env, count: usize) -> Result<()> {
-    let mut seconds = Vec::new();
+    let (mut told, mut gone) = (Vec::new(), Vec::new());
     for n in 0..count {
         let name = format!("drain{n}");
-        env.apply(&manifest(env, &name, "v1")).await?;
-        env.wait_settled(&name, "v1").await?;
-        let id = format!("{name}-long");
-        env.temporal
-            .start_waiting(&env.apps, &format!("{name}-tq"), &id)
-            .await?;
-        env.set_tag(&name, "v2").await?;
-        let process = env
-            .wait_process(&name, "v1 drains", LONG, |process| {
-                drains(process) == 1 && is_current(process, "v2")
-            })
-            .await?;
-        let status = process.status.context("status")?;
-        let old = status
-            .draining
-            .first()
-            .context("it drains")?
-            .build_id
-            .clone();
+        let (id, old) = held(env, &name, json!({})).await?;
         env.temporal.finish_waiting(&env.apps, &id).await?;
         let closed = Instant::now();
-        until("v1 has no pods", LONG, async || {
+        until("v1 has no replicas", LONG, async || {
             let deployments = env.deployments(&name).await?;
             let left = deployments
                 .iter()
@@ -95,13 +103,64 @@ async fn to_no_pods(env: &Env, count: usize) -> Result<()> {
             Ok(())
         })
         .await?;
-        seconds.push(closed.elapsed().as_secs_f64());
+        told.push(closed.elapsed().as_secs_f64());
+        until("v1 has no pods", LONG, async || {
+            let pods = env.pods(&name).await?;
+            let of_old = |it: &&Pod| it.labels().values().any(|value| *value == old);
+            let left = pods.iter().filter(of_old).count();
+            ensure!(left == 0, "{left}");
+            Ok(())
+        })
+        .await?;
+        gone.push(closed.elapsed().as_secs_f64());
+    }
+    for (what, seconds) in [("no replicas", &mut told), ("no pods", &mut gone)] {
+        println!(
+            "last workflow on an old version closed -> {what} (no delay; the server looks every 2 s here), \
+             n={count}: p50 {:.1} s, max {:.1} s",
+            percentile(seconds, 0.5),
+            percentile(seconds, 1.0),
+        );
+    }
+    Ok(())
+}
+
+/// A workflow outlasts the time of its version: from the deadline to its termination, by the server's clock.
+async fn after_the_deadline(env: &Env, count: usize) -> Result<()> {
+    const TIME: i64 = 5;
+    let policy = json!({ "timeoutSeconds": TIME, "onTimeout": "Terminate" });
+    let mut millis = Vec::new();
+    for n in 0..count {
+        let name = format!("overdue{n}");
+        let (id, old) = held(env, &name, policy.clone()).await?;
+        let deployment = format!("{}/{name}", env.namespace);
+        let info = env
+            .temporal
+            .worker_deployment(&env.apps, &deployment)
+            .await?;
+        let versions = info.context("a Worker Deployment")?.version_summaries;
+        let left = versions.iter().find_map(|version| {
+            let named = version.deployment_version.as_ref()?;
+            let at = version.last_deactivation_time?;
+            (named.build_id == old).then_some(at)
+        });
+        let left = left.context("it lost its traffic")?;
+        let due = Timestamp::new(left.seconds, left.nanos)? + SignedDuration::from_secs(TIME);
+        let ended = until("it is terminated", LONG, async || {
+            let history = env.temporal.history(&env.apps, &id).await?;
+            let last = history.into_iter().next_back().context("no event")?;
+            let over = last.event_type() == EventType::WorkflowExecutionTerminated;
+            ensure!(over, "{:?}", last.event_type());
+            last.event_time.context("no time")
+        })
+        .await?;
+        let ended = Timestamp::new(ended.seconds, ended.nanos)?;
+        millis.push(ended.duration_since(due).as_millis_f64());
     }
     println!(
-        "last workflow on an old version closed -> no replicas (no delay; the server looks every 2 s here), \
-         n={count}: p50 {:.1} s, max {:.1} s",
-        percentile(&mut seconds, 0.5),
-        percentile(&mut seconds, 1.0),
+        "deadline of a drain -> what was open is terminated, n={count}: p50 {:.0} ms, max {:.0} ms",
+        percentile(&mut millis, 0.5),
+        percentile(&mut millis, 1.0),
     );
     Ok(())
 }
@@ -167,27 +226,18 @@ async fn events(env: &Env) -> Result<i64> {
 
 /// Nothing happens: memory, CPU, and what is asked and written all the same.
 async fn waiting(env: &Env, operator: &Operator, count: usize, window: Duration) -> Result<()> {
-    let (before, asked) = (events(env).await?, calls(env).await?);
-    let started = Instant::now();
-    idle::window(env, operator, &format!("{count} open drains"), window).await?;
-    let days = started.elapsed().as_secs_f64() / 86_400.0;
+    let before = events(env).await?;
+    let asked = idle::window(env, operator, &format!("{count} open drains"), window).await?;
     let grown = events(env).await? - before;
-    let calls = calls(env).await? - asked;
     #[allow(clippy::cast_precision_loss, reason = "small numbers")]
-    let (events, calls) = {
-        let drains_and_days = days * count as f64;
-        (grown as f64 / drains_and_days, calls / drains_and_days)
-    };
+    let (events, days) = (grown as f64, count as f64 * window.as_secs_f64() / 86_400.0);
+    let calls = |operation: &str| asked.temporal.get(operation).copied().unwrap_or(0.0) / days;
     println!(
-        "  of a drain per day of waiting: {events:.1} history events ({before} in all of them so far), {calls:.0} \
-         reads in the workers' Temporal namespace"
+        "  of a drain per day of waiting: {:.1} history events ({before} in all of them so far), {:.0} counts, {:.0} \
+         heartbeats",
+        events / days,
+        calls("CountWorkflowExecutions"),
+        calls("RecordActivityTaskHeartbeat"),
     );
     Ok(())
-}
-
-/// What the operator has asked of the Temporal namespace of the workers.
-async fn calls(env: &Env) -> Result<f64> {
-    let mut requests = idle::temporal_requests(env, &[env.apps.as_str()]).await?;
-    requests.retain(|operation, _| !operation.starts_with("Poll"));
-    Ok(requests.into_values().sum())
 }

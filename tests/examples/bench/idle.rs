@@ -10,6 +10,8 @@ use process_operator_harness::{Env, Operator, is_current, until};
 
 use crate::gauge::{cpu_seconds, memory};
 
+/// Before a window, if that is not shorter.
+const SETTLING: Duration = Duration::from_secs(180);
 const SERVERS: [&str; 3] = ["kube-apiserver", "temporal", "etcd"];
 
 /// Waits until all are Current. The server takes about one change of routing a second.
@@ -74,15 +76,56 @@ pub(crate) async fn temporal_requests(
     Ok(found)
 }
 
+/// Requests of the operator in a window, by what they are.
+pub(crate) struct Asked {
+    pub(crate) kubernetes: BTreeMap<String, f64>,
+    pub(crate) temporal: BTreeMap<String, f64>,
+}
+
+/// What settled Processes add to the requests of none, for each and an hour.
+pub(crate) fn print_per_process(none: &Asked, some: &Asked, count: usize, window: Duration) {
+    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+    let of_each = 3600.0 / window.as_secs_f64() / count as f64;
+    for (server, none, some) in [
+        ("Kubernetes", &none.kubernetes, &some.kubernetes),
+        ("Temporal", &none.temporal, &some.temporal),
+    ] {
+        // What is asked of a whole Temporal namespace or of all objects, however many there are.
+        let fixed = |what: &str| {
+            [
+                "leases",
+                "watch ",
+                "list ",
+                "DescribeNamespace",
+                "List",
+                "RecordWorkerHeartbeat",
+            ]
+            .iter()
+            .any(|it| what.contains(it))
+        };
+        let sum = |asked: &BTreeMap<String, f64>, is_fixed: bool| -> f64 {
+            let chosen = asked.iter().filter(|(what, _)| fixed(what) == is_fixed);
+            chosen.map(|(_, count)| count).sum()
+        };
+        println!(
+            "  {server} requests of a settled Process per hour: {:.1}; of the sweep, the Lease and lists together in \
+             the window: {:.0} without Processes, {:.0} with them",
+            (sum(some, false) - sum(none, false)) * of_each,
+            sum(none, true),
+            sum(some, true),
+        );
+    }
+}
+
 /// One window: memory, CPU and requests of the operator, CPU of the servers.
 pub(crate) async fn window(
     env: &Env,
     operator: &Operator,
     what: &str,
     window: Duration,
-) -> Result<()> {
+) -> Result<Asked> {
     // What has just happened is to fade first.
-    tokio::time::sleep(window.min(Duration::from_secs(60))).await;
+    tokio::time::sleep(window.min(SETTLING)).await;
     let mark = env.audit.mark()?;
     let cpu = |pid| cpu_seconds(pid);
     let own = cpu(operator.pid)?;
@@ -106,7 +149,7 @@ pub(crate) async fn window(
         println!("  {name}: CPU {:.2} s/min", (cpu(pid)? - before) / minutes);
     }
     let filter = AuditFilter::any().service_account("process-operator", "process-operator");
-    let mut by_kind: BTreeMap<String, usize> = BTreeMap::new();
+    let mut by_kind: BTreeMap<String, f64> = BTreeMap::new();
     for entry in env.audit.select(mark, &filter)? {
         let resource = entry
             .object_ref
@@ -115,7 +158,7 @@ pub(crate) async fn window(
             .unwrap_or_default();
         *by_kind
             .entry(format!("{} {resource}", entry.verb))
-            .or_default() += 1;
+            .or_default() += 1.0;
     }
     println!("  Kubernetes requests in the window: {by_kind:?}");
     let mut grown = temporal_requests(env, &ours).await?;
@@ -124,5 +167,8 @@ pub(crate) async fn window(
     }
     grown.retain(|operation, count| *count > 0.0 && !operation.starts_with("Poll"));
     println!("  Temporal requests in the window, polls aside: {grown:?}");
-    Ok(())
+    Ok(Asked {
+        kubernetes: by_kind,
+        temporal: grown,
+    })
 }

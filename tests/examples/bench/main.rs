@@ -10,6 +10,7 @@ mod delete;
 mod drain;
 mod gauge;
 mod idle;
+mod pauses;
 mod pollers;
 mod rollout;
 
@@ -65,13 +66,14 @@ async fn main() -> Result<()> {
         env.clear().await?;
     }
     if wanted("idle") {
-        idle::window(&env, &operator, "0 settled Processes", window).await?;
+        let none = idle::window(&env, &operator, "0 settled Processes", window).await?;
         create::burst(&env, count).await?;
         let pollers = pollers::Pollers::start(&env, count, "v1");
         idle::all_current(&env, count).await?;
         pollers.stop();
         let what = format!("{count} settled Processes");
-        idle::window(&env, &operator, &what, window).await?;
+        let some = idle::window(&env, &operator, &what, window).await?;
+        idle::print_per_process(&none, &some, count, window);
         env.clear().await?;
     }
     if wanted("delete") {

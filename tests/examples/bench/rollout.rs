@@ -18,9 +18,9 @@ use temporalio_common::protos::temporal::api::history::v1::history_event::Attrib
 
 use crate::gauge::percentile;
 use crate::idle::temporal_requests;
-use crate::{number, options, wanted};
+use crate::{number, options, pauses, wanted};
 
-const SOON: Duration = Duration::from_secs(180);
+pub(crate) const SOON: Duration = Duration::from_secs(180);
 
 /// All of it, or the parts that are asked for. The operator is killed and started again on the way.
 pub(crate) async fn run(env: &Env, operator: Operator) -> Result<()> {
@@ -32,7 +32,7 @@ pub(crate) async fn run(env: &Env, operator: Operator) -> Result<()> {
         cost(env).await?;
     }
     if asked("pauses") {
-        overshoots(env, &pauses()).await?;
+        pauses::overshoots(env).await?;
     }
     if asked("shares") {
         shares(env, number("BENCH_STARTS", 1_000)).await?;
@@ -44,33 +44,19 @@ pub(crate) async fn run(env: &Env, operator: Operator) -> Result<()> {
     Ok(())
 }
 
-/// `BENCH_PAUSES`, in seconds and separated by commas, makes a run shorter.
-fn pauses() -> Vec<i64> {
-    let given = std::env::var("BENCH_PAUSES").unwrap_or_default();
-    let given: Vec<i64> = given
-        .split(',')
-        .filter_map(|text| text.trim().parse().ok())
-        .collect();
-    if given.is_empty() {
-        vec![30, 31, 35, 38]
-    } else {
-        given
-    }
-}
-
-fn canary(steps: &Value) -> Value {
+pub(crate) fn canary(steps: &Value) -> Value {
     json!({ "spec": {
         "image": "localhost/process-example-worker:v2",
         "rollout": { "strategy": "Canary", "steps": steps },
     } })
 }
 
-async fn settled(env: &Env, name: &str) -> Result<Process> {
+pub(crate) async fn settled(env: &Env, name: &str) -> Result<Process> {
     env.apply(&manifest(env, name, "v1")).await?;
     env.wait_settled(name, "v1").await
 }
 
-async fn remove(env: &Env, name: &str) -> Result<()> {
+pub(crate) async fn remove(env: &Env, name: &str) -> Result<()> {
     env.api::<Process>()
         .delete(name, &DeleteParams::default())
         .await?;
@@ -92,7 +78,7 @@ fn time(time: Option<(i64, i32)>) -> Result<Timestamp> {
     Ok(Timestamp::new(seconds, nanos)?)
 }
 
-fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+pub(crate) fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64()
 }
 
@@ -259,56 +245,8 @@ async fn children(env: &Env, name: &str) -> Result<BTreeMap<String, usize>> {
     Ok(found)
 }
 
-/// How much longer than asked for a weight is held, several Processes side by side.
-async fn overshoots(env: &Env, pauses: &[i64]) -> Result<()> {
-    let mut processes = Vec::new();
-    for pause in pauses {
-        processes.push(settled(env, &format!("pause{pause}")).await?);
-    }
-    let runs = pauses
-        .iter()
-        .zip(&processes)
-        .map(|(pause, process)| overshoot(env, process, *pause));
-    let found = futures::future::try_join_all(runs).await?;
-    for (pause, overs) in pauses.iter().zip(found) {
-        let told: Vec<String> = overs
-            .iter()
-            .map(|(over, told)| format!("{over:.2} s ({told:.2} s)"))
-            .collect();
-        println!(
-            "overshoot of pauses of {pause} s (of it until all task queues knew the weight): {}",
-            told.join(", ")
-        );
-    }
-    for process in processes {
-        remove(env, &process.name_any()).await?;
-    }
-    Ok(())
-}
-
-/// Of two pauses: how much longer the weight was held, and the part of that before the pause counts.
-async fn overshoot(env: &Env, process: &Process, pause: i64) -> Result<Vec<(f64, f64)>> {
-    let name = process.name_any();
-    let held = json!({ "durationSeconds": pause });
-    let steps = json!([
-        { "weight": 10, "pause": held }, { "weight": 20, "pause": held }, { "weight": 30, "pause": {} },
-    ]);
-    env.patch(&name, &canary(&steps)).await?;
-    let mut set = Vec::new();
-    for weight in [10.0, 20.0, 30.0] {
-        set.push(weighted(env, &name, weight).await?);
-    }
-    let known = known(env, process).await?;
-    let asked = SignedDuration::from_secs(pause).as_secs_f64();
-    let overs = set.windows(2).zip(known).map(|(pair, known)| match pair {
-        [this, next] => (seconds(*this, *next) - asked, seconds(*this, known)),
-        _ => (f64::NAN, f64::NAN),
-    });
-    Ok(overs.collect())
-}
-
 /// When all task queues knew each weight of the rollout of v2, by its own word: a pause counts from then.
-async fn known(env: &Env, process: &Process) -> Result<Vec<Timestamp>> {
+pub(crate) async fn known(env: &Env, process: &Process) -> Result<Vec<Timestamp>> {
     let id = lifecycle_id(process).replacen("process/", "rollout/", 1);
     let rollouts = env.workflows(&format!("{id}/v2-")).await?;
     let rollout = rollouts.first().context("no rollout")?;

@@ -4,10 +4,12 @@ use anyhow::Result;
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{Code, IntoRequest};
 use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentInfo;
+use temporalio_common::protos::temporal::api::enums::v1::TaskQueueType;
+use temporalio_common::protos::temporal::api::taskqueue::v1::{TaskQueue, TaskQueueVersioningInfo};
 use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    CreateWorkerDeploymentRequest, DeleteWorkerDeploymentRequest, DescribeWorkerDeploymentRequest,
-    SetWorkerDeploymentCurrentVersionRequest, SetWorkerDeploymentManagerRequest,
-    SetWorkerDeploymentRampingVersionRequest,
+    CreateWorkerDeploymentRequest, DeleteWorkerDeploymentRequest, DescribeTaskQueueRequest,
+    DescribeWorkerDeploymentRequest, SetWorkerDeploymentCurrentVersionRequest,
+    SetWorkerDeploymentManagerRequest, SetWorkerDeploymentRampingVersionRequest,
     set_worker_deployment_manager_request::NewManagerIdentity,
 };
 
@@ -33,6 +35,28 @@ impl Temporal {
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status.into()),
         }
+    }
+
+    /// The share of new workflows that a task queue gives to the version that ramps; `None` when none does.
+    pub async fn ramping_percent(&self, namespace: &str, queue: &str) -> Result<Option<f32>> {
+        let request = DescribeTaskQueueRequest {
+            namespace: namespace.to_owned(),
+            task_queue: Some(TaskQueue {
+                name: queue.to_owned(),
+                ..Default::default()
+            }),
+            task_queue_type: TaskQueueType::Workflow.into(),
+            ..Default::default()
+        };
+        let mut connection = self.connection.clone();
+        let found = WorkflowService::describe_task_queue(&mut connection, request.into_request())
+            .await?
+            .into_inner();
+        let ramps = |known: TaskQueueVersioningInfo| {
+            let ramping = known.ramping_deployment_version.is_some();
+            ramping.then_some(known.ramping_version_percentage)
+        };
+        Ok(found.versioning_info.and_then(ramps))
     }
 
     /// Makes somebody the manager of a Worker Deployment, as another client does; `None` releases it.

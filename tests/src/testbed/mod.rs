@@ -134,6 +134,15 @@ impl Testbed {
         Ok(())
     }
 
+    /// Waits until a namespace that is being deleted is gone.
+    pub fn await_no_namespace(&self, name: &str) -> Result<()> {
+        let namespace = format!("namespace/{name}");
+        run(self
+            .kubectl()
+            .args(["wait", "--for=delete", &namespace, "--timeout=120s"]))
+        .map(drop)
+    }
+
     /// A kubeconfig with a token of the service account, good for a day.
     /// `server` replaces the API server's URL: a proxy in between, which with
     /// `http://` needs no certificate.
@@ -175,7 +184,8 @@ impl Testbed {
     /// existing one to which nobody here knows the way.
     pub fn image_import(&self, archive: &Path) -> Result<bool> {
         let Some(ctr) = &self.state.ctr else {
-            return external::image_import(archive);
+            let context = self.state.context.as_deref().unwrap_or_default();
+            return external::image_import(context, archive);
         };
         // What was imported stays: no image is ever collected.
         let note = images::note(archive)?;
