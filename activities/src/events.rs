@@ -35,6 +35,22 @@ pub struct Note {
     pub deployment: Option<(String, String)>,
 }
 
+impl Note {
+    /// About the Process, by whoever has observed something. Every replica makes the same `id` of that, and the API
+    /// server takes the first.
+    pub fn new(id: String, key: ProcessKey, kind: EventType, reason: &str, text: String) -> Self {
+        Self {
+            id,
+            key,
+            kind,
+            reason: reason.to_owned(),
+            action: "Observe".to_owned(),
+            text,
+            deployment: None,
+        }
+    }
+}
+
 /// Creates an Event. `false` when it was there already.
 pub async fn create(kube: &kube::Client, instance: &str, note: &Note) -> kube::Result<bool> {
     let key = &note.key;
@@ -75,7 +91,8 @@ pub async fn create(kube: &kube::Client, instance: &str, note: &Note) -> kube::R
     let api: Api<Event> = Api::namespaced(kube.clone(), &key.namespace);
     match api.create(&PostParams::default(), &event).await {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(false),
+        // Not one that was refused for a conflict, as quotas do.
+        Err(kube::Error::Api(answer)) if answer.reason == "AlreadyExists" => Ok(false),
         Err(error) => Err(error),
     }
 }

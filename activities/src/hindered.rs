@@ -178,15 +178,11 @@ async fn event(
         ErrorCategory::Forbidden => hash::short(why.as_bytes()),
         _ => String::new(),
     };
+    let id = format!("{}/{about}/{category}/{right}/{hour}", key.uid);
+    let reason = category.event_reason();
     let note = Note {
-        // Every replica makes the same name of it, and the API server takes the first.
-        id: format!("{}/{about}/{category}/{right}/{hour}", key.uid),
-        key: key.clone(),
-        kind: EventType::Warning,
-        reason: category.event_reason().to_owned(),
         action: action.to_owned(),
-        text,
-        deployment: None,
+        ..Note::new(id, key.clone(), EventType::Warning, reason, text)
     };
     let created = events::create(&context.kube, &context.instance, &note);
     match tokio::time::timeout(BRIEF, created).await {

@@ -59,15 +59,8 @@ pub(super) fn seen(shared: &Shared, before: &Neighbour, now: &Neighbour) {
          let each Kubernetes namespace be watched by one only (--watch-namespace)"
     );
     tracing::error!(process = now.name, namespace = now.namespace, "{text}");
-    let note = Note {
-        id: format!("{}/OtherOperator/{own}/{other}", now.uid),
-        key: now.key(),
-        kind: EventType::Warning,
-        reason: "OtherOperator".to_owned(),
-        action: "Observe".to_owned(),
-        text,
-        deployment: None,
-    };
+    let id = format!("{}/OtherOperator/{own}/{other}", now.uid);
+    let note = Note::new(id, now.key(), EventType::Warning, "OtherOperator", text);
     transitions::record(shared, note);
 }
 

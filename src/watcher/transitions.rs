@@ -27,17 +27,8 @@ pub(super) fn reachable(shared: &Shared, before: &Neighbour, now: &Neighbour) {
         ),
         _ => return,
     };
-    let note = Note {
-        // Every replica makes the same name of it, and the API server takes the first.
-        id: format!("{}/{reason}/{since}", now.uid),
-        key: now.key(),
-        kind,
-        reason: reason.to_owned(),
-        action: "Observe".to_owned(),
-        text,
-        deployment: None,
-    };
-    record(shared, note);
+    let id = format!("{}/{reason}/{since}", now.uid);
+    record(shared, Note::new(id, now.key(), kind, reason, text));
 }
 
 /// Records an Event, beside everything else.

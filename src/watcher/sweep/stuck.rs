@@ -119,16 +119,8 @@ pub(super) async fn look(
 }
 
 fn tell(round: &Round<'_>, process: &Neighbour, stuck: &Stuck, reason: &str, text: String) {
-    let note = Note {
-        // Every replica makes the same name of it, and the API server takes the first.
-        id: format!("{}/{reason}/{}", process.uid, stuck.run_id),
-        key: process.key(),
-        kind: EventType::Warning,
-        reason: reason.to_owned(),
-        action: "Observe".to_owned(),
-        text,
-        deployment: None,
-    };
+    let id = format!("{}/{reason}/{}", process.uid, stuck.run_id);
+    let note = Note::new(id, process.key(), EventType::Warning, reason, text);
     transitions::record(round.shared, note);
 }
 

@@ -48,9 +48,9 @@ async fn a_canary_and_its_lifecycle_say_where_they_stand() -> Result<()> {
         "Rolling out a new version",
         &format!("Ready: yes, {v1} is current"),
         &format!("Progressing: yes, {v2} takes 10 % of new workflows, step 1 of 2 until {due}"),
-        "version role ready pods in Temporal image",
-        &format!("{v1} current 1 of 1 Current localhost/process-example-worker:v1"),
-        &format!("{v2} target 1 of 1 Ramping localhost/process-example-worker:v2"),
+        "version role new workflows ready pods open until in Temporal image",
+        &format!("{v1} current 90 % 1 of 1 - - Current localhost/process-example-worker:v1"),
+        &format!("{v2} target 10 % 1 of 1 - {due} Ramping localhost/process-example-worker:v2"),
     ])
     .await?;
     ui.workflow(&env.control, &id, Tab::History).await?;

@@ -83,7 +83,8 @@ pub(super) fn note_by(
 
 fn action_of(what: &str) -> &'static str {
     match what {
-        "RolloutStarted" | "RollbackStarted" | "WeightChanged" | "RolloutHeld" => "RollOut",
+        "RolloutStarted" | "RollbackStarted" | "RolloutSuperseded" | "WeightChanged"
+        | "RolloutHeld" => "RollOut",
         "RolloutFailed" | "VersionCurrent" => "Route",
         "DrainStarted" | "DrainTimedOut" | "DrainEscalated" | "DrainForced" | "DrainResumed"
         | "WorkflowsEnded" | "WorkflowsLeft" | "VersionRetired" => "Retire",

@@ -6,6 +6,7 @@ use process_operator_crds::spec::RolloutStrategy;
 use process_operator_crds::{ErrorCategory, Reason};
 
 use super::verbs::given_up;
+use super::versions::share;
 use super::{Block, Child, Plan, note};
 use crate::contract::{
     Observation, Order, ProcessKey, ProcessView, Progress, Rollout, RolloutOrder, RoutingState,
@@ -47,6 +48,9 @@ pub(super) fn roll_out(
                 }
             }
             plan.cancel.push(rollout.id.clone());
+            if !wanted && current != Some(&rollout.build_id) {
+                superseded(state, process, seen, now, plan);
+            }
         }
         if block.is_some() {
             return;
@@ -76,6 +80,38 @@ pub(super) fn roll_out(
     }
     state.failed = None;
     start(state, key, process, seen, taking_over, now, plan);
+}
+
+/// Tells that the spec asks for another version before the one that was on its way was Current. An object that cannot
+/// be read asks for nothing.
+fn superseded(
+    state: &mut State,
+    process: &ProcessView,
+    seen: &Observation,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let target = &process.build_id;
+    let Some(rollout) = state.rollout.as_ref().filter(|_| !target.is_empty()) else {
+        return;
+    };
+    let build_id = rollout.build_id.clone();
+    let told = rollout.progress.as_ref();
+    let (step, weight) = told.map_or((0, 0), |told| (told.step, told.weight));
+    let weight = share(&seen.routing, &build_id).unwrap_or(weight);
+    let step = match step {
+        0 => String::new(),
+        step => format!(", step {step} of {}", rollout.steps),
+    };
+    let serves = match &seen.routing.current {
+        Some(current) if current == target => ", which serves",
+        _ => "",
+    };
+    let why = format!(
+        "{weight} % of new workflows went to it{step}; generation {} of the spec asks for {target}{serves}",
+        process.generation
+    );
+    note(state, plan, now, "RolloutSuperseded", &build_id, &why);
 }
 
 /// The target's rollout has failed, and nothing has changed since.

@@ -122,7 +122,7 @@ pub(super) fn oldest_first(state: &State) -> Vec<(&String, &Drain)> {
 }
 
 /// How far a drain has come: what it has told, or what follows from the policy that it was given.
-fn drained(drain: &Drain) -> Option<DrainProgress> {
+pub(super) fn drained(drain: &Drain) -> Option<DrainProgress> {
     if let Some(progress) = &drain.progress {
         return Some(progress.clone());
     }

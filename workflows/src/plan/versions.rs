@@ -9,7 +9,7 @@ use super::placement::{Placement, placement};
 use super::verbs::given_up;
 use super::{Child, Plan, note};
 use crate::contract::{
-    CurrentVersion, DeploymentView, Drain, Observation, ProcessKey, ProcessView, Rollout,
+    CurrentVersion, DeploymentView, Drain, Observation, ProcessKey, ProcessView, Rollout, Routing,
     RoutingState, State, Step, VersionState, VersionView,
 };
 
@@ -104,6 +104,19 @@ pub(super) fn follow_routing(state: &mut State, seen: &Observation, now: Timesta
             since: now,
         });
     true
+}
+
+/// Percentage of new executions that a version takes; `None` while that is not known.
+pub(super) fn share(routing: &Routing, build_id: &str) -> Option<i32> {
+    let ramped = routing.ramping.as_ref().map_or(0, |_| routing.percent);
+    let share = if routing.ramping.as_deref() == Some(build_id) {
+        ramped
+    } else if routing.current.as_deref() == Some(build_id) {
+        100 - ramped
+    } else {
+        0
+    };
+    (routing.state == RoutingState::Known).then_some(share)
 }
 
 /// The role of every version that Kubernetes or Temporal knows.

@@ -42,9 +42,12 @@ fn now(input: &RolloutInput, run: (&str, &str), machine: &Machine, work: &Work) 
             input.deadline
         ),
         Work::Gate { gate, attempt, .. } => format!(
-            "Gate: workflow `{}` must complete on `{build_id}` (`{}`).",
+            "Gate: workflow `{}` must complete on `{build_id}` ({}).",
             gate.workflow_type,
-            works::gate_id(input, run, *attempt)
+            link(
+                &input.temporal_namespace,
+                &works::gate_id(input, run, *attempt)
+            )
         ),
         Work::Weigh { percent, .. } => {
             format!("Telling Temporal to send {percent} % of new workflows to `{build_id}`.")
@@ -67,6 +70,29 @@ fn now(input: &RolloutInput, run: (&str, &str), machine: &Machine, work: &Work) 
         Work::Wait => waits_for(machine),
         Work::End => String::new(),
     }
+}
+
+/// A workflow by its id, which leads to its page. The UI draws details in a frame of its own at `/render`, so without a
+/// slash at its beginning the address fits a UI below a path too.
+fn link(namespace: &str, id: &str) -> String {
+    format!(
+        "[`{id}`](namespaces/{}/workflows/{})",
+        encoded(namespace),
+        encoded(id)
+    )
+}
+
+/// As one part of a path: the id has slashes of its own.
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
 }
 
 fn waits_for(machine: &Machine) -> String {
@@ -201,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_is_told_by_its_own_id_and_then_by_how_it_ended() {
+    fn a_gate_is_told_by_a_link_to_its_page_and_then_by_how_it_ended() {
         let mut input = canary();
         input.key = ProcessKey {
             namespace: "shop".into(),
@@ -214,10 +240,15 @@ mod tests {
             timeout_seconds: 30,
             attempts: 1,
         });
+        input.temporal_namespace = "shop process".into();
         let text = shown(&input, [Event::Served]);
-        assert!(
-            text.contains("`gate/shop/l2o/uid/v2-b7d74504/1/7`"),
-            "{text}"
+        assert_eq!(
+            text.lines().next(),
+            Some(
+                "Gate: workflow `Verify` must complete on `v2-b7d74504` \
+                 ([`gate/shop/l2o/uid/v2-b7d74504/1/7`]\
+                 (namespaces/shop%20process/workflows/gate%2Fshop%2Fl2o%2Fuid%2Fv2-b7d74504%2F1%2F7))."
+            )
         );
         input.revised = true;
         let text = shown(&input, [Event::Served]);

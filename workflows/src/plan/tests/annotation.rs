@@ -188,13 +188,65 @@ fn an_annotation_that_cannot_be_carried_out_is_refused_once() {
         let last = state.last_request.clone().unwrap();
         assert_eq!((last.id, last.accepted), (annotation.id, false), "{name}");
         assert!(last.message.contains(words), "{name}: {}", last.message);
-        assert!(state.history.is_empty(), "{name}");
+        let [line] = &state.history[..] else {
+            panic!("{name}: {:?}", state.history);
+        };
+        assert_eq!(line.what, "RequestRefused", "{name}");
+        assert!(line.reason.contains(words), "{name}: {}", line.reason);
 
         let before = state.clone();
         let again = decide(&mut state, &seen);
         assert_eq!(events(&again), [], "{name}: told once");
         assert_eq!(state, before, "{name}: the second look does nothing");
     }
+}
+
+#[test]
+fn a_refusal_is_in_the_history_with_who_asked_and_why_and_once_however_often_it_is_asked_for() {
+    let refused = |id: &str, verb: &str| {
+        annotated(Annotation {
+            id: id.into(),
+            verb: verb.into(),
+            ..pause()
+        })
+    };
+    let mut state = rolling(Some(at_stage(Stage::Pausing, 1, 10)));
+    let lines = |state: &State| -> Vec<String> {
+        let history = state.history.iter();
+        let text = history.map(|it| format!("{} {}, by {}", it.what, it.reason, it.actor));
+        text.collect()
+    };
+    for id in ["a1", "a2", "a1"] {
+        decide(&mut state, &refused(id, "retry"));
+    }
+    let retry = "RequestRefused retry: nothing has failed or was undone (ticket 7), by alice";
+    assert_eq!(lines(&state), [retry]);
+    assert_eq!(state.last_request.as_ref().unwrap().id, "a2");
+    let plan = decide(&mut state, &refused("a3", "explode"));
+    let all = lines(&state);
+    assert_eq!(all.len(), 2);
+    assert!(
+        all[1].starts_with("RequestRefused annotation ameide.io/request: verb must be"),
+        "{all:?}"
+    );
+    assert_eq!(status(&plan).history, state.history);
+    // What else has happened in between is told between them.
+    decide(&mut state, &refused("a4", "retry"));
+    assert_eq!(lines(&state)[2..], [retry]);
+
+    let long = Annotation {
+        id: "a5".into(),
+        verb: "retry".into(),
+        args: VerbArgs {
+            actor: "a".repeat(1000),
+            reason: "r".repeat(5000),
+            ..VerbArgs::default()
+        },
+        ..pause()
+    };
+    decide(&mut state, &annotated(long));
+    let line = state.history.last().unwrap();
+    assert_eq!((line.reason.len(), line.actor.len()), (1024, 256));
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! A changed spec: a rollout begins, is superseded, fails, or is held.
 
+use super::requests::{at_stage, ramping, rolling};
 use super::*;
+use crate::contract::{EventType, Stage};
+
+const V3: &str = "v3-00000003";
 
 #[test]
 fn a_changed_spec_rolls_out_beside_the_running_version() {
@@ -38,6 +42,116 @@ fn a_further_change_supersedes_the_rollout_and_the_half_made_version_goes() {
         starts(&plan),
         ["rollout v3-00000003".to_owned(), format!("drain {V2}")]
     );
+}
+
+/// Why a rollout is not wanted any more, if that is told: in the history as in an Event.
+fn superseded(state: &mut State, seen: &Observation) -> Option<String> {
+    let before = state.history.len();
+    let plan = decide(state, seen);
+    let events = plan.steps.iter().filter_map(|step| match step {
+        Step::Event {
+            kind: EventType::Normal,
+            reason,
+            action,
+            note,
+            build_id,
+            ..
+        } if reason == "RolloutSuperseded" && action == "RollOut" && build_id == V2 => {
+            Some(note.clone())
+        }
+        _ => None,
+    });
+    let mut events: Vec<String> = events.collect();
+    let lines = state.history[before..].iter();
+    let lines = lines.filter(|line| line.what == "RolloutSuperseded");
+    let lines = lines.map(|line| format!("{}: {}", line.build_id, line.reason));
+    assert_eq!(events, lines.collect::<Vec<_>>());
+    assert!(events.len() < 2, "{events:?}");
+    events.pop()
+}
+
+/// The second step of [`rolling`], with another version in the spec.
+fn asks_for(build_id: &str) -> Observation {
+    let mut seen = ramping().change(|process| {
+        process.build_id = build_id.into();
+        process.deployment_name = format!("l2o-{build_id}");
+    });
+    seen.routing.percent = 25;
+    seen
+}
+
+#[test]
+fn a_rollout_that_is_superseded_tells_its_share_and_what_is_asked_for_instead() {
+    let ramped = || rolling(Some(at_stage(Stage::Pausing, 2, 20)));
+    let unseen = Observation {
+        routing: Routing::default(),
+        ..asks_for(V3)
+    };
+    let mut early = asks_for(V3);
+    early.routing.ramping = None;
+    let cases = [
+        (
+            ramped(),
+            asks_for(V3),
+            "25 % of new workflows went to it, step 2 of 3; generation 3 of the spec asks for v3-00000003",
+        ),
+        (
+            ramped(),
+            asks_for(V1),
+            "25 % of new workflows went to it, step 2 of 3; generation 3 of the spec asks for v1-00000001, \
+             which serves",
+        ),
+        (
+            rolling(None),
+            early,
+            "0 % of new workflows went to it; generation 3 of the spec asks for v3-00000003",
+        ),
+        (
+            ramped(),
+            unseen,
+            "20 % of new workflows went to it, step 2 of 3; generation 3 of the spec asks for v3-00000003",
+        ),
+    ];
+    for (mut state, seen, why) in cases {
+        let told = superseded(&mut state, &seen);
+        assert_eq!(told, Some(format!("{V2}: {why}")));
+        assert_eq!(superseded(&mut state, &seen), None, "once");
+    }
+    // Also when nothing can begin in its place yet.
+    let mut state = ramped();
+    let blocked = Observation {
+        queue_holder: Some("a/b".into()),
+        ..asks_for(V3)
+    };
+    assert!(superseded(&mut state, &blocked).is_some());
+    assert_eq!(superseded(&mut state, &blocked), None);
+    assert_eq!(superseded(&mut state, &asks_for(V3)), None);
+}
+
+#[test]
+fn a_rollout_that_ends_for_another_reason_is_not_superseded() {
+    let mut current = asks_for(V3).routed(V2, VersionState::Current);
+    current.routing.ramping = None;
+    let mut managed = ramping();
+    managed.routing.foreign_manager = Some("somebody".into());
+    let unreadable = Observation {
+        invalid: Some("spec.image is empty".into()),
+        ..asks_for("")
+    };
+    for (name, seen) in [
+        ("its version is Current", current),
+        ("somebody else manages the Worker Deployment", managed),
+        ("the object cannot be read", unreadable),
+    ] {
+        let mut state = rolling(None);
+        state.rollout.as_mut().unwrap().steps = 0;
+        assert_eq!(superseded(&mut state, &seen), None, "{name}");
+        let rollout = state.rollout.as_ref();
+        assert!(
+            rollout.is_none_or(|it| it.cancelled || it.id != "r"),
+            "{name}"
+        );
+    }
 }
 
 #[test]

@@ -163,6 +163,15 @@ fn what_has_to_be_restored() {
 }
 
 #[test]
+fn a_lost_deployment_of_a_version_that_takes_a_share_is_made_again() {
+    let seen = requests::ramping().with(V2, None);
+    assert_eq!(applies(&decide(&mut settled(), &seen)), [V2]);
+    // Also when the spec asks for it no more, until the share is taken back.
+    let undone = seen.change(|spec| *spec = process(V1));
+    assert_eq!(applies(&decide(&mut settled(), &undone)), [V2]);
+}
+
+#[test]
 fn a_version_of_which_nothing_is_told_keeps_its_pods() {
     let seen = world(V2)
         .with(V1, Some(deployment(2)))

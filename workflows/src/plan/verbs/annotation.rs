@@ -1,10 +1,11 @@
 //! Requests by the annotation `ameide.io/request`.
 
 use jiff::{SignedDuration, Timestamp};
+use process_operator_crds::conditions::truncate;
 
-use super::{Scene, handle, refuse};
+use super::{Scene, actor, because, handle, refuse};
 use crate::contract::{
-    Annotation, Answer, EventType, LastRequest, ProcessKey, Request, State, Step, Verb,
+    Annotation, Answer, EventType, LastRequest, ProcessKey, Request, State, Step, Transition, Verb,
 };
 use crate::plan::Plan;
 
@@ -17,23 +18,32 @@ pub(in super::super) fn annotation(state: &mut State, scene: &Scene<'_>, plan: &
     if state.handled.contains(&asked.id) {
         return;
     }
-    let answer = match read(asked, scene.key, scene.now) {
-        Ok(request) => handle(state, scene, &request, plan),
+    let (about, answer) = match read(asked, scene.key, scene.now) {
+        Ok(request) => (
+            request.verb.to_string(),
+            handle(state, scene, &request, plan),
+        ),
         Err(message) => {
+            let about = "annotation ameide.io/request".to_owned();
             plan.steps.push(Step::Event {
                 id: format!("refused/{}", asked.id),
                 kind: EventType::Warning,
                 reason: "RequestRefused".into(),
                 action: "Request".into(),
-                note: format!("annotation ameide.io/request: {message}"),
+                note: format!("{about}: {message}"),
                 build_id: String::new(),
             });
-            Answer {
+            let answer = Answer {
                 accepted: false,
                 message,
-            }
+            };
+            (about, answer)
         }
     };
+    if !answer.accepted {
+        let why = format!("{about}: {}", answer.message);
+        refused(state, asked, &why, scene.now);
+    }
     state.handled.push(asked.id.clone());
     let excess = state.handled.len().saturating_sub(State::REQUESTS);
     state.handled.drain(..excess);
@@ -44,6 +54,25 @@ pub(in super::super) fn annotation(state: &mut State, scene: &Scene<'_>, plan: &
         message: answer.message,
         time: scene.now,
     });
+}
+
+/// Writes a refusal to the history, where it stays when the next request is answered. One that is made again and again,
+/// each time under another id, does not take the place of all else.
+fn refused(state: &mut State, asked: &Annotation, why: &str, now: Timestamp) {
+    let refused = Transition {
+        time: now,
+        what: "RequestRefused".into(),
+        build_id: String::new(),
+        // What people write has no bounds, and all of this is kept.
+        reason: truncate(&because(why, &asked.args.reason), 1024).to_owned(),
+        actor: truncate(&actor(&asked.args), 256).to_owned(),
+    };
+    let told = state.history.last().is_some_and(|last| {
+        (&last.what, &last.reason, &last.actor) == (&refused.what, &refused.reason, &refused.actor)
+    });
+    if !told {
+        state.record(refused);
+    }
 }
 
 fn read(asked: &Annotation, key: &ProcessKey, now: Timestamp) -> Result<Request, String> {
