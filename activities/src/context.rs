@@ -12,7 +12,7 @@ use process_operator_workflows::contract::{DrainPolicy, ProcessKey, Settings};
 use temporalio_client::Connection;
 use tokio::sync::{Semaphore, watch};
 
-use crate::budget::Budgets;
+use crate::budget::{Budgets, Change, Turn};
 use crate::cache::Cache;
 use crate::dependencies::Kinds;
 use crate::error::Fault;
@@ -197,6 +197,11 @@ impl Context {
     /// Waits for the turn of something that is done to an execution in a Temporal namespace.
     pub(crate) async fn action_turn(&self, temporal_namespace: &str) {
         self.budgets.action(temporal_namespace).await;
+    }
+
+    /// Waits for the turn of a change that counts against what the server allows of them in a Temporal namespace.
+    pub(crate) async fn change_turn(&self, temporal_namespace: &str, what_for: Change) -> Turn {
+        self.budgets.change(temporal_namespace, what_for).await
     }
 }
 

@@ -54,8 +54,8 @@ pub(crate) async fn announce(
     );
 }
 
-/// Tells a lifecycle what a change of routing waits for: the server lets through about one a second, and that of
-/// others may come first. Once for each change.
+/// Tells a lifecycle what a change of routing waits for: the server lets few through, and those of others may come
+/// first. Once for each change.
 pub(crate) async fn waits(
     context: &Context,
     key: &ProcessKey,

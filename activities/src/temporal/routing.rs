@@ -1,9 +1,8 @@
-//! Changes of routing. They run on a task queue of their own: the server allows about one a second
-//! per Temporal namespace.
+//! Changes of routing. Those of rollouts run on a task queue of their own, whose rate the server keeps for all
+//! replicas: it allows few of them in a Temporal namespace.
 
 use std::time::Duration;
 
-use kube::ResourceExt as _;
 use process_operator_crds::ErrorCategory;
 use process_operator_workflows::contract::{Expected, ProcessKey, SetCurrentInput, SetWeightInput};
 use temporalio_client::grpc::WorkflowService;
@@ -16,10 +15,12 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     set_worker_deployment_manager_request::NewManagerIdentity,
 };
 
+use super::manager::claim;
 use super::shares::{Shares, percent, shares};
 use super::{call, describe, foreign_manager, versions};
+use crate::budget::Change;
 use crate::context::Context;
-use crate::error::{Fault, Result, within};
+use crate::error::{Fault, Result};
 use crate::sent::Sent;
 use crate::wait::Pace;
 
@@ -97,6 +98,7 @@ pub(crate) async fn set_current(
     sent: &Sent,
 ) -> Result<()> {
     let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
+    let how = (Change::Rollout, sent);
     let (info, token) = described(context, namespace, key).await?;
     let found = shares(&info);
     let current = found.current.clone();
@@ -108,7 +110,7 @@ pub(crate) async fn set_current(
     }
     let token = managed(context, namespace, key, input.take_over, (&info, token)).await?;
     if current != input.build_id {
-        set(context, namespace, key, &input.build_id, token, sent).await?;
+        set(context, namespace, key, &input.build_id, token, how).await?;
     }
     // The server ends a ramp to the version that becomes Current, and no other.
     let ramps = found.ramping != input.build_id;
@@ -128,6 +130,7 @@ pub(crate) async fn set_weight(
     sent: &Sent,
 ) -> Result<()> {
     let (namespace, key) = (input.temporal_namespace.as_str(), &input.key);
+    let how = (Change::Rollout, sent);
     let deployment = key.worker_deployment();
     let Some((info, token)) = describe(context, namespace, &deployment).await? else {
         if input.percent == 0 {
@@ -151,7 +154,7 @@ pub(crate) async fn set_weight(
         }
         let token = managed(context, namespace, key, false, (&info, token)).await?;
         let wanted = if let Some(back) = back {
-            match set(context, namespace, key, back, token, sent).await {
+            match set(context, namespace, key, back, token, how).await {
                 // It has been retired since, so the promotion came to its end: there is no way back to it.
                 Err(fault) if fault.category == ErrorCategory::NotFound => return Ok(()),
                 done => done?,
@@ -161,7 +164,7 @@ pub(crate) async fn set_weight(
                 ..found
             }
         } else {
-            ramp(context, namespace, key, ("", 0.0), token, sent).await?;
+            ramp(context, namespace, key, ("", 0.0), token, how).await?;
             Shares {
                 current: found.current,
                 ..Shares::default()
@@ -179,11 +182,11 @@ pub(crate) async fn set_weight(
         let mut token = managed(context, namespace, key, input.take_over, (&info, token)).await?;
         let current = taken_back(&found, input.current.as_deref());
         if let Some(current) = current {
-            token = set(context, namespace, key, current, token, sent).await?;
+            token = set(context, namespace, key, current, token, how).await?;
         }
         if !done {
             let to = (input.build_id.as_str(), wanted);
-            ramp(context, namespace, key, to, token, sent).await?;
+            ramp(context, namespace, key, to, token, how).await?;
         }
         let wanted = Shares {
             current: current.unwrap_or(&found.current).to_owned(),
@@ -210,8 +213,8 @@ pub(crate) async fn unramp(context: &Context, namespace: &str, key: &ProcessKey)
         return Ok(());
     }
     let token = managed(context, namespace, key, false, (&info, token)).await?;
-    let sent = Sent::default();
-    ramp(context, namespace, key, ("", 0.0), token, &sent).await
+    let how = (Change::Deletion, &Sent::default());
+    ramp(context, namespace, key, ("", 0.0), token, how).await
 }
 
 /// After so long the task queue itself is asked too. The server's word on a Worker Deployment comes
@@ -261,52 +264,6 @@ async fn known_to_queue(
     }
 }
 
-/// Takes the Worker Deployment over from nobody or from a predecessor.
-pub(crate) async fn claim(
-    context: &Context,
-    namespace: &str,
-    key: &ProcessKey,
-    token: Vec<u8>,
-) -> Result<Vec<u8>> {
-    let identity = context.manager_identity(&key.uid);
-    let request = SetWorkerDeploymentManagerRequest {
-        namespace: namespace.to_owned(),
-        deployment_name: key.worker_deployment(),
-        conflict_token: token,
-        identity: identity.clone(),
-        new_manager_identity: Some(NewManagerIdentity::ManagerIdentity(identity)),
-    };
-    let mut connection = context.connection.clone();
-    let response = call(
-        "claim Worker Deployment",
-        WorkflowService::set_worker_deployment_manager(&mut connection, request.into_request()),
-    )
-    .await?;
-    Ok(response.conflict_token)
-}
-
-/// Takes the Worker Deployment over from a predecessor of the same name, as long as the Process is
-/// there: until then the server refuses every change, and without a rollout nothing else claims it.
-pub(crate) async fn inherit(context: &Context, namespace: &str, key: &ProcessKey) -> Result<()> {
-    let Some((info, token)) = describe(context, namespace, &key.worker_deployment()).await? else {
-        return Ok(());
-    };
-    let manager = info.manager_identity.as_str();
-    if manager.is_empty()
-        || manager == context.manager_identity(&key.uid)
-        || foreign_manager(context, manager).is_some()
-    {
-        return Ok(());
-    }
-    let processes = context.processes(&key.namespace);
-    let live = within(async { Ok(processes.get_metadata_opt(&key.name).await?) }).await?;
-    // A predecessor that is slow must not take it back.
-    if live.is_some_and(|live| live.uid().as_deref() == Some(key.uid.as_str())) {
-        claim(context, namespace, key, token).await?;
-    }
-    Ok(())
-}
-
 /// Wakes the server's workflow behind a Worker Deployment, which continues as new after each change
 /// and then answers questions only when a second has passed, but a request for a change at once. This
 /// one is for a state that it never was in, so it is always refused.
@@ -329,15 +286,17 @@ pub(crate) async fn wake(context: &Context, namespace: &str, deployment: &str) {
         .await;
 }
 
-/// Routes to a build id; empty means to unversioned workers, that is to nobody. The token for the next change.
+/// Routes to a build id, in its turn; empty means to unversioned workers, that is to nobody. The token for the next
+/// change.
 pub(crate) async fn set(
     context: &Context,
     namespace: &str,
     key: &ProcessKey,
     build_id: &str,
     token: Vec<u8>,
-    sent: &Sent,
+    (what_for, sent): (Change, &Sent),
 ) -> Result<Vec<u8>> {
+    context.change_turn(namespace, what_for).await;
     let request = SetWorkerDeploymentCurrentVersionRequest {
         namespace: namespace.to_owned(),
         deployment_name: key.worker_deployment(),
@@ -358,15 +317,16 @@ pub(crate) async fn set(
     sent.through(change).await
 }
 
-/// Routes a share to a build id; an empty one takes any share back.
+/// Routes a share to a build id, in its turn; an empty one takes any share back.
 async fn ramp(
     context: &Context,
     namespace: &str,
     key: &ProcessKey,
     (build_id, percentage): (&str, f32),
     token: Vec<u8>,
-    sent: &Sent,
+    (what_for, sent): (Change, &Sent),
 ) -> Result<()> {
+    context.change_turn(namespace, what_for).await;
     let request = SetWorkerDeploymentRampingVersionRequest {
         namespace: namespace.to_owned(),
         deployment_name: key.worker_deployment(),

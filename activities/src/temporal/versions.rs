@@ -17,6 +17,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
 
 use super::shares::{Shares, build_id};
 use super::{call, unless_gone, version_state};
+use crate::budget::Turn;
 use crate::build::hash;
 use crate::context::Context;
 use crate::error::Result;
@@ -151,12 +152,13 @@ pub(crate) async fn full(
 }
 
 /// Deletes a version's record. `Ok(false)` while the server still refuses, for pollers seen lately
-/// or for running workflows.
+/// or for running workflows. Its turn is waited for before: what it goes by is looked at after that.
 pub(crate) async fn delete(
     context: &Context,
     namespace: &str,
     key: &ProcessKey,
     build_id: &str,
+    _turn: Turn,
 ) -> Result<bool> {
     let request = DeleteWorkerDeploymentVersionRequest {
         namespace: namespace.to_owned(),

@@ -310,7 +310,8 @@ mod tests {
     }
 
     /// Events that one telling costs in the history of a drain: the activity that waits (three), the workflow
-    /// task that it wakes (three), and the marker of the local activity that tells the lifecycle.
+    /// task that it wakes (three), and the marker of the local activity that tells the lifecycle. Suite `drains`
+    /// counts them in a real history.
     const TELLING: u32 = 7;
     /// With what a run begins: its start, a workflow task, the wait, the timer of the deadline.
     const BEGINNING: u32 = 6;

@@ -13,12 +13,15 @@ use process_operator_workflows::contract::{
 use temporalio_common::protos::temporal::api::deployment::v1::WorkerDeploymentInfo;
 
 use super::{Pace, passing};
+use crate::budget::Change;
 use crate::context::Context;
 use crate::error::Fault;
 use crate::sent::Sent;
 use crate::temporal::open::Whose;
 use crate::temporal::policy::{self, EndAction};
-use crate::temporal::{describe, foreign_manager, routing, version_state, versions, visibility};
+use crate::temporal::{
+    describe, foreign_manager, manager, routing, version_state, versions, visibility,
+};
 
 /// Versions without running workflows are gone by then: the server forgets pollers after 5 min and
 /// notices a drain within 6.
@@ -148,7 +151,7 @@ impl Cleaning<'_> {
             token
         } else {
             // Inherited from a predecessor and never rolled out since, so never claimed.
-            let claimed = routing::claim(context, namespace, key, token).await;
+            let claimed = manager::claim(context, namespace, key, token).await;
             let Some(token) = passing(claimed)? else {
                 return Ok(false);
             };
@@ -159,8 +162,9 @@ impl Cleaning<'_> {
             .as_ref()
             .and_then(|config| config.current_deployment_version.as_ref());
         if current.is_some() {
-            let sent = Sent::default();
-            let nobody = routing::set(context, namespace, key, "", token, &sent);
+            // Somebody may have taken the name over when its turn has come: the token is not good any more then.
+            let how = (Change::Cleaning, &Sent::default());
+            let nobody = routing::set(context, namespace, key, "", token, how);
             passing(nobody.await)?;
         }
         self.look_for_late().await?;
@@ -198,7 +202,8 @@ impl Cleaning<'_> {
             let why = if draining {
                 "running workflows are pinned to it"
             } else {
-                let deleted = versions::delete(context, namespace, key, build_id).await;
+                let turn = context.change_turn(namespace, Change::Cleaning).await;
+                let deleted = versions::delete(context, namespace, key, build_id, turn).await;
                 if passing(deleted)? == Some(true) {
                     self.outcome.deleted.push(build_id.clone());
                     continue;

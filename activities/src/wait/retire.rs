@@ -11,10 +11,11 @@ use process_operator_workflows::contract::{
 use super::drained::{Need, need, past};
 use super::{Pace, passing};
 use crate::apply;
+use crate::budget::Change;
 use crate::context::Context;
 use crate::error::{Fault, Result, within};
 use crate::remove::{delete_deployment, deployment_uid, keep_revision};
-use crate::temporal::{routing, versions, visibility};
+use crate::temporal::{manager, versions, visibility};
 
 /// How long it is waited for pods that were told to stop, at most. They are not waited for when they take longer.
 const STOPPING: Duration = Duration::from_secs(10);
@@ -81,18 +82,19 @@ pub(crate) async fn retire(context: &Context, input: &RetireInput) -> Result<Ret
     // The server keeps a record until it has not seen a poller for a while (5 min by default).
     let mut pace = Pace::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
-        let deleted = versions::delete(context, namespace, key, build_id).await;
-        if passing(deleted)? == Some(true) {
-            break;
-        }
-        passing(routing::inherit(context, namespace, key).await)?;
-        pace.rest().await;
+        let turn = context.change_turn(namespace, Change::Cleaning).await;
         // Its pods are gone, but not what makes them: they can come back.
         if input.stopped
             && let Some(Some(outcome)) = passing(needed(context, input).await)?
         {
             return Ok(outcome);
         }
+        let deleted = versions::delete(context, namespace, key, build_id, turn).await;
+        if passing(deleted)? == Some(true) {
+            break;
+        }
+        passing(manager::inherit(context, namespace, key).await)?;
+        pace.rest().await;
     }
     if input.stopped {
         remove(context, input, uid, last_current).await?;
