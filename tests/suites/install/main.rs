@@ -1,5 +1,6 @@
 //! The charts: what they render, and the operator that they install, as pods. Every release has
-//! namespaces of its own and looks after one namespace only, so all run side by side.
+//! namespaces of its own and looks after one namespace only, so all run side by side. The one that looks after all
+//! namespaces is a suite of its own, `everywhere.rs`.
 
 #![allow(
     clippy::large_futures,
@@ -8,8 +9,10 @@
 
 mod admission;
 mod argocd;
+mod connection;
 mod image;
 mod later;
+mod monitoring;
 mod readme;
 mod release;
 mod render;

@@ -5,12 +5,13 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use process_operator_harness::{Env, SOON, until};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::monitoring;
 use crate::support::{chart, crds_chart, helm, objects, own_values, render, root};
 
 /// Sets of values with a reviewed rendering each.
-const SETS: [&str; 3] = ["default", "namespaced", "everything"];
+const SETS: [&str; 4] = ["default", "namespaced", "everything", "scraped"];
 
 fn snapshot(name: &str) -> String {
     let dir = root().join("tests/snapshots/charts");
@@ -63,6 +64,59 @@ fn what_is_rendered_is_what_was_reviewed() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn every_rule_of_a_role_says_why() -> Result<()> {
+    for set in SETS {
+        let text = rendered(set)?;
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, pair) in lines.windows(2).enumerate() {
+            // What policies are about stands deeper.
+            let rule = pair[1].starts_with("  - apiGroups:");
+            ensure!(
+                !rule || pair[0].starts_with("  # "),
+                "{set} line {}: no comment stands above `{}`",
+                number + 2,
+                pair[1].trim()
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_pod_of_helm_test_may_ask_and_is_no_replica() -> Result<()> {
+    // With `networkPolicy.metricsFrom`, without which anybody may.
+    let all = objects(&rendered("scraped")?)?;
+    let of = |kind: &str| {
+        let found = all.iter().find(|object| object["kind"] == kind);
+        found.with_context(|| format!("no {kind}"))
+    };
+    let labels = &of("Pod")?["metadata"]["labels"];
+    let selects = |selector: &Value| {
+        let wanted = selector.as_object();
+        wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| labels[key] == *value))
+    };
+    let policy = &of("NetworkPolicy")?["spec"];
+    let from = policy["ingress"][0]["from"].as_array();
+    let from = from.context("it says nobody")?;
+    ensure!(
+        from.iter()
+            .any(|peer| selects(&peer["podSelector"]["matchLabels"])),
+        "{from:?} {labels}"
+    );
+    for replicas in [
+        &policy["podSelector"]["matchLabels"],
+        &of("Service")?["spec"]["selector"],
+        &of("PodDisruptionBudget")?["spec"]["selector"]["matchLabels"],
+    ] {
+        ensure!(
+            replicas.is_object() && !selects(replicas),
+            "{replicas} {labels}"
+        );
+    }
+    Ok(())
+}
+
 /// What no kubectl user wants to read in `deploy/rbac.yaml`.
 const ONLY_HELM: [&str; 5] = [
     "# Source: ",
@@ -99,7 +153,7 @@ fn rights_without_helm_are_those_of_the_chart() -> Result<()> {
 fn the_definition_stays_unless_somebody_wants_it_gone() -> Result<()> {
     let chart = crds_chart();
     let chart = chart.to_string_lossy();
-    let definition = |args: &[&str]| -> Result<serde_json::Value> {
+    let definition = |args: &[&str]| -> Result<Value> {
         let mut all = vec!["template", "crds", &*chart];
         all.extend(args);
         let mut found = objects(&helm(&all)?)?;
@@ -125,6 +179,7 @@ async fn the_api_server_takes_all_of_it() -> Result<()> {
         env.kubectl(&["get", "serviceaccount", "default"], "")
     })
     .await?;
+    monitoring::define(&env).await?;
     let own = std::env::temp_dir().join(format!("{}.yaml", env.namespace));
     let values = json!({ "watchNamespaces": own_values(&env)["watchNamespaces"] });
     std::fs::write(&own, serde_json::to_vec(&values)?)?;
@@ -137,11 +192,7 @@ async fn the_api_server_takes_all_of_it() -> Result<()> {
             args.extend(["--values", &*own]);
         }
         let text = render("rendered", &env.namespace, &args)?;
-        let ours = objects(&text)?
-            .into_iter()
-            // Its definitions are not installed.
-            .filter(|object| object["apiVersion"] != "monitoring.coreos.com/v1");
-        let list = json!({ "apiVersion": "v1", "kind": "List", "items": ours.collect::<Vec<_>>() });
+        let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects(&text)? });
         let mut kubectl = env
             .testbed
             .kubectl()
@@ -162,5 +213,6 @@ async fn the_api_server_takes_all_of_it() -> Result<()> {
         );
     }
     std::fs::remove_file(own)?;
+    monitoring::forget(&env)?;
     env.remove().await
 }

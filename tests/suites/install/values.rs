@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{chart, crds_chart, helm, objects, output, render, root};
 
 /// What is set, and a part of what Helm says.
-const REFUSED: [(&str, &str); 17] = [
+const REFUSED: [(&str, &str); 18] = [
     ("replicas=3", "'replicas' not allowed"),
     ("config.sweepSecond=3", "'sweepSecond' not allowed"),
     ("temporal.tls.cert=x", "'cert' not allowed"),
@@ -38,6 +38,10 @@ const REFUSED: [(&str, &str); 17] = [
     (
         "serviceAccount.create=false",
         "serviceAccount.name: must name",
+    ),
+    (
+        "monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true",
+        "monitoring: podMonitor and serviceMonitor would both read the same metrics",
     ),
 ];
 

@@ -37,6 +37,12 @@ app.kubernetes.io/name: {{ include "process-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- /* Of the pod of `helm test`, which is no replica. */ -}}
+{{- define "process-operator.testPod" -}}
+app.kubernetes.io/name: {{ include "process-operator.name" . }}
+app.kubernetes.io/component: test
+{{- end -}}
+
 {{- define "process-operator.labels" -}}
 {{ include "process-operator.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

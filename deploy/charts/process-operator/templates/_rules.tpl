@@ -27,15 +27,17 @@
   verbs: [get, list, watch, create, patch, delete]
 {{- $domain := splitList "/" .Values.config.domainKind }}
 {{- $agent := splitList "/" .Values.config.agentKind }}
-# What a Process may depend on, of other operators: `--domain-kind` and `--agent-kind`. Never written.
 {{- if eq (first $domain) (first $agent) }}
+# What a Process may depend on, of other operators: `--domain-kind` and `--agent-kind`. Never written.
 - apiGroups: [{{ first $domain }}]
   resources: [{{ include "process-operator.plural" (last $domain) }}, {{ include "process-operator.plural" (last $agent) }}]
   verbs: [get, list, watch]
 {{- else }}
+# What a Process may depend on, of another operator: `--domain-kind`. Never written.
 - apiGroups: [{{ first $domain }}]
   resources: [{{ include "process-operator.plural" (last $domain) }}]
   verbs: [get, list, watch]
+# The same: `--agent-kind`.
 - apiGroups: [{{ first $agent }}]
   resources: [{{ include "process-operator.plural" (last $agent) }}]
   verbs: [get, list, watch]
