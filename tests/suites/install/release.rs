@@ -18,7 +18,8 @@ use crate::{argocd, rights};
 /// Long enough for an upgrade in the middle, short enough for a test.
 const PAUSE: i64 = 20;
 
-fn operators(env: &Env, release: &Release) -> Api<Pod> {
+/// Pods in the operator's namespace: its replicas, and for a moment that of `helm test`.
+pub(crate) fn operators(env: &Env, release: &Release) -> Api<Pod> {
     Api::namespaced(env.kube.clone(), &release.namespace)
 }
 

@@ -81,11 +81,16 @@ pub(crate) struct Release {
 impl Release {
     /// Makes the namespace and the values; installs nothing.
     pub(crate) fn new(env: &Env, name: &str) -> Result<Self> {
+        Self::with_values(env, name, &own_values(env))
+    }
+
+    /// The same with values of the test's own.
+    pub(crate) fn with_values(env: &Env, name: &str, own: &Value) -> Result<Self> {
         let namespace = format!("{}-system", env.namespace);
         env.testbed.create_namespace(&namespace)?;
         std::fs::create_dir_all(home())?;
         let values = home().join(format!("{namespace}.yaml"));
-        std::fs::write(&values, serde_json::to_vec(&own_values(env))?)?;
+        std::fs::write(&values, serde_json::to_vec(own)?)?;
         Ok(Self {
             namespace,
             name: name.to_owned(),
