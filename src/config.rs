@@ -38,8 +38,16 @@ pub(crate) enum Command {
 /// named by `TEMPORAL_CONFIG_FILE`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Config {
-    /// Temporal namespace of the operator's own workflows; must exist.
-    #[arg(long, env = "TEMPORAL_NAMESPACE", default_value = "default")]
+    /// Temporal namespace of the operator's own workflows; must exist. That of the profile in Temporal's
+    /// configuration file when absent, or `default`.
+    #[arg(
+        long = "temporal-namespace",
+        env = "TEMPORAL_NAMESPACE",
+        value_name = "TEMPORAL_NAMESPACE"
+    )]
+    namespace_given: Option<String>,
+    /// The one that it comes to: see [`Config::settled`].
+    #[arg(skip)]
     pub temporal_namespace: String,
     /// File with the API key for Temporal, in place of `TEMPORAL_API_KEY`; read again every 10 s, so that a
     /// new key needs no restart.
@@ -161,6 +169,15 @@ pub(crate) enum LogFormat {
 }
 
 impl Config {
+    /// With the Temporal namespace that is used: what is given goes before what the profile says.
+    pub(crate) fn settled(mut self, of_profile: Option<String>) -> Self {
+        let said = [self.namespace_given.take(), of_profile];
+        let mut said = said.into_iter().flatten();
+        let named = said.find(|namespace| !namespace.is_empty());
+        self.temporal_namespace = named.unwrap_or_else(|| "default".to_owned());
+        self
+    }
+
     /// Name of this replica towards Temporal.
     pub(crate) fn identity(&self) -> String {
         format!("{}@process-operator", self.instance)
@@ -223,5 +240,31 @@ impl Config {
     /// Time for running work after SIGTERM.
     pub(crate) fn shutdown(&self) -> Duration {
         Duration::from_secs(self.shutdown_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespace(given: Option<&str>, of_profile: Option<&str>) -> String {
+        let Command::Run(config) = Cli::parse_from(["process-operator", "run"]).command else {
+            unreachable!()
+        };
+        let config = Config {
+            namespace_given: given.map(str::to_owned),
+            ..config
+        };
+        config
+            .settled(of_profile.map(str::to_owned))
+            .temporal_namespace
+    }
+
+    #[test]
+    fn the_temporal_namespace_is_the_one_given_or_of_the_profile_or_default() {
+        assert_eq!(namespace(Some("given"), Some("profile")), "given");
+        assert_eq!(namespace(None, Some("profile")), "profile");
+        assert_eq!(namespace(Some(""), Some("profile")), "profile");
+        assert_eq!(namespace(None, None), "default");
     }
 }

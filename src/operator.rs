@@ -31,6 +31,7 @@ use crate::{health, queues, temporal};
 /// Runs the operator until SIGTERM or SIGINT. Neither Temporal nor the CRD has to be there at the
 /// start: what is missing is waited for and shown on `/readyz`.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    let config = config.settled(temporal::profile_namespace()?);
     let readiness = Readiness::new();
     let cache = Cache::default();
     let metrics = Metrics::new(&cache, Readings::new(config.queue_metrics_names));

@@ -8,7 +8,9 @@ use anyhow::Context as _;
 use process_operator_activities::error::Fault;
 use process_operator_crds::{ErrorCategory, Reason};
 use process_operator_workflows::contract::{SA_BUILD_ID, SA_NAME, SA_NAMESPACE, SA_PHASE};
-use temporalio_client::envconfig::LoadClientConfigProfileOptions;
+use temporalio_client::envconfig::{
+    ClientConfigProfile, ConfigError, LoadClientConfigProfileOptions,
+};
 use temporalio_client::grpc::{OperatorService, WorkflowService};
 use temporalio_client::tonic::{IntoRequest, Status};
 use temporalio_client::{Connection, ConnectionOptions};
@@ -33,15 +35,28 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Pause between two looks at files with the API key or certificates. The kubelet takes a minute to change them.
 pub(crate) const AGAIN: Duration = Duration::from_secs(10);
 
+fn wrong(error: &ConfigError) -> anyhow::Error {
+    anyhow::anyhow!("Temporal's environment configuration: {error}")
+}
+
+/// The profile that a file has, with what variables say instead.
+fn profile() -> anyhow::Result<ClientConfigProfile> {
+    let options = LoadClientConfigProfileOptions::default();
+    load_client_config_profile(options, None).map_err(|error| wrong(&error))
+}
+
+/// The Temporal namespace that it names.
+pub(crate) fn profile_namespace() -> anyhow::Result<Option<String>> {
+    Ok(profile()?.namespace)
+}
+
 /// Options of the connection, from Temporal's environment configuration.
 pub(crate) fn options(config: &Config) -> anyhow::Result<ConnectionOptions> {
-    let wrong = |error| anyhow::anyhow!("Temporal's environment configuration: {error}");
-    let mut profile = load_client_config_profile(LoadClientConfigProfileOptions::default(), None)
-        .map_err(wrong)?;
+    let mut profile = profile()?;
     if let Some(file) = &config.temporal_api_key_file {
         profile.api_key = Some(api_key(file)?);
     }
-    let mut connection = ConnectionOptions::try_from(profile).map_err(wrong)?;
+    let mut connection = ConnectionOptions::try_from(profile).map_err(|error| wrong(&error))?;
     connection.connect_timeout = Some(Duration::from_secs(5));
     Ok(connection)
 }

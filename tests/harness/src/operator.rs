@@ -22,8 +22,8 @@ pub struct OperatorOptions {
     pub kube_server: Option<String>,
     /// Another Temporal address: a fault proxy.
     pub temporal_address: Option<String>,
-    /// Temporal's configuration file and the profile in it that say how to reach Temporal, with no other word
-    /// about it.
+    /// Temporal's configuration file and the profile in it that say how to reach Temporal, and which namespace is the
+    /// operator's, with no other word about it.
     pub temporal_profile: Option<(PathBuf, String)>,
     /// Another service account than the one of `deploy/rbac.yaml`: namespace and name.
     pub account: Option<(String, String)>,
@@ -106,24 +106,27 @@ impl Operator {
             .arg("run")
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--watch-namespace", &env.namespace])
-            .args(["--temporal-namespace", &env.control])
             .args(["--worker-temporal-address", &env.temporal_pod_address])
             .args(["--instance", &instance])
             .args(["--drain-scale-down-delay-seconds", "1"])
             .args(["--drain-delete-delay-seconds", "0"])
             .args(["--sweep-seconds", "5"])
             .args(["--outage-seconds", "6"])
-            .args(&options.args)
             .env("KUBECONFIG", &kubeconfig)
             .env("RUST_BACKTRACE", "1");
         match &options.temporal_profile {
             Some((file, profile)) => command
                 .env_remove("TEMPORAL_ADDRESS")
+                .env_remove("TEMPORAL_NAMESPACE")
                 .env("TEMPORAL_CONFIG_FILE", file)
                 .env("TEMPORAL_PROFILE", profile),
-            None => command.env("TEMPORAL_ADDRESS", address),
+            None => command
+                .env("TEMPORAL_ADDRESS", address)
+                // Before the further arguments, which may name another one.
+                .args(["--temporal-namespace", &env.control]),
         };
         let child = command
+            .args(&options.args)
             .envs(options.env.iter().cloned())
             .stdin(Stdio::null())
             // Both append: what one writes is not written over by the other.

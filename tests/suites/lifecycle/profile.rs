@@ -1,12 +1,13 @@
-//! The connection to Temporal is in a profile of Temporal's configuration file, and nowhere else.
+//! The connection to Temporal, and the operator's namespace there, are in a profile of Temporal's configuration file,
+//! and nowhere else.
 
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use process_operator_faultproxy::{TemporalProxy, TemporalProxyConfig};
 use process_operator_harness::{
-    Env, Invariants, Operator, OperatorOptions, condition, manifest, until,
+    Env, Invariants, Operator, OperatorOptions, condition, lifecycle_id, manifest, until,
 };
 
 use crate::support::{QUIET, SOON};
@@ -21,7 +22,7 @@ fn profile(file: &Path, name: &str) -> OperatorOptions {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn address_and_key_come_from_the_profile_that_is_named() -> Result<()> {
+async fn address_namespace_and_key_come_from_the_profile_that_is_named() -> Result<()> {
     let env = Env::new("profile").await?;
     let proxy = TemporalProxy::start(TemporalProxyConfig::new(&env.temporal_address)).await?;
     let file = std::env::temp_dir().join(format!("{}.toml", env.namespace));
@@ -32,11 +33,13 @@ async fn address_and_key_come_from_the_profile_that_is_named() -> Result<()> {
         address = "127.0.0.1:1"
         [profile.control]
         address = "{}"
+        namespace = "{}"
         api_key = "{KEY}"
         [profile.control.tls]
         disabled = true
         "#,
-        proxy.addr()
+        proxy.addr(),
+        env.control
     );
     fs::write(&file, text)?;
     let operator = Operator::start(&env, profile(&file, "control")).await?;
@@ -44,6 +47,9 @@ async fn address_and_key_come_from_the_profile_that_is_named() -> Result<()> {
     env.apply(&manifest(&env, "l2o", "v1")).await?;
     let process = env.wait_settled("l2o", "v1").await?;
     ensure!(condition(&process, "TemporalReachable").0 == "True");
+    let id = lifecycle_id(&process);
+    let lifecycle = env.temporal.describe(&env.control, &id).await;
+    lifecycle.context("it is not in the namespace of the profile")?;
     let asked = proxy.records(..);
     let shown = asked
         .iter()
