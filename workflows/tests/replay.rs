@@ -1,13 +1,17 @@
 //! Replays every stored history against the present workflow code.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use process_operator_workflows::drain::ProcessDrain;
 use process_operator_workflows::lifecycle::ProcessLifecycle;
-use process_operator_workflows::rollout::ProcessRollout;
+use process_operator_workflows::rollout::{ProcessRollout, RolloutInput};
 use temporalio_client::WorkflowHistory;
+use temporalio_common::protos::coresdk::common::decode_change_marker_details;
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
+use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 use temporalio_sdk::workflow_replayer::{WorkflowReplayer, WorkflowReplayerOptions};
 
 /// A history that does not replay may leave the replayer waiting.
@@ -102,6 +106,75 @@ fn the_present_release_has_histories_of_each_workflow() {
             "tests/histories{release} has none of {type_}: RECORD_HISTORIES=1 cargo xtask test recorded"
         );
     }
+}
+
+/// The events of all stored histories whose files are named so.
+async fn decoded(part: &str) -> Vec<Vec<HistoryEvent>> {
+    let mut all = Vec::new();
+    for path in histories() {
+        if path.to_string_lossy().contains(part) {
+            let bytes = fs::read(&path).expect("a file");
+            let history = WorkflowHistory::from_json(&bytes).expect("a stored history");
+            all.push(history.into_events().await.expect("its events"));
+        }
+    }
+    all
+}
+
+/// The changes of workflow code that are behind `ctx.patched(..)`.
+const CHANGES: [&str; 1] = ["other-grace"];
+
+#[tokio::test]
+async fn each_change_behind_a_marker_stands_in_a_stored_history() {
+    let mut found = BTreeSet::new();
+    for event in decoded("").await.into_iter().flatten() {
+        if let Some(Attributes::MarkerRecordedEventAttributes(marker)) = event.attributes {
+            found.extend(decode_change_marker_details(&marker.details).map(|(id, _)| id));
+        }
+    }
+    assert_eq!(found, BTreeSet::from(CHANGES.map(str::to_owned)));
+}
+
+/// What rollouts do.
+const WORKS: [&str; 6] = [
+    "judge",
+    "run-gate",
+    "set-current",
+    "set-weight",
+    "wait-serving",
+    "watch-evidence",
+];
+
+/// Input of a rollout.
+fn started_with(events: &[HistoryEvent]) -> Option<RolloutInput> {
+    let Some(Attributes::WorkflowExecutionStartedEventAttributes(started)) =
+        &events.first()?.attributes
+    else {
+        return None;
+    };
+    let payload = started.input.as_ref()?.payloads.first()?;
+    serde_json::from_slice(&payload.data).ok()
+}
+
+/// Rollouts go different ways by how they were started: those of earlier operators do not show that today's replay.
+#[tokio::test]
+async fn rollouts_that_were_started_as_today_have_done_everything_that_rollouts_do() {
+    let mut works = BTreeSet::new();
+    let mut paused = false;
+    for events in decoded("-ProcessRollout-").await {
+        let input = started_with(&events).expect("the input of a rollout");
+        if !(input.revised && input.own_timers) {
+            continue;
+        }
+        paused |= input.paused;
+        for event in events {
+            if let Some(Attributes::ActivityTaskScheduledEventAttributes(work)) = event.attributes {
+                works.extend(work.activity_type.map(|it| it.name));
+            }
+        }
+    }
+    assert_eq!(works, BTreeSet::from(WORKS.map(str::to_owned)));
+    assert!(paused, "one has begun paused");
 }
 
 /// Commands by the number of their event, with another one that stands in its place.

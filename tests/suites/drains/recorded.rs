@@ -1,10 +1,34 @@
 //! Drains whose histories are kept: all later code must replay them.
 
-use anyhow::Result;
-use process_operator_harness::Scene;
+use anyhow::{Result, ensure};
+use process_operator_harness::{Env, Scene, until};
 use serde_json::json;
+use temporalio_common::protos::coresdk::common::decode_change_marker_details;
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
+use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 
-use crate::support::{counted, on_v1, open, retired, set_drain, tells, to_v2};
+use crate::support::{
+    SOON, count, counted, drain_id, on_v1, open, retired, set_drain, tells, to_v2,
+};
+
+/// Whether it is the marker of this change of workflow code.
+fn is_marked(event: &HistoryEvent, id: &str) -> bool {
+    let Some(Attributes::MarkerRecordedEventAttributes(marker)) = &event.attributes else {
+        return false;
+    };
+    decode_change_marker_details(&marker.details).is_some_and(|(found, _)| found == id)
+}
+
+/// Waits until a drain has taken in that a Cancel under way has another time than it began with.
+async fn knows_of_other_grace(env: &Env, drain: &str) -> Result<()> {
+    until("the drain has taken the other grace in", SOON, async || {
+        let history = env.temporal.history(&env.control, drain).await?;
+        let marked = history.iter().any(|event| is_marked(event, "other-grace"));
+        ensure!(marked, "{} events, and no marker", history.len());
+        Ok(())
+    })
+    .await
+}
 
 /// One with a deadline that escalates, with a changed policy.
 #[tokio::test(flavor = "multi_thread")]
@@ -56,6 +80,34 @@ async fn a_drain_that_is_forced() -> Result<()> {
     retired(env).await?;
     env.temporal
         .record_histories(&env.control, "forced")
+        .await?;
+    scene.leave().await
+}
+
+/// One whose grace is changed twice while what it has asked to end goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_whose_grace_is_changed_while_it_cancels() -> Result<()> {
+    let scene = Scene::new("recgrace").await?;
+    let env = &scene.env;
+    let policy = json!({ "onTimeout": "Cancel", "timeoutSeconds": 1, "cancelGraceSeconds": 3600 });
+    on_v1(env, &policy, &[]).await?;
+    open(env, "old", 1, false).await?;
+    open(env, "deaf", 1, true).await?;
+    let process = env.set_tag("l2o", "v2").await?;
+    counted(env, "old", "Canceled", 1).await?;
+    set_drain(env, &json!({ "cancelGraceSeconds": 1800 })).await?;
+    knows_of_other_grace(env, &drain_id(env, &process).await?).await?;
+    ensure!(
+        count(env, "deaf", "Running").await? == 1,
+        "it has half an hour"
+    );
+    set_drain(env, &json!({ "cancelGraceSeconds": 3 })).await?;
+    counted(env, "deaf", "Terminated", 1).await?;
+    let (reason, _) = tells(env, "DrainEscalated").await?;
+    ensure!(reason.starts_with("Terminate: 1 running"), "{reason}");
+    retired(env).await?;
+    env.temporal
+        .record_histories(&env.control, "other-grace")
         .await?;
     scene.leave().await
 }

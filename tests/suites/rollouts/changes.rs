@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
-use process_operator_harness::{Scene, Traffic, is_current, lifecycle_id, until};
+use process_operator_harness::{Env, Scene, Traffic, is_current, lifecycle_id, until};
 use serde_json::json;
 
 use crate::support::{SOON, at_step, canary, change, now, rollout, rollouts, routed, told};
@@ -101,6 +101,27 @@ async fn a_rollback_to_a_kept_version_is_short_and_to_a_forgotten_one_is_not() -
     scene.finish().await
 }
 
+/// Waits until nothing is left of a version: no Deployment, and no record in Temporal.
+async fn left_nothing(env: &Env, tag: &str) -> Result<()> {
+    let prefix = format!("{tag}-");
+    let name = format!("{}/l2o", env.namespace);
+    until(&format!("nothing is left of {tag}"), SOON, async || {
+        let made = env.deployments("l2o").await?;
+        let of_it = |build_id: &String| build_id.starts_with(&prefix);
+        let mut labels = made.iter().map(|it| it.labels().get("ameide.io/build-id"));
+        ensure!(!labels.any(|it| it.is_some_and(of_it)), "a Deployment");
+        let info = env.temporal.worker_deployment(&env.apps, &name).await?;
+        let known = info.map(|info| info.version_summaries).unwrap_or_default();
+        let known: Vec<String> = known
+            .into_iter()
+            .filter_map(|version| Some(version.deployment_version?.build_id))
+            .collect();
+        ensure!(!known.iter().any(of_it), "records of {known:?}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn back_to_the_serving_version_in_mid_ramp_leaves_nothing_of_the_other() -> Result<()> {
     let (scene, _) = Scene::settled("aba").await?;
@@ -116,15 +137,13 @@ async fn back_to_the_serving_version_in_mid_ramp_leaves_nothing_of_the_other() -
             .status
             .is_some_and(|status| status.rollout.is_none())
     );
-    until("v2 is gone", SOON, async || {
-        ensure!(env.deployments("l2o").await?.len() == 1, "not yet");
-        Ok(())
-    })
-    .await?;
+    left_nothing(env, "v2").await?;
     // And without being seen in between.
     env.patch("l2o", &change("v3", &[], &steps)).await?;
     env.patch("l2o", &change("v1", &[], &steps)).await?;
     env.wait_settled("l2o", "v1").await?;
+    left_nothing(env, "v3").await?;
+    ensure!(env.deployments("l2o").await?.len() == 1, "v1 is left");
     scene.finish().await
 }
 

@@ -54,7 +54,7 @@ async fn failing_executions_abort_and_open_ones_complete_where_they_began() -> R
     ensure!(condition(&aborted, "Progressing").1 == "RolloutAborted");
     ensure!(condition(&aborted, "Ready").0 == "True");
     routed(env, "v1", "", 0.0).await?;
-    traffic.stop().await?;
+    traffic.stop().await?.no_task_failed()?;
     // The run that v2 has begun holds its pods, and ends there.
     ensure!(
         env.deployments("l2o").await?.len() == 2,
@@ -117,7 +117,7 @@ async fn on_failure_pause_holds_until_somebody_decides() -> Result<()> {
     crate::support::at_step(env, 1).await?;
     let traffic = Traffic::start(env, "l2o-tq", Duration::from_millis(100));
     let held = reason(env, "Degraded", "AnalysisFailed").await?;
-    traffic.stop().await?;
+    traffic.stop().await?.no_task_failed()?;
     ensure!(condition(&held, "Progressing").0 == "True");
     ensure!(condition(&held, "Stalled").0 == "False");
     routed(env, "v1", "v2", 50.0).await?;
@@ -140,7 +140,7 @@ async fn on_failure_pause_holds_until_somebody_decides() -> Result<()> {
         Ok(())
     })
     .await?;
-    traffic.stop().await?;
+    traffic.stop().await?.no_task_failed()?;
     env.grant(&process, "promote").await?;
     env.wait_settled("l2o", "v2").await?;
     scene.finish().await

@@ -29,6 +29,18 @@ fn build_id(process: &Process, target: bool) -> String {
     version.map(|version| version.build_id).unwrap_or_default()
 }
 
+/// Waits until an Event says that the rollout is held, and who has changed the routing.
+async fn held_by(env: &Env, process: &Process, who: &str) -> Result<()> {
+    let words = format!("was changed by {who:?}");
+    until("the Event names who it was", SOON, async || {
+        let events = env.events(process).await?;
+        let mut held = events.iter().filter(|(reason, _)| reason == "RolloutHeld");
+        ensure!(held.any(|(_, note)| note.contains(&words)), "{events:?}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_the_ramp_holds_the_rollout_until_somebody_decides() -> Result<()> {
     let (scene, process) = Scene::settled("meddle").await?;
@@ -54,11 +66,7 @@ async fn a_change_of_the_ramp_holds_the_rollout_until_somebody_decides() -> Resu
     let (degraded, _, message) = condition(&held, "Degraded");
     ensure!(degraded == "True" && message.contains("35 %"), "{message}");
     routed(env, "v1", "v2", 35.0).await?;
-    let events = env.events(&process).await?;
-    ensure!(
-        events.iter().any(|(reason, _)| reason == "RolloutHeld"),
-        "{events:?}"
-    );
+    held_by(env, &process, &manager).await?;
     env.grant(&process, "resume").await?;
     routed(env, "v1", "v2", 20.0).await?;
     at_step(env, 1).await?;
@@ -101,6 +109,7 @@ async fn another_manager_is_named_respected_and_relieved_on_request() -> Result<
         Ok(())
     })
     .await?;
+    held_by(env, &process, "alice").await?;
     env.grant(&process, "resume").await?;
     routed(env, "v1", "v2", 20.0).await?;
     at_step(env, 1).await?;

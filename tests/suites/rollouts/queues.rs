@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{DeleteParams, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, PostParams};
 use process_operator_crds::Process;
 use process_operator_harness::{
     Env, Invariants, Operator, OperatorOptions, QUIET, Scene, Traffic, condition, is_current,
@@ -229,9 +230,25 @@ async fn limited(
     Ok((env, operator, invariants, temporal))
 }
 
+/// Waits until a Warning says that the version was given up, and why.
+async fn warned(env: &Env, why: &str) -> Result<()> {
+    until(&format!("a Warning says {why:?}"), SOON, async || {
+        let events = env.api::<Event>().list(&ListParams::default()).await?;
+        let mut given_up = events.iter().filter(|event| {
+            event.type_.as_deref() == Some("Warning")
+                && event.reason.as_deref() == Some("RolloutFailed")
+        });
+        let says = |event: &Event| event.note.as_ref().is_some_and(|note| note.contains(why));
+        ensure!(given_up.any(says), "not yet");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_temporal_namespace_is_told_in_its_words() -> Result<()> {
     const SMALL: &str = "small";
+    const WORDS: &str = "maximum deployments in namespace (3)";
     let (env, operator, invariants, _temporal) = limited("full", SMALL).await?;
     env.temporal.fill_deployments(SMALL, 3).await?;
     let mut wanted = manifest(&env, "l2o", "v1");
@@ -239,10 +256,8 @@ async fn a_full_temporal_namespace_is_told_in_its_words() -> Result<()> {
     let process = env.apply(&wanted).await?;
     let stalled = reason(&env, "Stalled", "QuotaExceeded").await?;
     let message = condition(&stalled, "Stalled").2;
-    ensure!(
-        message.contains("maximum deployments in namespace (3)"),
-        "{message}"
-    );
+    ensure!(message.contains(WORDS), "{message}");
+    warned(&env, WORDS).await?;
     env.temporal.delete_deployment(SMALL, "filler/0").await?;
     env.grant(&process, "retry").await?;
     env.wait_settled("l2o", "v1").await?;
@@ -253,6 +268,7 @@ async fn a_full_temporal_namespace_is_told_in_its_words() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn as_many_versions_as_temporal_takes_are_told_in_its_words() -> Result<()> {
     const FEW: &str = "few";
+    const WORDS: &str = "maximum number of versions (2)";
     let (env, operator, invariants, _temporal) = limited("versions", FEW).await?;
     let mut wanted = manifest(&env, "l2o", "v1");
     wanted["spec"]["temporal"]["namespace"] = FEW.into();
@@ -268,10 +284,8 @@ async fn as_many_versions_as_temporal_takes_are_told_in_its_words() -> Result<()
     env.set_tag("l2o", "v3").await?;
     let stalled = reason(&env, "Stalled", "QuotaExceeded").await?;
     let message = condition(&stalled, "Stalled").2;
-    ensure!(
-        message.contains("maximum number of versions (2)"),
-        "{message}"
-    );
+    ensure!(message.contains(WORDS), "{message}");
+    warned(&env, WORDS).await?;
     ensure!(condition(&stalled, "Ready").0 == "True", "v2 serves");
     let finished = env.temporal.finish_waiting(FEW, "long").await?;
     ensure!(finished.completed_on.starts_with("v1-"), "{finished:?}");
