@@ -360,8 +360,9 @@ impl PodGuard {
         }
     }
 
-    /// No pod was told to stop too early.
+    /// No pod was told to stop too early, and somebody has watched until now.
     pub fn hold(self) -> Result<()> {
+        ensure!(!self.task.is_finished(), "the watch of pods has ended");
         let found = self
             .stopped_too_early
             .lock()

@@ -84,6 +84,8 @@ impl Env {
             state.temporal_address.clone(),
             state.temporal_pod_address.clone(),
         );
+        // The one before may still be on its way out.
+        testbed.await_no_namespace(namespace)?;
         let [namespace, apps, control] = [namespace, apps, control].map(str::to_owned);
         Self::set_up(namespace, apps, control, testbed, temporal).await
     }

@@ -156,13 +156,21 @@ async fn lifecycles(env: &Env) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     Ok((wanted, open))
 }
 
-/// I1: exactly one open lifecycle for each Process uid.
+/// I1: exactly one open lifecycle for each Process uid, and none without a Process. One whose Process has just gone
+/// ends by itself when it has cleaned the server's records.
 async fn one_lifecycle_each(env: &Env) -> Result<()> {
-    let what = "I1: one open lifecycle for each Process";
+    let what = "I1: one open lifecycle for each Process, and no other";
+    // Those of Processes of another namespace may be in the same Temporal namespace.
+    let ours = format!("process/{}/", env.namespace);
     until(what, SOON, async || {
         let (wanted, open) = lifecycles(env).await?;
         let lost: Vec<_> = wanted.difference(&open).collect();
-        ensure!(lost.is_empty(), "no lifecycle: {lost:?}");
+        let unwanted = open.difference(&wanted);
+        let unwanted: Vec<_> = unwanted.filter(|id| id.starts_with(&ours)).collect();
+        ensure!(
+            lost.is_empty() && unwanted.is_empty(),
+            "no lifecycle: {lost:?}; no Process: {unwanted:?}"
+        );
         Ok(())
     })
     .await

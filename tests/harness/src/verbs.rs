@@ -109,15 +109,25 @@ impl Env {
 
     /// Asks by annotation, as `kubectl annotate` does.
     pub async fn annotate(&self, process: &Process, id: &str, verb: &str) -> Result<Process> {
+        self.annotate_with(process, id, verb, &json!({})).await
+    }
+
+    /// The same with arguments.
+    pub async fn annotate_with(
+        &self,
+        process: &Process,
+        id: &str,
+        verb: &str,
+        args: &Value,
+    ) -> Result<Process> {
         let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(5);
-        let request = json!({
-            "id": id,
-            "verb": verb,
-            "uid": process.metadata.uid,
-            "expiresAt": expires.to_string(),
-            "actor": "ada@example.com",
-            "reason": "a test",
-        });
+        let mut request = args.clone();
+        request["id"] = id.into();
+        request["verb"] = verb.into();
+        request["uid"] = json!(process.metadata.uid);
+        request["expiresAt"] = expires.to_string().into();
+        request["actor"] = "ada@example.com".into();
+        request["reason"] = "a test".into();
         let name = process.metadata.name.clone().unwrap_or_default();
         self.patch(
             &name,

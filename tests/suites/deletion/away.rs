@@ -76,6 +76,7 @@ async fn a_restart_of_temporal_does_not_end_a_wait() -> Result<()> {
     wanted["spec"]["deletion"] = json!({ "timeoutSeconds": 3600 });
     env.apply(&wanted).await?;
     let process = env.wait_settled("l2o", "v1").await?;
+    env.guard_versions("l2o");
     env.temporal.start_waiting(&env.apps, QUEUE, "long").await?;
     env.delete("l2o").await?;
     let waiting = says(&env, "waiting for 1 running workflow until").await?;
@@ -120,6 +121,8 @@ async fn a_temporal_namespace_that_is_gone_holds_nothing() -> Result<()> {
     let (scene, process) = settled("nons", &json!({ "onTimeout": "Cancel" })).await?;
     let env = &scene.env;
     env.temporal.start_waiting(&env.apps, QUEUE, "long").await?;
+    // What runs goes with the namespace.
+    env.unguard_versions();
     env.temporal.delete_namespace(&env.apps).await?;
     env.delete("l2o").await?;
     env.gone_within("l2o", SOON).await?;
@@ -142,6 +145,7 @@ async fn a_temporal_namespace_that_goes_ends_a_wait() -> Result<()> {
     env.temporal.start_waiting(&env.apps, QUEUE, "long").await?;
     env.delete("l2o").await?;
     says(env, "waiting for 1 running workflow").await?;
+    env.unguard_versions();
     env.temporal.delete_namespace(&env.apps).await?;
     env.gone_within("l2o", SOON).await?;
     env.no_workflow_about(&process).await?;
@@ -163,5 +167,5 @@ async fn a_temporal_namespace_that_never_was_holds_nothing() -> Result<()> {
     env.delete("lost").await?;
     env.gone_within("lost", PROMPT).await?;
     env.no_workflow_about(&lost).await?;
-    scene.finish().await
+    scene.leave().await
 }

@@ -102,6 +102,7 @@ async fn orphan_leaves_workers_running_and_unowned() -> Result<()> {
     let answer = env.temporal.quick(&env.apps, QUEUE, "after").await?;
     ensure!(answer.build_id.starts_with("v1-"), "they serve: {answer:?}");
     env.no_workflow_about(&process).await?;
+    env.unguard_versions();
     env.api::<Deployment>()
         .delete(&left[0].name_any(), &DeleteParams::background())
         .await?;

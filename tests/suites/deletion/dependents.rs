@@ -99,6 +99,7 @@ async fn a_foreground_deletion_leaves_both_versions_serving_and_makes_lost_worke
     guard.hold()?;
 
     // By hand, which no owner keeps anybody from.
+    env.unguard_versions();
     let left = env.deployments("l2o").await?;
     for deployment in &left {
         env.api::<Deployment>()
@@ -328,6 +329,7 @@ async fn objects_of_an_earlier_release_are_given_the_second_owner_and_keep_their
     ensure!(pods(&env).await? == before, "the same pods");
     invariants.hold(&env, &[&again], QUIET).await?;
     ensure!(pods(&env).await? == before, "the same pods");
+    env.leave("l2o").await?;
     drop(again);
     env.remove().await
 }

@@ -24,6 +24,8 @@ async fn abandon_leaves_what_is_open_after_its_time() -> Result<()> {
         answer.build_id.starts_with("v1-"),
         "workers serve while it waits: {answer:?}"
     );
+    // The policy says so, after its time.
+    env.unguard_versions();
     env.gone_within("l2o", SOON).await?;
     let asked = waiting.metadata.deletion_timestamp.context("deleting")?.0;
     let took = jiff::Timestamp::now().duration_since(asked);
@@ -80,6 +82,7 @@ async fn cancel_asks_first_and_terminates_what_does_not_listen() -> Result<()> {
     let (_, note) = asked.context("it tells before it acts")?;
     ensure!(note.contains("9 running workflows"), "{note}");
     env.nothing_is_left(&process).await?;
+    env.leave("other").await?;
     scene.finish().await
 }
 
@@ -118,6 +121,7 @@ async fn terminate_ends_fifty_and_nothing_else() -> Result<()> {
     );
     is_open(env, "untouched").await?;
     env.nothing_is_left(&process).await?;
+    env.leave("other").await?;
     scene.finish().await
 }
 

@@ -15,13 +15,15 @@ pub(crate) const PROMPT: Duration = Duration::from_secs(15);
 /// The task queue of the Process under test.
 pub(crate) const QUEUE: &str = "l2o-tq";
 
-/// A Process `l2o` that has settled on v1, with this `spec.deletion`.
+/// A Process `l2o` that has settled on v1, with this `spec.deletion`. From now on pods stay as long as something runs
+/// on their version.
 pub(crate) async fn settled(name: &str, deletion: &Value) -> Result<(Scene, Process)> {
     let scene = Scene::new(name).await?;
     let mut wanted = manifest(&scene.env, "l2o", "v1");
     wanted["spec"]["deletion"] = deletion.clone();
     scene.env.apply(&wanted).await?;
     let process = scene.env.wait_settled("l2o", "v1").await?;
+    scene.env.guard_versions("l2o");
     Ok((scene, process))
 }
 

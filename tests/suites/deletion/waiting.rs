@@ -108,6 +108,8 @@ async fn workers_lost_in_between_are_made_again() -> Result<()> {
     env.temporal.start_waiting(&env.apps, QUEUE, "long").await?;
     env.delete("l2o").await?;
     says(env, "waiting for 1 running workflow").await?;
+    // Somebody takes the workers away.
+    env.unguard_versions();
     let before = env.deployments("l2o").await?.remove(0);
     env.api::<Deployment>()
         .delete(&before.name_any(), &DeleteParams::background())
@@ -145,6 +147,7 @@ async fn force_finalize_ends_a_wait() -> Result<()> {
     env.temporal.start_waiting(&env.apps, QUEUE, "long").await?;
     env.delete("l2o").await?;
     says(env, "waiting for 1 running workflow").await?;
+    env.unguard_versions();
     let_go(env)?;
     env.gone_within("l2o", Duration::from_secs(20)).await?;
     is_open(env, "long").await?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use process_operator_crds::Process;
-use process_operator_harness::{Env, Scene, is_current, json_payload, lifecycle_id};
+use process_operator_harness::{Env, Scene, is_current, json_payload, lifecycle_id, until};
 use serde_json::json;
 
 use crate::support::{
@@ -150,32 +150,82 @@ async fn by_annotation_and_by_a_second_order_for_what_does_not_listen() -> Resul
     on_v1(env, &json!({}), &[]).await?;
     open(env, "old", 3, false).await?;
     open(env, "deaf", 2, true).await?;
-    let (process, _) = to_v2(env, 5).await?;
-    env.annotate(&process, "first", "forceCancelDrain").await?;
-    counted(env, "old", "Canceled", 3).await?;
-    env.wait_process(
-        "l2o",
-        "the request is granted",
-        crate::support::SOON,
-        |process| {
+    let (process, version) = to_v2(env, 5).await?;
+    let order = async |id: &str, action: &str| {
+        let args = json!({ "buildId": version.build_id, "action": action });
+        env.annotate_with(&process, id, "forceCancelDrain", &args)
+            .await?;
+        env.wait_process("l2o", "the request is granted", SOON, |process| {
             let request = process
                 .status
                 .as_ref()
                 .and_then(|status| status.last_request.as_ref());
-            request.is_some_and(|it| it.id == "first" && it.result == "Accepted")
-        },
-    )
-    .await?;
+            request.is_some_and(|it| it.id == id && it.result == "Accepted")
+        })
+        .await
+    };
+    let process = order("first", "Cancel").await?;
+    ensure!(draining(&process).is_some(), "some hold it");
+    counted(env, "old", "Canceled", 3).await?;
     ensure!(
         count(env, "deaf", "Running").await? == 2,
         "they do not listen"
     );
-    ensure!(draining(&process).is_some());
-    let args = json!({ "action": "Terminate" });
-    env.grant_with(&process, "forceCancelDrain", &args).await?;
+    order("second", "Terminate").await?;
     counted(env, "deaf", "Terminated", 2).await?;
     retired(env).await?;
+    is_told(
+        env,
+        &version.build_id,
+        &[
+            (
+                "ForceCancelDrainRequested",
+                "the workflows pinned to it are cancelled (a test)",
+            ),
+            ("DrainForced", "Cancel: 5 running workflows, for example "),
+            (
+                "ForceCancelDrainRequested",
+                "the workflows pinned to it are terminated (a test)",
+            ),
+            (
+                "DrainForced",
+                "Terminate: 2 running workflows, for example ",
+            ),
+            ("WorkflowsEnded", "Terminate of 2 running workflows: 0 left"),
+        ],
+    )
+    .await?;
     scene.leave().await
+}
+
+/// Each of these stands once in status.history and in the Events, with who has asked for it and why.
+async fn is_told(env: &Env, build_id: &str, wanted: &[(&str, &str)]) -> Result<()> {
+    let process = env.api::<Process>().get("l2o").await?;
+    let history = told(&process);
+    let fits = |what: &str, said: &str, (wanted, begins): (&str, &str)| {
+        let why = what != "DrainForced" || said.contains("(a test)");
+        what == wanted && said.starts_with(begins) && why
+    };
+    for entry in wanted {
+        let found = history.iter().filter(|(what, reason, actor)| {
+            actor == "ada@example.com" && fits(what, reason, *entry)
+        });
+        ensure!(found.count() == 1, "{entry:?}: {history:?}");
+    }
+    // They may follow the status.
+    until("the Events tell it", SOON, async || {
+        let events = env.events(&process).await?;
+        for entry in wanted {
+            let found = events.iter().filter(|(what, note)| {
+                let said = note.strip_prefix(&format!("{build_id}: "));
+                let said = said.and_then(|said| said.strip_suffix(", by ada@example.com"));
+                said.is_some_and(|said| fits(what, said, *entry))
+            });
+            ensure!(found.count() == 1, "{entry:?}: {events:?}");
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// The workflows go on, on the version that takes new ones.

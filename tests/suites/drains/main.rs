@@ -9,6 +9,7 @@
 mod after;
 mod deadline;
 mod force;
+mod histories;
 mod many;
 mod modes;
 mod policies;

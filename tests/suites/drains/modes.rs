@@ -14,13 +14,16 @@ fn queue(process: &Process) -> Result<String> {
     queue.context("no queue in status")
 }
 
-/// A Process on v1 whose versions have queues of their own, with this `spec.drain`.
+/// A Process on v1 whose versions have queues of their own, with this `spec.drain`. From now on pods stay as long as
+/// something runs on their version.
 async fn on_v1(env: &Env, drain: &Value) -> Result<Process> {
     let mut wanted = manifest(env, "l2o", "v1");
     wanted["spec"]["rollout"] = json!({ "versioning": "TaskQueuePerVersion" });
     wanted["spec"]["drain"] = drain.clone();
     env.apply(&wanted).await?;
-    env.wait_settled("l2o", "v1").await
+    let process = env.wait_settled("l2o", "v1").await?;
+    env.guard_versions("l2o");
+    Ok(process)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +32,6 @@ async fn what_runs_on_an_old_queue_gets_its_time_and_what_runs_on_the_new_one_is
     let scene = Scene::new("queue-drain").await?;
     let env = &scene.env;
     let old = queue(&on_v1(env, &json!({})).await?)?;
-    env.guard_versions("l2o");
     for n in 0..5 {
         env.temporal
             .start_waiting(&env.apps, &old, &format!("old-{n}"))

@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
-use process_operator_crds::Process;
 use process_operator_faultproxy::{Action, RpcMatch, TemporalProxy, TemporalProxyConfig};
-use process_operator_harness::{Env, OperatorOptions, QUIET, Scene, manifest, until, written_at};
+use process_operator_harness::{Env, OperatorOptions, Scene, manifest, until, written_at};
 use serde_json::json;
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 
+use crate::histories::{is_what_was_told, nothing_is_added};
 use crate::support::{
-    QUEUE, SOON, Stops, count, counted, drain_id, draining, on_v1, open, retired, set_drain, tells,
-    to_v2,
+    QUEUE, SOON, Stops, count, counted, held, on_v1, open, retired, set_drain, tells, to_v2,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +114,7 @@ async fn cancel_asks_runs_that_come_in_the_place_of_others() -> Result<()> {
     let (reason, _) = tells(env, "WorkflowsEnded").await?;
     ensure!(reason.starts_with("Cancel of 4"), "{reason}");
     retired(env).await?;
-    scene.finish().await
+    scene.leave().await
 }
 
 /// The grace is shortened while it lasts.
@@ -135,7 +134,7 @@ async fn a_changed_grace_reaches_a_cancel_that_is_under_way() -> Result<()> {
     let (reason, _) = tells(env, "DrainEscalated").await?;
     ensure!(reason.starts_with("Terminate: 1 running"), "{reason}");
     retired(env).await?;
-    scene.finish().await
+    scene.leave().await
 }
 
 /// What a Process says nothing about is as the operator's flags say.
@@ -157,13 +156,14 @@ async fn flags_are_the_policy_of_a_process_that_has_none() -> Result<()> {
     let process = env.apply(&manifest(env, "l2o", "v1")).await?;
     ensure!(process.spec.drain.is_none(), "{:?}", process.spec.drain);
     env.wait_settled("l2o", "v1").await?;
+    env.guard_versions("l2o");
     open(env, "old", 3, false).await?;
     env.set_tag("l2o", "v2").await?;
     counted(env, "old", "Terminated", 3).await?;
     let (reason, _) = tells(env, "DrainTimedOut").await?;
     ensure!(reason.starts_with("Terminate: 3 running"), "{reason}");
     retired(env).await?;
-    scene.finish().await
+    scene.leave().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,23 +229,6 @@ async fn old_workflows_can_be_moved_to_the_current_version() -> Result<()> {
     scene.leave().await
 }
 
-/// A drain that waits costs no history, however long it waits.
-async fn nothing_is_added(env: &Env, process: &Process) -> Result<()> {
-    let drain = drain_id(env, process).await?;
-    let length = async || anyhow::Ok(env.temporal.history(&env.control, &drain).await?.len());
-    let mut before = length().await?;
-    // What was told last is still being written down.
-    until("nothing is added for a while", SOON, async || {
-        // The window itself is what is looked at, so here time has to pass.
-        tokio::time::sleep(2 * QUIET).await;
-        let now = length().await?;
-        let added = now - std::mem::replace(&mut before, now);
-        ensure!(added == 0, "{added} events");
-        Ok(())
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_deadline_they_are_waited_for_and_the_last_one_ends_it() -> Result<()> {
     let scene = Scene::new("wait").await?;
@@ -261,14 +244,14 @@ async fn without_a_deadline_they_are_waited_for_and_the_last_one_ends_it() -> Re
     open(env, "new", 5, false).await?;
     ensure!(version.deadline.is_none(), "Wait has no deadline");
     let pods = env.pods("l2o").await?;
-    for n in 1..50 {
-        let id = format!("old-{n}");
-        env.temporal.finish_waiting(&env.apps, &id).await?;
+    // Below ten each change is a tenth, and told.
+    for (some, left) in [(1..42, 9), (42..46, 5), (46..50, 1)] {
+        for n in some {
+            let id = format!("old-{n}");
+            env.temporal.finish_waiting(&env.apps, &id).await?;
+        }
+        held(env, left).await?;
     }
-    env.wait_process("l2o", "one is left", crate::support::SOON, |process| {
-        draining(process).is_some_and(|it| it.open_workflows == Some(1))
-    })
-    .await?;
     let build_id = version.build_id;
     let kept = env.pods("l2o").await?.iter().any(|pod| {
         pod.metadata.deletion_timestamp.is_none()
@@ -281,6 +264,7 @@ async fn without_a_deadline_they_are_waited_for_and_the_last_one_ends_it() -> Re
     });
     ensure!(kept, "{} pods before", pods.len());
     nothing_is_added(env, &process).await?;
+    is_what_was_told(env, &process, 4).await?;
     env.temporal.finish_waiting(&env.apps, "old-0").await?;
     retired(env).await?;
     ensure!(

@@ -113,5 +113,5 @@ async fn what_is_asked_for_while_nothing_can_be_looked_at_outlasts_the_run() -> 
         .get(NAME)
         .await?;
     ensure!(condition(&now, "Ready").0 == "True", "{now:?}");
-    world.finish().await
+    world.leave().await
 }

@@ -104,7 +104,7 @@ async fn made_again_under_the_same_name_in_the_middle_of_a_drain() -> Result<()>
     gone(&world.env).await?;
     again(&world.env).await?;
     second_settles(&world, &first).await?;
-    world.finish().await
+    world.leave().await
 }
 
 /// F11: the first lifecycle learns that its Process is gone when there is another one already.
@@ -119,7 +119,7 @@ async fn made_again_in_the_middle_of_a_drain_when_the_finalizer_was_removed_by_h
     gone(env).await?;
     again(env).await?;
     second_settles(&world, &first).await?;
-    world.finish().await
+    world.leave().await
 }
 
 /// F36: nothing can be made any more, and nothing is tried to.
@@ -142,7 +142,7 @@ async fn a_namespace_that_goes_ends_its_drains_and_nothing_is_made_in_it() -> Re
     for id in ["old-0", "old-1", "new-0"] {
         env.temporal.terminate(&env.apps, id).await?;
     }
-    env.no_workflow_about(&process).await?;
+    env.nothing_is_left(&process).await?;
     let tried: Vec<String> = world
         .kube
         .records(mark..)

@@ -181,7 +181,7 @@ async fn drained_node(name: &str, budget: bool) -> Result<()> {
         .filter(|(reason, _)| reason == "RolloutFailed" || reason == "RolloutAborted")
         .collect();
     ensure!(blamed.is_empty(), "{blamed:?}");
-    world.finish().await
+    world.leave().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ async fn a_drain_that_nobody_saw_ends_by_its_policy_at_once() -> Result<()> {
     wanted["spec"]["drain"] = json!({ "timeoutSeconds": 10, "onTimeout": "Terminate" });
     env.apply(&wanted).await?;
     at_rest(&world, "v1").await?;
+    env.guard_versions(NAME);
     let process = env.api::<Process>().get(NAME).await?;
     let status = process.status.context("status")?;
     let queue = status.task_queue.context("a queue")?;
@@ -61,5 +62,5 @@ async fn a_drain_that_nobody_saw_ends_by_its_policy_at_once() -> Result<()> {
         "{reasons:?}"
     );
     tells(env, "VersionRetired").await?;
-    world.finish().await
+    world.leave().await
 }

@@ -196,5 +196,5 @@ async fn back_to_the_old_version_while_it_drains() -> Result<()> {
     );
     let finished = env.temporal.finish_waiting(&env.apps, "long").await?;
     ensure!(finished.completed_on.starts_with("v1-"), "{finished:?}");
-    scene.finish().await
+    scene.leave().await
 }

@@ -85,5 +85,5 @@ async fn a_drain_is_read_and_ended_by_the_form_for_signals() -> Result<()> {
         "Terminate of 3 running workflows: 0 left",
     ])
     .await?;
-    scene.finish().await
+    scene.leave().await
 }

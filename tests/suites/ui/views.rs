@@ -111,5 +111,5 @@ async fn each_query_of_the_documentation_finds_what_it_says() -> Result<()> {
     ui.list(&env.control, &query.context("the view")?).await?;
     ui.shows(&["FAILED", &format!("rollout/{}/l2o/", env.namespace)])
         .await?;
-    scene.finish().await
+    scene.leave().await
 }
