@@ -32,7 +32,11 @@ fn what_is_accepted_survives_the_types() {
         .iter()
         .filter(|c| c.verdict() == Verdict::Accept)
     {
-        let manifest = without_nulls(table.manifest(case));
+        let mut manifest = without_nulls(table.manifest(case));
+        if let Some(manifest) = manifest.as_object_mut() {
+            // The API server drops it on creation.
+            manifest.remove("status");
+        }
         let process: Process = serde_json::from_value(manifest.clone()).expect(&case.name);
         let written = serde_json::to_value(&process).expect("a Process is JSON");
         assert!(!has_null(&written), "{}: {written}", case.name);

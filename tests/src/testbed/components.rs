@@ -156,6 +156,7 @@ impl Plan<'_> {
                 "--authorization-mode=Node,RBAC".into(),
                 // As distributions have it on: the operator's rights must do there too.
                 "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".into(),
+                format!("--admission-control-config-file={data}/config/admission.yaml"),
                 format!("--token-auth-file={pki}/tokens.csv"),
                 "--service-cluster-ip-range=10.96.0.0/16".into(),
                 "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
@@ -212,16 +213,20 @@ impl Plan<'_> {
 
     fn scheduler(&self) -> Result<Part> {
         let data = self.data.display();
+        let port = self.ports.get("scheduler");
+        let server = format!("--server=https://127.0.0.1:{port}");
         self.part(
             "kube-scheduler",
             vec![
                 format!("--kubeconfig={data}/kubeconfig/scheduler.yaml"),
                 "--bind-address=127.0.0.1".into(),
-                format!("--secure-port={}", self.ports.get("scheduler")),
-                format!("--cert-dir={data}/scheduler"),
+                format!("--secure-port={port}"),
+                format!("--tls-cert-file={data}/pki/scheduler.crt"),
+                format!("--tls-private-key-file={data}/pki/scheduler.key"),
                 "--leader-elect=false".into(),
             ],
-            vec![],
+            // Not /healthz, which is well before it has seen the nodes.
+            vec![self.kubectl(&[server.as_str(), "get", "--raw", "/readyz"])?],
         )
     }
 }

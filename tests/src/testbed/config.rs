@@ -97,6 +97,11 @@ pub(super) fn write_all(data: &Path, ports: &Ports, server: &str) -> Result<()> 
         &[("FRONTEND_PORT", "temporal")],
     )?;
     write(
+        "admission.yaml",
+        include_str!("../../testbed/config/admission.yaml"),
+        &[],
+    )?;
+    write(
         "audit-policy.yaml",
         include_str!("../../testbed/config/audit-policy.yaml"),
         &[],

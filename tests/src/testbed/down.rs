@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::paths::{BRIDGE, RUN, data_dir, state_file};
 use super::state::{State, lock};
-use super::{cgroup, mounts, net, preflight};
+use super::{cgroup, external, mounts, net, preflight};
 
 /// In this order: nothing makes a pod again that was stopped.
 const ORDER: [&str; 10] = [
@@ -29,8 +29,7 @@ const ORDER: [&str; 10] = [
 pub fn down() -> Result<bool> {
     let state = State::read().unwrap_or_default();
     if state.as_ref().is_some_and(|state| state.external) {
-        // The cluster is somebody else's: only the record of it goes.
-        fs::remove_file(state_file()?)?;
+        external::forget()?;
         return Ok(true);
     }
     if state.is_none() && !anything_left() {

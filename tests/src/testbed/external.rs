@@ -1,12 +1,13 @@
 //! An existing cluster and Temporal server in place of the testbed's own.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::paths::{cache_dir, find_program};
+use super::paths::{cache_dir, data_dir, find_program, state_file};
 use super::process::run;
 use super::refusal::refuse;
 use super::state::State;
@@ -62,8 +63,8 @@ pub fn use_existing(external: &External) -> Result<()> {
             .map(str::to_owned)
     };
 
-    let dir = cache_dir()?.join("existing");
-    std::fs::create_dir_all(&dir)?;
+    let dir = dir()?;
+    fs::create_dir_all(&dir)?;
     let kubeconfig = dir.join("admin.yaml");
     // JSON is YAML.
     write_private(&kubeconfig, &minified)?;
@@ -80,7 +81,7 @@ pub fn use_existing(external: &External) -> Result<()> {
     let ca_file = match text("certificate-authority-data") {
         Some(data) => {
             let path = dir.join("ca.crt");
-            std::fs::write(&path, decode_base64(&data)?)?;
+            fs::write(&path, decode_base64(&data)?)?;
             Some(path)
         }
         None => None,
@@ -88,6 +89,7 @@ pub fn use_existing(external: &External) -> Result<()> {
     let pod_address = external.temporal_pod_address.clone();
     State {
         external: true,
+        context: Some(external.context.clone()),
         ready: true,
         kubeconfig,
         kubectl,
@@ -100,9 +102,25 @@ pub fn use_existing(external: &External) -> Result<()> {
     .write()
 }
 
+/// Where its kubeconfig and the certificate of its authority are kept.
+fn dir() -> Result<PathBuf> {
+    Ok(cache_dir()?.join("existing"))
+}
+
+/// Removes what was noted of it, with the ways in. The cluster itself is somebody else's.
+pub(super) fn forget() -> Result<()> {
+    for dir in [dir()?, data_dir()?] {
+        if dir.exists() {
+            fs::remove_dir_all(dir)?;
+        }
+    }
+    Ok(fs::remove_file(state_file()?)?)
+}
+
 /// The way into a `kind` cluster is known; for others a person must find it.
-pub(super) fn image_import(archive: &Path) -> Result<bool> {
-    let Some(kind) = find_program("kind") else {
+pub(super) fn image_import(context: &str, archive: &Path) -> Result<bool> {
+    let kind = find_program("kind");
+    let Some(mut load) = kind.and_then(|kind| kind_load(&kind, context, archive)) else {
         eprintln!(
             "The image archive {} must be loaded into the cluster by its own means \
              (for kind: `kind load image-archive`).",
@@ -110,10 +128,17 @@ pub(super) fn image_import(archive: &Path) -> Result<bool> {
         );
         return Ok(false);
     };
-    run(Command::new(kind)
-        .args(["load", "image-archive"])
-        .arg(archive))?;
+    run(&mut load)?;
     Ok(true)
+}
+
+/// The command that loads an archive into the cluster that `kind` has named a context after.
+fn kind_load(kind: &Path, context: &str, archive: &Path) -> Option<Command> {
+    let cluster = context.strip_prefix("kind-")?;
+    let mut load = Command::new(kind);
+    load.args(["load", "image-archive", "--name", cluster])
+        .arg(archive);
+    Some(load)
 }
 
 /// By the system's tool: nothing else here needs the encoding.
@@ -130,4 +155,23 @@ fn decode_base64(data: &str) -> Result<Vec<u8>> {
         stdin.write_all(data.as_bytes())?;
     }
     Ok(child.wait_with_output()?.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_goes_into_the_kind_cluster_of_the_context() {
+        let load = |context| {
+            let load = kind_load(Path::new("kind"), context, Path::new("worker.tar"))?;
+            let words = load
+                .get_args()
+                .map(|word| word.to_str().unwrap().to_owned());
+            Some(words.collect::<Vec<_>>().join(" "))
+        };
+        let expected = "load image-archive --name my-own worker.tar";
+        assert_eq!(load("kind-my-own").as_deref(), Some(expected));
+        assert_eq!(load("staging"), None);
+    }
 }

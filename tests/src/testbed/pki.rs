@@ -13,8 +13,9 @@ use rcgen::{
 
 use super::paths::BRIDGE_ADDRESS;
 
-/// Writes the authority, the API server's certificate, the client certificate
-/// it shows to kubelet, and the key service account tokens are signed with.
+/// Writes the authority, the certificates of the API server and of the scheduler,
+/// the client certificate that the API server shows to kubelet, and the key service
+/// account tokens are signed with.
 pub(super) fn write(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir)?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
@@ -39,6 +40,12 @@ pub(super) fn write(dir: &Path) -> Result<()> {
         .push(DnType::CommonName, "kube-apiserver");
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     write_leaf(dir, "apiserver", &server, &ca.issuer)?;
+    let mut scheduler = CertificateParams::new(["127.0.0.1".to_owned()])?;
+    scheduler
+        .distinguished_name
+        .push(DnType::CommonName, "kube-scheduler");
+    scheduler.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    write_leaf(dir, "scheduler", &scheduler, &ca.issuer)?;
 
     // An authority of its own: the API server must not take what kubelet takes.
     let clients = authority("process-operator-testbed-kubelet-clients")?;

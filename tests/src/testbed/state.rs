@@ -17,6 +17,8 @@ use super::process::{Launch, Running};
 pub struct State {
     /// An existing cluster and server are used: nothing of it was started here.
     pub external: bool,
+    /// The context of the user's kubeconfig that the existing cluster was named by.
+    pub(super) context: Option<String>,
     /// Whether `up` came to its end.
     pub ready: bool,
     /// Admin's kubeconfig.

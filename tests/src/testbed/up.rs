@@ -182,11 +182,12 @@ fn launch(state: &mut State, parts: Vec<Part>) -> Result<()> {
 /// What is waited for, in the order in which it can be.
 const FIRST: [&str; 1] = ["containerd"];
 const SECOND: [&str; 2] = ["etcd", "kube-apiserver"];
-const THIRD: [&str; 6] = [
+const THIRD: [&str; 7] = [
     "temporal",
     "temporal-ui",
     "kubelet",
     "kube-controller-manager",
+    "kube-scheduler",
     "kube-proxy",
     "coredns",
 ];

@@ -200,6 +200,60 @@ fn tests_and_measurements_are_refused_elsewhere_at_once() {
     assert!(!file.exists(), "only the record goes");
 }
 
+/// The testbed's own cluster is somebody else's here.
+#[test]
+fn an_existing_cluster_is_used_and_then_left_alone() {
+    let _alone = alone();
+    let before = text(&run(&mut xtask(&["status"])).stdout);
+    let testbed = Testbed::current().unwrap();
+    let state = testbed.state();
+    let scratch = Scratch::new("existing");
+    let script = format!("#!/bin/sh\nexec {} \"$@\"\n", state.kubectl.display());
+    let path = scratch.path_with("kubectl", &script);
+    let there = |args: &[&str]| {
+        let mut command = xtask(args);
+        command
+            .env("PATH", &path)
+            .env("KUBECONFIG", testbed.kubeconfig())
+            .env(CACHE, scratch.cache());
+        command
+    };
+    let up = |context| {
+        let address = state.temporal_address.as_str();
+        there(&["up", "--context", context, "--temporal-address", address])
+    };
+    let told = refused(&mut up("nowhere"));
+    assert!(told.contains("has no context nowhere"), "{told}");
+    let record = scratch.cache().join("testbed.json");
+    assert!(!record.exists());
+
+    let output = run(&mut up("testbed"));
+    let (said, told) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{said}{told}");
+    assert!(said.starts_with("An existing cluster"), "{said}");
+    let addresses = [&state.apiserver_url, &state.temporal_address];
+    for part in addresses.map(String::as_str) {
+        assert!(said.contains(part), "no {part}: {said}");
+    }
+    // What is used from now on is a copy.
+    let kubeconfig = scratch.cache().join("existing/admin.yaml");
+    let mut ask = Command::new(&state.kubectl);
+    let ask = ask.arg("--kubeconfig").arg(&kubeconfig);
+    let output = run(ask.args(["auth", "whoami"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let output = run(&mut there(&["up"]));
+    assert_eq!(text(&output.stderr), "The testbed is already up.\n");
+    assert_eq!(text(&output.stdout), said);
+
+    let output = run(&mut there(&["down"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        !record.exists() && !kubeconfig.exists(),
+        "no way in is left"
+    );
+    assert_eq!(text(&run(&mut xtask(&["status"])).stdout), before);
+}
+
 /// Name and process id of every component that runs.
 fn components(status: &str) -> Vec<String> {
     let running = status.lines().filter(|line| line.contains(" running "));
