@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use process_operator_crds::Process;
-use process_operator_harness::{Env, lifecycle_id, manifest, until};
+use process_operator_harness::{Env, lifecycle_id, until};
 use serde_json::json;
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest as _;
@@ -20,7 +20,7 @@ use crate::world::{NAME, SOON, World};
 async fn ended(name: &str, end: impl AsyncFn(&Env, &str) -> Result<()>) -> Result<()> {
     let world = World::new(name).await?;
     let env = &world.env;
-    let process = env.apply(&manifest(env, NAME, "v1")).await?;
+    let process = world.create().await?;
     at_rest(&world, "v1").await?;
     let id = lifecycle_id(&process);
     let first = run(env, &id).await?;

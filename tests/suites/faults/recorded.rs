@@ -2,7 +2,7 @@
 //! meanwhile: both come in one workflow task.
 
 use anyhow::{Context as _, Result, ensure};
-use process_operator_harness::{Env, lifecycle_id, manifest, until, version};
+use process_operator_harness::{Env, lifecycle_id, until, version};
 use serde_json::json;
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
@@ -64,7 +64,7 @@ async fn a_rollout_that_is_cancelled_as_its_pause_ends_gives_the_weight_back_and
 -> Result<()> {
     let world = World::new("f26pause").await?;
     let env = &world.env;
-    let process = env.apply(&manifest(env, NAME, "v1")).await?;
+    let process = world.create().await?;
     at_rest(&world, "v1").await?;
     let mut change = version("v2", &[]);
     change["spec"]["rollout"] = json!({

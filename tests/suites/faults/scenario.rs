@@ -1,5 +1,6 @@
-//! The scenario that faults are injected into: a Process is created, gets another image, is deleted; where all points
-//! are tried, it goes back to its first version before that. Each of the phases ends with a world at rest, so that a fault in one is over before the next.
+//! The scenario that faults are injected into: a Process is created, gets another image while a workflow is open on the
+//! first version, is deleted; where all points are tried, it goes back to its first version before that. Each of the
+//! phases ends with a world at rest, so that a fault in one is over before the next.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -8,13 +9,20 @@ use anyhow::{Context as _, Result, ensure};
 use kube::api::DeleteParams;
 use process_operator_crds::Process;
 use process_operator_faultproxy::{RuleHandle, WriteReport};
-use process_operator_harness::{complete, is_settled, lifecycle_id, manifest, until};
+use process_operator_harness::{
+    complete, is_current, is_settled, json_payload, lifecycle_id, until,
+};
+use serde_json::json;
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use tokio::sync::OnceCell;
 
+use crate::drains::QUEUE;
 use crate::picture::Picture;
 use crate::points::Points;
 use crate::world::{NAME, SOON, World};
+
+/// Prefix of the workflow that is open on v1 in the roll.
+const OPEN: &str = "open";
 
 /// A part of a Process's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +67,7 @@ pub(crate) struct Passage {
 
 impl Passage {
     pub(crate) fn new(world: World) -> Self {
+        world.env.guard_versions(NAME);
         Self {
             world,
             process: None,
@@ -69,12 +78,11 @@ impl Passage {
     async fn ask(&mut self, phase: Phase) -> Result<()> {
         let env = &self.world.env;
         match phase {
-            Phase::Create => {
-                let mut wanted = manifest(env, NAME, "v1");
-                env.with_secrets(&mut wanted).await?;
-                self.process = Some(env.apply(&wanted).await?);
+            Phase::Create => self.process = Some(self.world.create().await?),
+            Phase::Roll => {
+                env.open_crowd(QUEUE, OPEN, 1, false).await?;
+                env.set_tag(NAME, "v2").await?;
             }
-            Phase::Roll => drop(env.set_tag(NAME, "v2").await?),
             Phase::Back => drop(env.set_tag(NAME, "v1").await?),
             Phase::Delete => {
                 let api = env.api::<Process>();
@@ -87,9 +95,26 @@ impl Passage {
     async fn reached(&self, phase: Phase) -> Result<()> {
         match phase {
             Phase::Create | Phase::Back => at_rest(&self.world, "v1").await,
-            Phase::Roll => at_rest(&self.world, "v2").await,
+            Phase::Roll => {
+                self.let_go().await?;
+                at_rest(&self.world, "v2").await
+            }
             Phase::Delete => gone(&self.world, self.process()?).await,
         }
+    }
+
+    /// Ends what is open on v1, once v2 takes what is new.
+    async fn let_go(&self) -> Result<()> {
+        let env = &self.world.env;
+        env.wait_process(NAME, "v2 is current", SOON, |process| {
+            is_current(process, "v2")
+        })
+        .await?;
+        // It may have been told before, and be closed.
+        let finish = vec![json_payload(&json!({}))];
+        let id = format!("{OPEN}-0");
+        let _ = env.temporal.signal(&env.apps, &id, "finish", finish).await;
+        env.wait_crowd(OPEN, "Completed", 1, SOON).await
     }
 
     fn process(&self) -> Result<&Process> {
@@ -162,10 +187,15 @@ fn what(world: &World, rule: &RuleHandle) -> String {
 /// Settled on a version, and no workflow has a task or child open: nothing more will be written,
 /// Events that follow the status included.
 pub(crate) async fn at_rest(world: &World, version: &str) -> Result<()> {
+    at_rest_within(world, version, SOON).await
+}
+
+/// The same, after a fault that lasts.
+pub(crate) async fn at_rest_within(world: &World, version: &str, within: Duration) -> Result<()> {
     let env = &world.env;
     until(
         &format!("settled on {version} and at rest"),
-        SOON,
+        within,
         async || {
             let process = env.api::<Process>().get(NAME).await?;
             ensure!(
@@ -214,8 +244,13 @@ async fn idle(world: &World) -> Result<()> {
 
 /// Gone with everything that was made for it: its lifecycle is closed and Temporal has no record.
 pub(crate) async fn gone(world: &World, process: &Process) -> Result<()> {
+    gone_within(world, process, SOON).await
+}
+
+/// The same, after a fault that lasts.
+pub(crate) async fn gone_within(world: &World, process: &Process, within: Duration) -> Result<()> {
     let env = &world.env;
-    until("the Process is gone", SOON, async || {
+    until("the Process is gone", within, async || {
         ensure!(
             env.api::<Process>().get_opt(NAME).await?.is_none(),
             "still there"

@@ -117,7 +117,7 @@ async fn doubled_and_late_signals_change_nothing() -> Result<()> {
 async fn a_signal_for_a_closed_lifecycle_ends_by_itself_and_spares_the_successor() -> Result<()> {
     let world = World::new("f14c").await?;
     let env = &world.env;
-    let old = env.apply(&manifest(env, NAME, "v1")).await?;
+    let old = world.create().await?;
     at_rest(&world, "v1").await?;
     env.api::<Process>()
         .delete(NAME, &DeleteParams::default())

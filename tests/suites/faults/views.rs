@@ -27,7 +27,7 @@ fn expire(world: &World) {
 
 async fn settled(name: &str) -> Result<World> {
     let world = World::new(name).await?;
-    world.env.apply(&manifest(&world.env, NAME, "v1")).await?;
+    world.create().await?;
     at_rest(&world, "v1").await?;
     Ok(world)
 }
@@ -40,7 +40,7 @@ async fn every_second_watch_event_is_lost_and_the_process_still_rolls() -> Resul
         let events = EventMatch::events().resource(resource).every(2);
         world.kube.watch_rule(events, WatchAction::Drop)
     });
-    let process = world.env.apply(&manifest(&world.env, NAME, "v1")).await?;
+    let process = world.create().await?;
     at_rest(&world, "v1").await?;
     world.env.set_tag(NAME, "v2").await?;
     until("both kinds have lost events", SOON, async || {

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use process_operator_crds::Process;
 use process_operator_faultproxy::{
     KubeProxy, KubeProxyConfig, RequestMatch, TemporalProxy, TemporalProxyConfig,
 };
-use process_operator_harness::{Env, Invariants, Operator, OperatorOptions};
+use process_operator_harness::{Env, Invariants, Operator, OperatorOptions, manifest};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::observer::Observer;
@@ -156,6 +157,13 @@ impl World {
             kube,
             temporal,
         })
+    }
+
+    /// Creates the Process on v1, with values that may be told nowhere.
+    pub(crate) async fn create(&self) -> Result<Process> {
+        let mut wanted = manifest(&self.env, NAME, "v1");
+        self.env.with_secrets(&mut wanted).await?;
+        self.env.apply(&wanted).await
     }
 
     /// The operator that runs.
