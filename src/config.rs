@@ -114,8 +114,8 @@ pub(crate) struct Config {
     #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(i64).range(0..=2_678_400))]
     pub drain_delete_delay_seconds: i64,
     /// Changes of routing a second over all replicas together. What exceeds it waits in Temporal's task
-    /// queue, where an abort goes first. Temporal's own default is about one a second for each Temporal
-    /// namespace; what it refuses is tried again.
+    /// queue, where an abort goes first. Temporal's own default is ten a second for each Temporal namespace, a
+    /// hundred at once; what it refuses is tried again.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub routing_changes_per_second: u32,
     /// Kind that `spec.dependencies.domains` names, as `<group>/<version>/<Kind>`. Its definition need not be

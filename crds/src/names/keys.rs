@@ -116,7 +116,7 @@ pub mod queue {
     pub const MAIN: &str = "process-operator";
     /// Activities that wait for long and send heartbeats.
     pub const WAITS: &str = "process-operator-waits";
-    /// Changes of routing, which the server limits to one a second.
+    /// Changes of routing, which the server limits to ten a second in a Temporal namespace.
     pub const ROUTING: &str = "process-operator-routing";
 }
 

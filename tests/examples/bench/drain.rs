@@ -18,7 +18,7 @@ use crate::{create, idle, options, pollers};
 
 /// Old versions of one Process that drain at the same time.
 const EACH: usize = 10;
-/// The server takes about one change of routing a second.
+/// Each change of routing takes the server's workflows some time.
 const LONG: Duration = Duration::from_secs(1200);
 
 /// How soon drains end.

@@ -14,7 +14,7 @@ use crate::gauge::{cpu_seconds, memory};
 const SETTLING: Duration = Duration::from_secs(180);
 const SERVERS: [&str; 3] = ["kube-apiserver", "temporal", "etcd"];
 
-/// Waits until all are Current. The server takes about one change of routing a second.
+/// Waits until all are Current. Each change of routing takes the server's workflows some time.
 pub(crate) async fn all_current(env: &Env, count: usize) -> Result<()> {
     let started = Instant::now();
     until("all are current", Duration::from_secs(900), async || {

@@ -1,5 +1,5 @@
 //! Many drains that wait at once: they hold nobody else up. Each version has its own queue and no pods, so
-//! that neither a kubelet nor the server's changes of routing, about one a second, set the pace.
+//! that neither a kubelet nor the server's changes of routing set the pace.
 
 use std::time::{Duration, Instant};
 

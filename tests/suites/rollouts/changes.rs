@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
+use process_operator_crds::Process;
 use process_operator_harness::{Env, Scene, Traffic, is_current, lifecycle_id, until};
 use serde_json::json;
 
@@ -23,7 +24,7 @@ async fn a_newer_spec_supersedes_in_every_step() -> Result<()> {
         Ok(())
     })
     .await?;
-    // In the first step, in the second, and just as it is promoted.
+    // In the first step, and in the second.
     env.patch("l2o", &change("v3", &[], &steps)).await?;
     at_step(env, 1).await?;
     routed(env, "v1", "v3", 20.0).await?;
@@ -52,7 +53,25 @@ async fn a_newer_spec_supersedes_in_every_step() -> Result<()> {
     env.wait_settled("l2o", "v3").await?;
     traffic.stop().await?.all_answered()?;
     ensure!(env.deployments("l2o").await?.len() == 1, "no residue");
+    let each = ["0 % of new workflows", "20 % of", "60 % of"];
+    superseded(env, &process, &each).await?;
     scene.finish().await
+}
+
+/// An Event for each rollout that gave way to a newer spec, in this order.
+async fn superseded(env: &Env, process: &Process, each: &[&str]) -> Result<()> {
+    until("each is told", SOON, async || {
+        let events = env.events(process).await?;
+        let told = events.iter().filter(|(it, _)| it == "RolloutSuperseded");
+        let notes: Vec<&str> = told.map(|(_, note)| note.as_str()).collect();
+        let fits = |(note, words): (&&str, &&str)| note.contains(*words);
+        ensure!(
+            notes.len() == each.len() && notes.iter().zip(each).all(fits),
+            "{notes:?}"
+        );
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +143,7 @@ async fn left_nothing(env: &Env, tag: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn back_to_the_serving_version_in_mid_ramp_leaves_nothing_of_the_other() -> Result<()> {
-    let (scene, _) = Scene::settled("aba").await?;
+    let (scene, process) = Scene::settled("aba").await?;
     let env = &scene.env;
     let steps = canary(&json!([{ "weight": 40, "pause": {} }]));
     env.patch("l2o", &change("v2", &[], &steps)).await?;
@@ -132,6 +151,12 @@ async fn back_to_the_serving_version_in_mid_ramp_leaves_nothing_of_the_other() -
     env.patch("l2o", &change("v1", &[], &steps)).await?;
     let settled = env.wait_settled("l2o", "v1").await?;
     routed(env, "v1", "", 0.0).await?;
+    ensure!(
+        told(&settled).contains(&"RolloutSuperseded".to_owned()),
+        "{:?}",
+        told(&settled)
+    );
+    superseded(env, &process, &["40 % of new workflows went to it"]).await?;
     ensure!(
         settled
             .status

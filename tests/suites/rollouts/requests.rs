@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::ListParams;
-use process_operator_harness::{Scene, condition, is_current, json_payload, lifecycle_id, until};
+use process_operator_harness::{
+    Env, Scene, condition, is_current, json_payload, lifecycle_id, until,
+};
 use serde_json::json;
 
 use crate::support::{SOON, at_step, change, now, reason, rollout, routed};
@@ -85,6 +87,7 @@ async fn requests_by_annotation_are_carried_out_once_and_answered_in_status() ->
                 .is_some_and(|it| it.result == "Refused" && it.message.contains(why)),
             "{id}: {answer:?}"
         );
+        refused(env, id, why).await?;
     }
     ensure!(
         rollout(&now(env).await?).step == 1,
@@ -112,6 +115,19 @@ async fn requests_by_annotation_are_carried_out_once_and_answered_in_status() ->
     })
     .await?;
     scene.finish().await
+}
+
+/// The newest refusal in status.history says why.
+async fn refused(env: &Env, id: &str, why: &str) -> Result<()> {
+    let told = now(env).await?.status.map(|status| status.history);
+    let mut told = told.into_iter().flatten();
+    let entry = told.rfind(|entry| entry.what == "RequestRefused");
+    let entry = entry.with_context(|| format!("{id} is in no history"))?;
+    ensure!(
+        entry.reason.as_deref().is_some_and(|it| it.contains(why)),
+        "{id}: {entry:?}"
+    );
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
