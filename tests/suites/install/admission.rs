@@ -82,6 +82,11 @@ async fn only_who_may_makes_requests_and_the_actor_is_who_was_authenticated() ->
     ensure!(told.contains("ada") && !told.contains("mallory"), "{told}");
     let forged = annotate(&env, "ada", names::annotation::REQUEST_ACTOR, "eve");
     refused(forged, "is set by the API server only")?;
+    // Without it what the request claims would count.
+    let taken_off = format!("{}-", names::annotation::REQUEST_ACTOR);
+    env.kubectl(&["annotate", "process", "l2o", &taken_off, "--as=eve"], "")?;
+    let stamped = env.api::<Process>().get("l2o").await?;
+    ensure!(stamped.annotations()[names::annotation::REQUEST_ACTOR] == "ada");
     env.wait_settled("l2o", "v1").await?;
     release.remove(&env)?;
     env.remove().await
