@@ -120,6 +120,8 @@ impl TemporalUi {
 
     /// Fills the form of a signal to the workflow that is shown.
     pub async fn fill_signal(&self, name: &str, input: &str) -> Result<()> {
+        // It may have been opened while the server was slow, and is then loaded anew.
+        self.shows(&["More Actions"]).await?;
         let browser = &self.browser;
         browser
             .click("//button[contains(., 'More Actions')]")
