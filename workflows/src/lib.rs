@@ -10,6 +10,7 @@
 //! workflow code cannot do I/O by construction. State is kept in `BTreeMap`s and every payload is
 //! additive (`#[serde(default)]`), so that histories written by an older release keep replaying.
 
+pub mod address;
 pub mod contract;
 pub mod drain;
 pub mod lifecycle;

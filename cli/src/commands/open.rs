@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use process_operator_crds::status::WorkflowRef;
+use process_operator_workflows::address::path_part;
 
 use crate::args::OpenArgs;
 use crate::cluster::Cluster;
@@ -33,25 +34,13 @@ fn address(ui: &str, workflow: &WorkflowRef) -> String {
     let mut url = format!(
         "{}/namespaces/{}/workflows/{}",
         ui.trim_end_matches('/'),
-        encoded(&workflow.namespace),
-        encoded(&workflow.id)
+        path_part(&workflow.namespace),
+        path_part(&workflow.id)
     );
     if let Some(run_id) = &workflow.run_id {
-        let _ = write!(url, "/{}/history", encoded(run_id));
+        let _ = write!(url, "/{}/history", path_part(run_id));
     }
     url
-}
-
-/// As one part of a path: the id has slashes of its own.
-fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use process_operator_crds::spec::{Pause, RolloutStep};
 
 use super::{RolloutInput, works};
+use crate::address::path_part;
 use crate::plan::details::GAP;
 use crate::plan::machine::{Machine, Work};
 
@@ -77,22 +78,9 @@ fn now(input: &RolloutInput, run: (&str, &str), machine: &Machine, work: &Work) 
 fn link(namespace: &str, id: &str) -> String {
     format!(
         "[`{id}`](namespaces/{}/workflows/{})",
-        encoded(namespace),
-        encoded(id)
+        path_part(namespace),
+        path_part(id)
     )
-}
-
-/// As one part of a path: the id has slashes of its own.
-fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
 }
 
 fn waits_for(machine: &Machine) -> String {
