@@ -89,6 +89,12 @@ pub(super) fn neighbour(object: &DeserializeGuard<Process>) -> Option<Neighbour>
         target: status
             .and_then(|status| status.target_version.as_ref())
             .map(|version| version.build_id.clone()),
+        ready: status
+            .into_iter()
+            .flat_map(|status| [&status.current_version, &status.target_version])
+            .flatten()
+            .map(|version| (version.build_id.clone(), version.ready_replicas))
+            .collect(),
         stalled,
         request: object
             .annotations()

@@ -21,6 +21,10 @@ const AGAIN: [Duration; 3] = [
     Duration::from_secs(300),
 ];
 
+/// A rollout waits for its pods itself, and what it says next makes its lifecycle look at everything. That they are ready is
+/// told only if it has not been published after so long.
+const SOON: Duration = Duration::from_secs(2);
+
 impl Followed for Deployment {
     /// Its namespace and name.
     type Id = (String, String);
@@ -86,24 +90,73 @@ fn deployment_seen(shared: &Shared, object: &Deployment, at_start: bool) {
         Some(_) if stopped(shared, &now) => return,
         Some(before) if before.available != now.available => {
             if now.available {
+                if tell_later(shared, before, &now) {
+                    return;
+                }
                 "available"
             } else {
                 look_again(shared, &now);
                 "not available"
             }
         }
-        Some(before) if (before.ready_replicas > 0) != (now.ready_replicas > 0) => "ready pods",
+        Some(before) if (before.ready_replicas > 0) != (now.ready_replicas > 0) => {
+            if tell_later(shared, before, &now) {
+                return;
+            }
+            "ready pods"
+        }
         Some(_) => return,
     };
-    if let Some(key) = process_of(shared, &now) {
+    tell(shared, &now, what);
+}
+
+fn tell(shared: &Shared, workload: &Workload, what: &str) {
+    if let Some(key) = process_of(shared, workload) {
         let changed = Changed::new(
             ChangeKind::Deployment,
-            format!("Deployment {} {what}", now.name),
+            format!("Deployment {} {what}", workload.name),
         );
-        shared
-            .signaler
-            .send(&key, &now.uid, &now.resource_version, changed);
+        let (uid, mark) = (&workload.uid, &workload.resource_version);
+        shared.signaler.send(&key, uid, mark, changed);
     }
+}
+
+/// Leaves it to a rollout that is under way to tell that pods have become ready; `false` when none will.
+fn tell_later(shared: &Shared, before: &Workload, now: &Workload) -> bool {
+    let process = shared.cache.process(&now.owner_uid);
+    if !process.as_ref().is_some_and(rolls) || !comes_up(before, now) {
+        return false;
+    }
+    let (shared, seen) = (shared.clone(), now.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(SOON).await;
+        let process = shared.cache.process(&seen.owner_uid);
+        let workload = shared.cache.workload(&seen.namespace, &seen.name);
+        if let (Some(process), Some(now)) = (process, workload)
+            && now.uid == seen.uid
+            && !published(&process, &now)
+        {
+            tell(&shared, &seen, "available");
+        }
+    });
+    true
+}
+
+/// A rollout is under way, or will be: the status of a new Process may not tell it yet.
+fn rolls(process: &Neighbour) -> bool {
+    process.rolling || process.current.is_none()
+}
+
+/// More pods are ready, or those that are wanted are none. With `minReadySeconds` pods become available without
+/// becoming ready, which nobody sees in a status.
+fn comes_up(before: &Workload, now: &Workload) -> bool {
+    now.ready_replicas > before.ready_replicas || now.available && now.replicas == 0
+}
+
+/// The status of its Process tells as many ready pods. None are told from none only by the end of the rollout.
+fn published(process: &Neighbour, now: &Workload) -> bool {
+    let told = (now.build_id.clone(), now.ready_replicas);
+    process.ready.contains(&told) && (now.ready_replicas > 0 || !rolls(process))
 }
 
 /// Somebody else has written it.
@@ -172,5 +225,51 @@ fn deployment_gone(shared: &Shared, namespace: &str, name: &str, resource_versio
             &format!("{resource_version} deleted"),
             changed,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pods(ready: i32, of: i32, available: bool) -> Workload {
+        Workload {
+            build_id: "v2".into(),
+            ready_replicas: ready,
+            replicas: of,
+            available,
+            ..Workload::default()
+        }
+    }
+
+    #[test]
+    fn what_a_rollout_waits_for_is_that_more_pods_are_ready() {
+        for (before, now, expected) in [
+            (pods(0, 1, false), pods(1, 1, true), true),
+            (pods(0, 3, false), pods(1, 3, false), true),
+            // Without pods.
+            (pods(0, 0, false), pods(0, 0, true), true),
+            // They have been ready for `minReadySeconds`.
+            (pods(1, 1, false), pods(1, 1, true), false),
+            (pods(1, 1, true), pods(0, 1, false), false),
+        ] {
+            assert_eq!(comes_up(&before, &now), expected, "{before:?} {now:?}");
+        }
+    }
+
+    #[test]
+    fn ready_pods_are_told_unless_the_status_says_so() {
+        let process = |ready: i32, rolling: bool| Neighbour {
+            ready: vec![("v1".into(), 1), ("v2".into(), ready)],
+            rolling,
+            current: Some("v1".into()),
+            ..Neighbour::default()
+        };
+        let (one, none) = (pods(1, 1, true), pods(0, 0, true));
+        assert!(published(&process(1, true), &one));
+        assert!(!published(&process(0, true), &one));
+        assert!(!published(&process(0, true), &none), "it is not seen");
+        assert!(published(&process(0, false), &none));
+        assert!(!published(&Neighbour::default(), &one));
     }
 }

@@ -122,6 +122,8 @@ pub struct Neighbour {
     pub current: Option<String>,
     /// `status.targetVersion.buildId` as published.
     pub target: Option<String>,
+    /// Build id and ready pods of these two, as published.
+    pub ready: Vec<(String, i32)>,
     /// Name of the ConfigMap with its definition, if it names one.
     pub definition: Option<String>,
     /// Where its definition is fetched from, if it names a registry.

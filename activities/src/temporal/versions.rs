@@ -213,7 +213,7 @@ pub(crate) async fn routing_of_queue(
     namespace: &str,
     queue: &str,
 ) -> Result<Vec<Shares>> {
-    context.read_turn(namespace).await;
+    context.queue_turn(namespace).await;
     let (workflows, activities) = tokio::try_join!(
         task_queue(context, namespace, queue, TaskQueueType::Workflow),
         task_queue(context, namespace, queue, TaskQueueType::Activity),
@@ -231,14 +231,45 @@ pub(crate) async fn routing_of_queue(
     Ok(known)
 }
 
-/// Pollers of workflow tasks on a queue that do not say which version they are, as waits ask again and
-/// again.
+/// Who was seen to poll for workflow tasks lately.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pollers {
+    /// A worker of the version that is asked for.
+    pub(crate) of_version: bool,
+    /// One that does not say which version it is.
+    pub(crate) unversioned: bool,
+}
+
+/// Who polls a queue, beside a version of a Process.
+pub(crate) async fn pollers(
+    context: &Context,
+    (namespace, queue): (&str, &str),
+    key: &ProcessKey,
+    build_id: &str,
+) -> Result<Pollers> {
+    context.queue_turn(namespace).await;
+    let response = task_queue(context, namespace, queue, TaskQueueType::Workflow).await?;
+    let deployment = key.worker_deployment();
+    let is_of_version = |poller: &PollerInfo| {
+        let options = poller.deployment_options.as_ref();
+        !is_unversioned(poller)
+            && options.is_some_and(|options| {
+                options.deployment_name == deployment && options.build_id == build_id
+            })
+    };
+    Ok(Pollers {
+        of_version: response.pollers.iter().any(is_of_version),
+        unversioned: response.pollers.iter().any(is_unversioned),
+    })
+}
+
+/// Pollers of workflow tasks on a queue that do not say which version they are.
 pub(crate) async fn unversioned_pollers(
     context: &Context,
     namespace: &str,
     queue: &str,
 ) -> Result<usize> {
-    context.poll_turn(namespace).await;
+    context.queue_turn(namespace).await;
     let response = task_queue(context, namespace, queue, TaskQueueType::Workflow).await?;
     Ok(response
         .pollers
@@ -257,7 +288,7 @@ async fn task_queue(
     describe_queue(context, namespace, queue, side, false).await
 }
 
-/// Reads one side of a task queue with its backlog, when nothing more urgent is to be read.
+/// Reads one side of a task queue with its backlog, which is for the metrics: when nothing more urgent is to be read.
 pub(super) async fn queue_with_stats(
     context: &Context,
     namespace: &str,

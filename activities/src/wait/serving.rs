@@ -1,6 +1,7 @@
 //! Waits until a version's pods are ready and poll on their queue.
 
 mod late;
+mod looks;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use process_operator_crds::ErrorCategory;
 use process_operator_crds::spec::Versioning;
 use process_operator_workflows::contract::{ProcessKey, WaitServingInput, WaitServingOutcome};
 use temporalio_common::protos::temporal::api::enums::v1::TaskQueueType;
+use tokio::time::Instant;
 
 use super::{Pace, left, passing};
 use crate::cache::Workload;
@@ -19,17 +21,13 @@ use crate::error::Fault;
 use crate::pods;
 use crate::temporal::{lifecycle, versions};
 use crate::watched::workload;
+use looks::{Looks, QUICK};
 
-/// How long a poll is expected at any moment.
-const QUICK: Duration = Duration::from_secs(10);
 /// How long ready pods may go without a poller of their version before unversioned pollers on the
 /// queue are taken for them.
 const GRACE: Duration = Duration::from_secs(15);
 /// Silence of the watch after which the API server is asked.
 const MUTE: Duration = Duration::from_secs(20);
-/// Between two looks for unversioned pollers. The server forgets a poll some time after it began, so
-/// a single look at the end of the grace could miss them.
-const LOOK: Duration = Duration::from_secs(2);
 /// Time for one look at everything, however late.
 const WHOLE: Duration = Duration::from_secs(12);
 /// Between two looks at why pods are not ready, at first and at most.
@@ -79,7 +77,7 @@ async fn serve(
     if !input.versioning.is_default() {
         return polled(context, input).await;
     }
-    let ready_since = tokio::time::Instant::now();
+    let ready_since = Instant::now();
     // Workers begin to poll within a second of their start; what takes longer may take long, and without
     // pods it is somebody else's workers that are waited for.
     let quick_for = if replicas(context, input) == 0 {
@@ -88,8 +86,8 @@ async fn serve(
         QUICK
     };
     let mut quick = Pace::new(Duration::from_millis(50), Duration::from_millis(250));
-    let mut slow = Pace::new(Duration::from_millis(500), Duration::from_secs(4));
-    let (mut looked, mut unversioned, mut asked) = (ready_since, false, false);
+    let mut slow = Pace::new(Duration::from_millis(500), Duration::from_secs(15));
+    let (mut looks, mut asked) = (Looks::new(ready_since, quick_for), false);
     loop {
         let record = versions::record(
             context,
@@ -109,17 +107,7 @@ async fn serve(
         {
             return served(context, input).await;
         }
-        if looked.elapsed() > LOOK && !unversioned {
-            looked = tokio::time::Instant::now();
-            let pollers = versions::unversioned_pollers(
-                context,
-                &input.temporal_namespace,
-                &input.task_queue,
-            )
-            .await;
-            unversioned = passing(pollers)?.is_some_and(|pollers| pollers > 0);
-        }
-        if unregistered && !asked && !unversioned && ready_since.elapsed() > GRACE {
+        if unregistered && !asked && !looks.unversioned && ready_since.elapsed() > GRACE {
             let (namespace, key) = (&input.temporal_namespace, &input.key);
             let full = versions::full(context, namespace, key, &input.build_id).await;
             let full = passing(full)?;
@@ -136,7 +124,7 @@ async fn serve(
                 });
             }
         }
-        if unversioned && ready_since.elapsed() > GRACE {
+        if looks.unversioned && ready_since.elapsed() > GRACE {
             return Ok(WaitServingOutcome {
                 category: Some(ErrorCategory::WorkerNotVersioned),
                 message: format!(
@@ -148,12 +136,12 @@ async fn serve(
                 ..WaitServingOutcome::default()
             });
         }
-        let pace = if ready_since.elapsed() < quick_for {
+        let pace = if looks.expect_a_poll() {
             &mut quick
         } else {
             &mut slow
         };
-        pace.rest().await;
+        looks.rest(context, input, pace.next()).await?;
     }
 }
 
