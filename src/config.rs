@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kube::api::ApiResource;
+use process_operator_activities::DrainClock;
 use process_operator_activities::dependencies::{self, Kinds};
 use process_operator_activities::registry::{self, Host};
 use process_operator_crds::spec::DrainOnTimeout;
@@ -113,6 +114,15 @@ pub(crate) struct Config {
     /// `spec.drain.deleteDelaySeconds`.
     #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(i64).range(0..=2_678_400))]
     pub drain_delete_delay_seconds: i64,
+    /// How many times as fast the clock runs by which drains wait: a test sees weeks of one. Deadlines and delays go by
+    /// the server's time.
+    #[arg(
+        long,
+        hide = true,
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub drain_clock_speed: u32,
     /// Changes of routing a second over all replicas together. What exceeds it waits in Temporal's task
     /// queue, where an abort goes first. Temporal's own default is ten a second for each Temporal namespace, a
     /// hundred at once; what it refuses is tried again.
@@ -235,6 +245,11 @@ impl Config {
             scale_down_delay_seconds: self.drain_scale_down_delay_seconds,
             delete_delay_seconds: self.drain_delete_delay_seconds,
         }
+    }
+
+    /// The clock by which they wait.
+    pub(crate) fn drain_clock(&self) -> DrainClock {
+        DrainClock::new(self.drain_clock_speed)
     }
 
     /// Time for running work after SIGTERM.

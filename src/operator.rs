@@ -110,6 +110,13 @@ async fn start(
     readiness: &Readiness,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Workers> {
+    if config.drain_clock_speed > 1 {
+        let speed = config.drain_clock_speed;
+        tracing::warn!(
+            speed,
+            "the clock by which drains wait runs fast: this is for tests"
+        );
+    }
     let kube = kube_client(config, &ACTIVITIES).await?;
     let worker_address = temporal::worker_address(config, &options);
     let cluster_uid = cluster_uid(&kube, readiness).await;
@@ -140,6 +147,7 @@ async fn start(
                 temporal_address: worker_address,
             },
             config.drains(),
+            config.drain_clock(),
             config.kinds(),
             registries,
             search_attributes,

@@ -200,13 +200,8 @@ impl OperatorActivities {
         ctx: ActivityContext,
         input: WaitDrainedInput,
     ) -> Result<WaitDrainedOutcome, ActivityError> {
-        wait::beating(
-            &self.context,
-            &ctx,
-            &input.key,
-            Box::pin(wait::drained::wait(&self.context, &input)),
-        )
-        .await
+        let wait = wait::drained::wait(&self.context, &input, begun(&ctx));
+        wait::beating(&self.context, &ctx, &input.key, Box::pin(wait)).await
     }
 
     /// Tells a lifecycle how far a child of it has come.

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::budget::{Budgets, Change, Turn};
 use crate::cache::Cache;
+use crate::clock::DrainClock;
 use crate::dependencies::Kinds;
 use crate::error::Fault;
 use crate::registry::Registries;
@@ -53,6 +54,8 @@ pub struct Context {
     pub workers: WorkerDefaults,
     /// How old versions end unless their Process says otherwise.
     pub drains: DrainPolicy,
+    /// By which they wait.
+    pub(crate) drain_clock: DrainClock,
     /// Kinds of other operators that a Process may depend on.
     pub kinds: Kinds,
     /// Registries that definitions may come from.
@@ -92,6 +95,7 @@ impl Context {
         cluster_uid: String,
         workers: WorkerDefaults,
         drains: DrainPolicy,
+        drain_clock: DrainClock,
         kinds: Kinds,
         registries: Arc<Registries>,
         search_attributes: watch::Receiver<bool>,
@@ -106,6 +110,7 @@ impl Context {
             cluster_uid,
             workers,
             drains,
+            drain_clock,
             kinds,
             registries,
             search_attributes,
@@ -192,6 +197,12 @@ impl Context {
     /// change of routing waiting.
     pub(crate) async fn poll_turn(&self, temporal_namespace: &str) {
         self.budgets.poll(temporal_namespace).await;
+    }
+
+    /// Waits for the turn of a read of a task queue in a Temporal namespace. The server allows many more of them than of
+    /// Worker Deployments.
+    pub(crate) async fn queue_turn(&self, temporal_namespace: &str) {
+        self.budgets.queue(temporal_namespace).await;
     }
 
     /// Waits for the turn of something that is done to an execution in a Temporal namespace.

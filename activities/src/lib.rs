@@ -21,6 +21,7 @@ mod act;
 mod activities;
 mod apply;
 mod budget;
+mod clock;
 mod cron_jobs;
 mod hindered;
 mod logged;
@@ -36,4 +37,5 @@ mod status;
 mod wait;
 
 pub use activities::OperatorActivities;
+pub use clock::DrainClock;
 pub use context::{Context, Meter, WorkerDefaults};

@@ -1,31 +1,26 @@
 //! Waits until nothing holds a version any more.
 
+mod counting;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use process_operator_crds::spec::Versioning;
 use process_operator_workflows::contract::{
-    KeepDrainedInput, KeepDrainedOutcome, KeptApart, Known, ProcessKey, VersionState,
-    WaitDrainedInput, WaitDrainedOutcome,
+    KeepDrainedInput, KeepDrainedOutcome, KeptApart, ProcessKey, VersionState, WaitDrainedInput,
+    WaitDrainedOutcome,
 };
-use tokio::time::Instant;
 
-use super::{Pace, left, passing};
+use self::counting::{Counting, Rhythm};
+use super::{Pace, ago, left, passing};
 use crate::context::Context;
 use crate::error::{Result, within};
 use crate::routes;
 use crate::temporal::versions::Past;
-use crate::temporal::{policy, versions, visibility};
+use crate::temporal::{versions, visibility};
 
-/// The server itself looks every three minutes by default.
+/// Between two looks at a version that nothing holds. The server itself looks every three minutes by default.
 const MOST: Duration = Duration::from_secs(60);
-/// A change too small to be told at once is told after that.
-const STALE: Duration = Duration::from_secs(6 * 3600);
-/// After so many counts they are told less often: a drain that goes up and down for weeks must not
-/// fill histories.
-const MANY: u32 = 50;
-/// How often then, at most.
-const SELDOM: Duration = Duration::from_secs(600);
 
 /// What needs a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,28 +111,40 @@ pub(crate) async fn past(
     })
 }
 
+/// Waits until nothing holds a version, or until there is something to tell. `begun`: when that was asked for first.
 pub(crate) async fn wait(
     context: &Context,
     input: &WaitDrainedInput,
+    begun: Timestamp,
 ) -> Result<WaitDrainedOutcome> {
-    let mut pace = Pace::new(Duration::from_secs(1), MOST);
-    let counting = Counting::new(input);
+    let clock = context.drain_clock;
+    let counting = Counting::new(input, begun, clock);
+    let mut rhythm = Rhythm::default();
     loop {
-        if let Some(Some(outcome)) = passing(look(context, input, &counting).await)? {
-            return Ok(outcome);
-        }
-        pace.rest().await;
+        let seen = passing(look(context, input, &counting).await)?;
+        let waited = match seen {
+            Some(Seen::News(outcome)) => return Ok(outcome),
+            Some(Seen::Held) => input.since.map_or(Duration::ZERO, ago),
+            Some(Seen::Free) | None => Duration::ZERO,
+        };
+        let rest = rhythm.next(clock.passed(waited));
+        tokio::time::sleep(clock.lasts(rest)).await;
     }
 }
 
-/// One look; `None` when there is nothing to tell. While workflows hold the version nobody else has to be asked:
-/// its record costs the server much more than a count, and a drain of a version that is routed to
-/// again is called off by the lifecycle.
-async fn look(
-    context: &Context,
-    input: &WaitDrainedInput,
-    counting: &Counting,
-) -> Result<Option<WaitDrainedOutcome>> {
+/// What one look has found.
+enum Seen {
+    /// Something to tell.
+    News(WaitDrainedOutcome),
+    /// Workflows hold the version, as is known.
+    Held,
+    /// None does, but the server has not said so yet.
+    Free,
+}
+
+/// One look. While workflows hold the version nobody else has to be asked: its record costs the server much more than a
+/// count, and a drain of a version that is routed to again is called off by the lifecycle.
+async fn look(context: &Context, input: &WaitDrainedInput, counting: &Counting) -> Result<Seen> {
     let (namespace, key, build_id) = (&input.temporal_namespace, &input.key, &input.build_id);
     let open = if input.apart.versioning == Versioning::None {
         // Executions on the queue they share hold no version.
@@ -148,14 +155,14 @@ async fn look(
     if open == 0 {
         match need(context, namespace, key, build_id, &input.apart).await? {
             Need::Unknown => {
-                return Ok(Some(WaitDrainedOutcome {
+                return Ok(Seen::News(WaitDrainedOutcome {
                     drained: true,
                     never_served: true,
                     ..WaitDrainedOutcome::default()
                 }));
             }
             Need::Routed => {
-                return Ok(Some(WaitDrainedOutcome {
+                return Ok(Seen::News(WaitDrainedOutcome {
                     in_use: true,
                     ..WaitDrainedOutcome::default()
                 }));
@@ -163,7 +170,7 @@ async fn look(
             // The server looks seldom: its word and a count of our own agree.
             Need::Nothing => {
                 let past = past(context, namespace, key, build_id, &input.apart).await?;
-                return Ok(Some(WaitDrainedOutcome {
+                return Ok(Seen::News(WaitDrainedOutcome {
                     drained: true,
                     never_served: !past.served,
                     last_current: past.last_current,
@@ -174,74 +181,14 @@ async fn look(
         }
     }
     let known = counting.news(context, namespace, open).await?;
-    Ok(known.map(|known| WaitDrainedOutcome {
-        known: Some(known),
-        ..WaitDrainedOutcome::default()
-    }))
-}
-
-/// Counts what holds a version, and tells when it is worth telling.
-struct Counting {
-    query: String,
-    /// What was told; `None` when nobody wants to know.
-    known: Option<Known>,
-    since: Instant,
-}
-
-impl Counting {
-    fn new(input: &WaitDrainedInput) -> Self {
-        Self {
-            query: input.apart.holding(&input.key, &input.build_id),
-            known: input.known.clone(),
-            since: Instant::now(),
-        }
-    }
-
-    async fn news(&self, context: &Context, namespace: &str, open: u64) -> Result<Option<Known>> {
-        let Some(known) = &self.known else {
-            return Ok(None);
-        };
-        if !is_news(known, open, self.since.elapsed()) {
-            return Ok(None);
-        }
-        let oldest = if open == 0 {
-            None
-        } else {
-            self.oldest(context, namespace, known).await?
-        };
-        Ok(Some(Known {
-            open: Some(open),
-            oldest,
-            counts: known.counts.saturating_add(1),
-        }))
-    }
-
-    /// The oldest stays the oldest until it ends; looking for another one takes more calls.
-    async fn oldest(
-        &self,
-        context: &Context,
-        namespace: &str,
-        known: &Known,
-    ) -> Result<Option<Timestamp>> {
-        if let Some(oldest) = known.oldest {
-            let until = format!("{} AND StartTime <= '{oldest}'", self.query);
-            if visibility::count(context, namespace, &until).await? > 0 {
-                return Ok(Some(oldest));
-            }
-        }
-        policy::oldest(context, namespace, &self.query).await
-    }
-}
-
-/// A first count, one that is at least a tenth off, and after some hours any other one.
-fn is_news(known: &Known, open: u64, age: Duration) -> bool {
-    let Some(before) = known.open else {
-        return true;
-    };
-    if before == open || known.counts >= MANY && age < SELDOM {
-        return false;
-    }
-    before.abs_diff(open).saturating_mul(10) >= before || age >= STALE
+    Ok(match known {
+        Some(known) => Seen::News(WaitDrainedOutcome {
+            known: Some(known),
+            ..WaitDrainedOutcome::default()
+        }),
+        None if open == 0 => Seen::Free,
+        None => Seen::Held,
+    })
 }
 
 /// Leaves a drained version as it is for a while, unless it gets work again.
@@ -272,107 +219,5 @@ pub(crate) async fn keep(
             _ => {}
         }
         let _ = tokio::time::timeout(left, pace.rest()).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use process_operator_workflows::drain::HISTORY_LIMIT;
-
-    use super::*;
-
-    fn known(open: Option<u64>, counts: u32) -> Known {
-        Known {
-            open,
-            counts,
-            ..Known::default()
-        }
-    }
-
-    #[test]
-    fn only_what_matters_is_told() {
-        let soon = Duration::from_secs(5);
-        for (before, open, counts, age, told) in [
-            (None, 0, 0, soon, true),
-            (Some(100), 100, 0, STALE, false),
-            (Some(100), 91, 0, soon, false),
-            (Some(100), 91, 0, STALE, true),
-            (Some(100), 90, 0, soon, true),
-            (Some(9), 8, 0, soon, true),
-            (Some(1), 0, 0, soon, true),
-            (Some(0), 3, 0, soon, true),
-            (Some(9), 8, MANY, soon, false),
-            (Some(9), 8, MANY, SELDOM, true),
-        ] {
-            let known = known(before, counts);
-            assert_eq!(is_news(&known, open, age), told, "{known:?} {open} {age:?}");
-        }
-    }
-
-    /// Events that one telling costs in the history of a drain: the activity that waits (three), the workflow
-    /// task that it wakes (three), and the marker of the local activity that tells the lifecycle. Suite `drains`
-    /// counts them in a real history.
-    const TELLING: u32 = 7;
-    /// With what a run begins: its start, a workflow task, the wait, the timer of the deadline.
-    const BEGINNING: u32 = 6;
-
-    /// What a drain has written when it has waited for 60 days.
-    #[derive(Debug, Default)]
-    struct Written {
-        told: u32,
-        events: u32,
-        runs: u32,
-        longest: u32,
-    }
-
-    /// A look each minute at what is open then.
-    fn sixty_days(open: impl Fn(u64) -> u64) -> Written {
-        let mut known = known(None, 0);
-        let mut age = Duration::ZERO;
-        let mut run = BEGINNING;
-        let mut written = Written {
-            runs: 1,
-            ..Written::default()
-        };
-        for minute in 0..60 * 24 * 60 {
-            age += MOST;
-            let open = open(minute);
-            if !is_news(&known, open, age) {
-                continue;
-            }
-            known.open = Some(open);
-            known.counts += 1;
-            age = Duration::ZERO;
-            written.told += 1;
-            written.events += TELLING;
-            run += TELLING;
-            written.longest = written.longest.max(run);
-            if run > HISTORY_LIMIT {
-                written.runs += 1;
-                written.events += BEGINNING;
-                run = BEGINNING;
-            }
-        }
-        written
-    }
-
-    #[test]
-    fn sixty_days_of_waiting_stay_small() {
-        let constant = sixty_days(|_| 100);
-        assert_eq!((constant.told, constant.runs), (1, 1), "the first count");
-
-        let swings = sixty_days(|minute| if minute % 2 == 0 { 100 } else { 120 });
-        assert!(swings.longest <= HISTORY_LIMIT + TELLING, "{swings:?}");
-        // Fifty at once, and then one in ten minutes: a thousand events a day.
-        assert!(swings.told <= 50 + 60 * 24 * 6, "{swings:?}");
-        assert!(swings.events <= 62_000 && swings.runs <= 64, "{swings:?}");
-
-        // Too little to be told at once: four times a day.
-        let drifts = sixty_days(|minute| 1000 + minute % 50);
-        assert!(drifts.told <= 1 + 60 * 4, "{drifts:?}");
-        assert!(drifts.runs <= 2, "{drifts:?}");
-
-        let falls = sixty_days(|minute| (60 * 24 * 60 - minute) / 10);
-        assert!(falls.told <= 500 && falls.runs <= 4, "{falls:?}");
     }
 }

@@ -87,6 +87,11 @@ pub(crate) fn left(until: Timestamp) -> Duration {
     Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default()
 }
 
+/// How long ago it was; zero when it is ahead.
+pub(crate) fn ago(at: Timestamp) -> Duration {
+    Duration::try_from(Timestamp::now().duration_since(at)).unwrap_or_default()
+}
+
 /// A growing interval between looks at the server.
 pub(crate) struct Pace {
     next: Duration,

@@ -13,7 +13,7 @@ use temporalio_common::protos::temporal::api::history::v1::history_event::Attrib
 use crate::support::{SOON, drain_id};
 
 /// With how many events a run begins, and how many each telling adds: what the unit test about sixty days of waiting
-/// supposes (`activities/src/wait/drained.rs`).
+/// supposes (`activities/src/wait/drained/counting.rs`).
 const BEGINNING: usize = 6;
 const TELLING: usize = 7;
 
@@ -24,7 +24,7 @@ fn first(payloads: Option<&Payloads>) -> Result<Value> {
 }
 
 /// Input of a run.
-fn begun_with(history: &[HistoryEvent]) -> Result<Value> {
+pub(crate) fn begun_with(history: &[HistoryEvent]) -> Result<Value> {
     let Some(Attributes::WorkflowExecutionStartedEventAttributes(started)) =
         history.first().and_then(|event| event.attributes.as_ref())
     else {

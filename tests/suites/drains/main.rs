@@ -14,4 +14,5 @@ mod many;
 mod modes;
 mod policies;
 mod recorded;
+mod sixty_days;
 mod support;

@@ -22,6 +22,10 @@ pub struct WaitDrainedInput {
     /// How the version's executions are told from those of others.
     #[serde(skip_serializing_if = "KeptApart::is_default")]
     pub apart: KeptApart,
+    /// When the version lost its traffic: the longer ago, the less often they are counted. `None`, from an operator that
+    /// counted each minute: as in the first hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// What is known of the workflows that hold a version.

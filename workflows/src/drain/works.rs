@@ -108,6 +108,7 @@ fn start(
                 build_id,
                 known: Some(machine.known()),
                 apart,
+                since: Some(machine.memory().since),
             };
             wait(ctx, input, summary, token).boxed_local()
         }
