@@ -21,6 +21,7 @@ mod recorded;
 mod requests;
 mod stages;
 mod stages_cut;
+mod stages_short;
 mod steps;
 mod support;
 mod timeouts;

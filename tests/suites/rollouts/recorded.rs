@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use process_operator_crds::Process;
-use process_operator_faultproxy::{Action, RpcMatch, TemporalProxy, TemporalProxyConfig};
-use process_operator_harness::{Env, OperatorOptions, Scene, Traffic, condition, manifest, until};
+use process_operator_faultproxy::{Action, RpcMatch, TemporalProxy};
+use process_operator_harness::{Env, Scene, Traffic, condition, manifest, until};
 use serde_json::{Value, json};
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 
-use crate::support::{SOON, at_step, canary, change, now, reason, rollout, rollouts, routed};
+use crate::support::{
+    SOON, at_step, canary, change, now, proxied, reason, rollout, rollouts, routed,
+};
 
 /// What a version must show when so many percent of its executions may fail.
 fn judged(most: i32) -> Value {
@@ -30,7 +32,11 @@ async fn held(env: &Env, process: &Process, times: usize) -> Result<()> {
 }
 
 /// Types of the events in the history of a version's rollout.
-async fn types_in_rollout(env: &Env, process: &Process, tag: &str) -> Result<Vec<EventType>> {
+pub(crate) async fn types_in_rollout(
+    env: &Env,
+    process: &Process,
+    tag: &str,
+) -> Result<Vec<EventType>> {
     let ids = rollouts(env, process, tag).await?;
     let id = ids.first().context("no rollout")?;
     let history = env.temporal.history(&env.control, id).await?;
@@ -325,16 +331,8 @@ async fn recalled(
 /// A weight and a promotion that were on their way to Temporal when their rollouts were aborted.
 #[tokio::test(flavor = "multi_thread")]
 async fn rollouts_that_are_aborted_while_they_change_the_routing() -> Result<()> {
-    let env = Env::new("recalled").await?;
-    let proxy = TemporalProxy::start(TemporalProxyConfig::new(&env.temporal_address)).await?;
-    let options = OperatorOptions {
-        temporal_address: Some(proxy.addr().to_string()),
-        ..OperatorOptions::default()
-    };
-    let scene = Scene::of(env, options).await?;
+    let (scene, _, proxy) = proxied("recalled").await?;
     let env = &scene.env;
-    env.apply(&manifest(env, "l2o", "v1")).await?;
-    env.wait_settled("l2o", "v1").await?;
     // Without anything on it v1 could be retired while v3 is Current.
     env.temporal
         .start_waiting(&env.apps, "l2o-tq", "old")

@@ -9,12 +9,12 @@ use process_operator_crds::{Process, names};
 use process_operator_harness::{Env, Scene, condition, until};
 use serde_json::{Value, json};
 
-use crate::support::{SOON, canary, change, now, reason, rollout, rollouts, routed, shares};
+use crate::support::{SOON, ask, canary, change, now, reason, rollout, rollouts, routed, shares};
 
 /// Where a rollout stands: stage, step and weight.
 pub(crate) type Stand = (&'static str, i32, i32);
 
-/// A verb, and a telling part of why it is refused.
+/// A verb, which `full` may follow, and a telling part of why it is refused.
 pub(crate) type Refusal = (&'static str, &'static str);
 
 /// What is refused in every stage of a rollout that nobody has paused.
@@ -26,15 +26,16 @@ pub(crate) const NOT_NOW: [Refusal; 4] = [
 ];
 
 /// What is refused in every stage while it is paused.
-const PAUSED: [Refusal; 4] = [
+pub(crate) const PAUSED: [Refusal; 5] = [
     ("pause", "it is paused already"),
     ("promote", "it is paused: resume it first"),
+    ("promote full", "it is paused: resume it first"),
     ("retry", "nothing has failed or was undone"),
     ("undo", "a rollout is under way: abort it first"),
 ];
 
 /// What is refused once it was aborted.
-const ABORTED: [Refusal; 4] = [
+pub(crate) const ABORTED: [Refusal; 4] = [
     ("pause", "nothing is being rolled out"),
     ("resume", "nothing is being rolled out"),
     ("promote", "nothing is being rolled out"),
@@ -69,7 +70,8 @@ pub(crate) async fn refused(env: &Env, process: &Process, verbs: &[Refusal]) -> 
     };
     let before = look().await?;
     for &(verb, words) in verbs {
-        let why = env.refusal(process, verb).await?;
+        let why = ask(env, process, verb).await?.err();
+        let why = why.with_context(|| format!("{verb} was granted at {before:?}"))?;
         ensure!(why.contains(words), "{verb} at {before:?}: {why}");
     }
     let after = look().await?;
@@ -148,7 +150,7 @@ async fn aborted(env: &Env, process: &Process) -> Result<()> {
 }
 
 /// What was granted is told once each, and what was refused at once is not told.
-async fn asked(env: &Env, process: &Process, granted: &[&str]) -> Result<()> {
+pub(crate) async fn asked(env: &Env, process: &Process, granted: &[&str]) -> Result<()> {
     until("each granted request is told once", SOON, async || {
         let events = env.events(process).await?;
         let reasons = events.iter().map(|(reason, _)| reason.as_str());
@@ -163,7 +165,7 @@ async fn asked(env: &Env, process: &Process, granted: &[&str]) -> Result<()> {
 }
 
 /// Pods of the versions with this tag.
-async fn pods_of(env: &Env, tag: &str) -> Result<BTreeSet<String>> {
+pub(crate) async fn pods_of(env: &Env, tag: &str) -> Result<BTreeSet<String>> {
     let prefix = format!("{tag}-");
     let of = |pod: &&Pod| {
         let build_id = pod.labels().get(names::label::BUILD_ID);

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use process_operator_crds::Process;
 use process_operator_crds::status::RolloutStatus;
-use process_operator_harness::{Env, condition, until};
+use process_operator_faultproxy::{TemporalProxy, TemporalProxyConfig};
+use process_operator_harness::{Env, OperatorOptions, Scene, condition, manifest, until};
 use serde_json::{Value, json};
 
 /// Deadline of waits for what takes a moment; two cores carry everything.
@@ -31,6 +32,20 @@ pub(crate) fn rollout(process: &Process) -> RolloutStatus {
         .as_ref()
         .and_then(|status| status.rollout.clone())
         .unwrap_or_default()
+}
+
+/// A Process `l2o` has settled on v1, by an operator that reaches Temporal through a proxy.
+pub(crate) async fn proxied(name: &str) -> Result<(Scene, Process, TemporalProxy)> {
+    let env = Env::new(name).await?;
+    let proxy = TemporalProxy::start(TemporalProxyConfig::new(&env.temporal_address)).await?;
+    let options = OperatorOptions {
+        temporal_address: Some(proxy.addr().to_string()),
+        ..OperatorOptions::default()
+    };
+    let scene = Scene::of(env, options).await?;
+    scene.env.apply(&manifest(&scene.env, "l2o", "v1")).await?;
+    let process = scene.env.wait_settled("l2o", "v1").await?;
+    Ok((scene, process, proxy))
 }
 
 /// Waits until status shows a rollout in this step, held by a pause or by somebody.
@@ -98,4 +113,18 @@ pub(crate) async fn rollouts(env: &Env, process: &Process, tag: &str) -> Result<
     let uid = process.uid().unwrap_or_default();
     env.workflows(&format!("rollout/{}/l2o/{uid}/{tag}-", env.namespace))
         .await
+}
+
+/// Asks by update for a verb, which `full` may follow: `Ok` with the answer, or `Err` with why it was refused.
+pub(crate) async fn ask(
+    env: &Env,
+    process: &Process,
+    verb: &str,
+) -> Result<std::result::Result<String, String>> {
+    let (verb, full) = match verb.strip_suffix(" full") {
+        Some(verb) => (verb, true),
+        None => (verb, false),
+    };
+    let args = json!({ "actor": "ada@example.com", "reason": "a test", "full": full });
+    env.ask(process, verb, &args).await
 }

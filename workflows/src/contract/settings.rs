@@ -27,6 +27,6 @@ impl Settings {
     /// after a back-off; a rollout that is stopped hears whether its version counts as Current. 3: pods that are gone while a drain
     /// has told nothing yet stay so; a restart is wanted until it is done; the policy of a deletion is carried
     /// out also where a namespace on its way out has taken all objects away. 4: a spec that changes again and
-    /// again is rolled out when it rests.
-    pub const RULES: u32 = 4;
+    /// again is rolled out when it rests. 5: a rollout that is being aborted says so to every verb, also when it was paused.
+    pub const RULES: u32 = 5;
 }

@@ -119,6 +119,9 @@ pub struct Standing {
     /// Each version has a task queue of its own.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub own_queues: bool,
+    /// [`super::Settings::rules`].
+    #[serde(skip_serializing_if = "super::rollout::is_default")]
+    pub rules: u32,
 }
 
 impl Standing {

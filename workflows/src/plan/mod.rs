@@ -222,6 +222,7 @@ fn decide(
         paused: process.paused,
         manager: seen.routing.foreign_manager.clone(),
         own_queues: process.versioning == Versioning::TaskQueuePerVersion,
+        rules: seen.settings.rules,
     };
     let scene = verbs::Scene {
         key,

@@ -17,6 +17,9 @@ pub(super) use annotation::annotation;
 /// Why nothing can be asked for any more.
 pub(super) const DELETED: &str = "the Process is being deleted";
 
+/// Why a rollout takes no other way any more.
+const ENDS: &str = "it is being aborted";
+
 /// What a verb needs to be judged and carried out.
 pub(super) struct Scene<'a> {
     pub(super) key: &'a ProcessKey,
@@ -40,11 +43,16 @@ pub fn check(state: &State, verb: Verb, args: &VerbArgs) -> Result<(), String> {
     }
     let rollout = state.rollout.as_ref().filter(|rollout| !rollout.cancelled);
     let running = || rollout.ok_or_else(|| "nothing is being rolled out".to_owned());
+    // Older rules took a paused one for paused.
+    let ends = rollout.is_some_and(|rollout| stage(rollout) == Stage::Unwinding)
+        && state.standing.rules > 4;
     match verb {
+        Verb::Pause | Verb::Promote if ends => refuse(true, ENDS),
+        Verb::Resume if ends && state.standing.manager.is_none() => refuse(true, ENDS),
         Verb::Pause => {
             let rollout = running()?;
             refuse(rollout.paused.is_some(), "it is paused already")?;
-            refuse(stage(rollout) == Stage::Unwinding, "it is being aborted")
+            refuse(stage(rollout) == Stage::Unwinding, ENDS)
         }
         Verb::Resume => {
             if state.standing.manager.is_some() {
@@ -69,7 +77,7 @@ pub fn check(state: &State, verb: Verb, args: &VerbArgs) -> Result<(), String> {
                 stage(rollout) == Stage::Starting,
                 "the new version does not serve yet",
             )?;
-            refuse(stage(rollout) == Stage::Unwinding, "it is being aborted")
+            refuse(stage(rollout) == Stage::Unwinding, ENDS)
         }
         Verb::Abort => {
             let rollout = running()?;

@@ -2,7 +2,7 @@
 
 use super::requests::{at_stage, held, rolling};
 use super::*;
-use crate::contract::{Stage, Standing, Undone, Verb, VerbArgs};
+use crate::contract::{Settings, Stage, Standing, Undone, Verb, VerbArgs};
 use crate::plan::check;
 
 const VERBS: [Verb; 7] = [
@@ -133,7 +133,23 @@ fn phases() -> Vec<(&'static str, State, [&'static str; 7])> {
             rolling(Some(at_stage(Stage::Unwinding, 1, 10))),
             [
                 "it is being aborted",
-                NOT_PAUSED,
+                "it is being aborted",
+                "it is being aborted",
+                "it is being aborted already",
+                NOT_FAILED,
+                UNDER_WAY,
+                OK,
+            ],
+        ),
+        (
+            "aborted while it was paused",
+            changed(
+                rolling(Some(at_stage(Stage::Unwinding, 1, 10))),
+                |rollout| rollout.paused = Some("by alice".into()),
+            ),
+            [
+                "it is being aborted",
+                "it is being aborted",
                 "it is being aborted",
                 "it is being aborted already",
                 NOT_FAILED,
@@ -200,6 +216,9 @@ fn aborted() -> State {
 fn every_verb_is_accepted_or_refused_in_every_phase_as_the_table_says() {
     for (phase, state, answers) in phases() {
         for (verb, answer) in VERBS.into_iter().zip(answers) {
+            let state = standing(state.clone(), |standing| {
+                standing.rules = Settings::RULES;
+            });
             let found = check(&state, verb, &VerbArgs::default());
             let expected = if answer.is_empty() {
                 Ok(())
