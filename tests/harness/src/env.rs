@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 use process_operator_crds::Process;
-use process_operator_faultproxy::audit::AuditLog;
+use process_operator_faultproxy::audit::{AuditLog, AuditMark};
 use process_operator_tests::testbed::Testbed;
 use tokio::sync::OnceCell;
 
@@ -37,6 +37,8 @@ pub struct Env {
     pub temporal: Temporal,
     /// What reached the API server.
     pub audit: AuditLog,
+    /// Where that stood before there was anything in this world.
+    pub(crate) began: AuditMark,
     /// The running testbed.
     pub testbed: Testbed,
     /// Address of Temporal for the operator.
@@ -101,16 +103,18 @@ impl Env {
         INSTALLED
             .get_or_try_init(|| install(&kube, &testbed))
             .await?;
+        let log = testbed.state().audit_log.as_ref();
+        let audit = AuditLog::open(
+            log.context("the tests read the API server's audit log: run them on the testbed")?,
+        )?;
+        let began = audit.mark()?;
         testbed.create_namespace(&namespace)?;
         let temporal = Temporal::connect(&address).await?;
         temporal.create_namespace(&apps).await?;
         temporal.create_namespace(&control).await?;
         Ok(Self {
-            audit: AuditLog::open(
-                testbed.state().audit_log.as_ref().context(
-                    "the tests read the API server's audit log: run them on the testbed",
-                )?,
-            )?,
+            audit,
+            began,
             namespace,
             apps,
             control,

@@ -1,4 +1,4 @@
-//! What holds after every scenario: converged, nothing double, nothing lost, zero writes after.
+//! What holds after every scenario: converged, nothing double, nothing lost, nothing of others touched, zero writes after.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use crate::SOON;
 use crate::env::Env;
 use crate::look::lifecycle_id;
 use crate::operator::Operator;
+use crate::owners;
 use crate::runs::{Run, runs};
 use crate::secrets;
 use crate::wait::until;
@@ -82,7 +83,8 @@ impl Invariants {
                 operator.log.display()
             );
         }
-        silent(env, quiet).await
+        silent(env, quiet).await?;
+        owners::are_respected(env).await
     }
 
     /// I8: no object that still exists or was needed once is created a second time while it exists.

@@ -6,6 +6,8 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::audit::Object;
+
 /// A completed request, as the audit log tells it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,6 +33,10 @@ pub struct Entry {
     pub object_ref: Option<ObjectRef>,
     /// The answer's code.
     pub response_status: Option<ResponseStatus>,
+    /// What was sent, where the policy has objects logged.
+    pub request_object: Option<Object>,
+    /// What came back of it, where the policy has objects logged.
+    pub response_object: Option<Object>,
     /// When the server got the request.
     pub request_received_timestamp: Timestamp,
     /// When it had answered.
@@ -80,7 +86,7 @@ pub struct ResponseStatus {
 
 impl Entry {
     /// Reads one line. Nothing for stages before the request was complete.
-    pub(super) fn read(line: &[u8]) -> Result<Option<Self>> {
+    pub fn read(line: &[u8]) -> Result<Option<Self>> {
         let entry: Self = serde_json::from_slice(line)?;
         Ok((entry.stage == "ResponseComplete").then_some(entry))
     }

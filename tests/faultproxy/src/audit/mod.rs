@@ -5,9 +5,10 @@
 
 mod entry;
 mod filter;
+mod object;
 
 use std::fs::{File, Metadata};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,12 +17,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub use self::entry::{Entry, ObjectRef, ResponseStatus, User};
 pub use self::filter::AuditFilter;
+pub use self::object::{Object, Owner};
 
 /// How often a log is read while something is waited for. A file gives no notice.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Lines carry metadata only, no objects.
-const LONGEST_LINE: u64 = 1 << 20;
+/// Where a line ends is looked for in so much, and in more of it when that is all of one line.
+const TAIL: u64 = 1 << 16;
 
 /// A position in an audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +52,20 @@ impl AuditLog {
     /// The position after the last line so far. One that is being written comes after it.
     pub fn mark(&self) -> Result<AuditMark> {
         let (mut file, metadata) = self.file()?;
-        let from = metadata.len().saturating_sub(LONGEST_LINE);
-        file.seek(SeekFrom::Start(from))?;
-        let mut text = Vec::new();
-        file.take(metadata.len() - from).read_to_end(&mut text)?;
-        let complete = text.iter().rposition(|byte| *byte == b'\n');
-        let after = complete.map_or(from, |at| from + at as u64 + 1);
-        Ok(mark_at(after, &metadata))
+        let mut tail = TAIL;
+        loop {
+            let from = metadata.len().saturating_sub(tail);
+            file.seek(SeekFrom::Start(from))?;
+            let mut text = Vec::new();
+            let mut rest = file.by_ref().take(metadata.len() - from);
+            rest.read_to_end(&mut text)?;
+            let complete = text.iter().rposition(|byte| *byte == b'\n');
+            if complete.is_some() || from == 0 {
+                let after = complete.map_or(0, |at| from + at as u64 + 1);
+                return Ok(mark_at(after, &metadata));
+            }
+            tail *= 8;
+        }
     }
 
     /// The position before the first line.
@@ -126,31 +135,28 @@ impl AuditLog {
             self.path.display()
         );
         file.seek(SeekFrom::Start(mark.offset))?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
-        // The last line may still be being written: it belongs to the next reading.
-        let complete = text
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
-        let mut entries = Vec::new();
-        for line in text[..complete]
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-        {
-            entries.extend(Entry::read(line).with_context(|| {
+        let mut lines = BufReader::new(file);
+        let (mut line, mut offset, mut entries) = (Vec::new(), mark.offset, Vec::new());
+        loop {
+            line.clear();
+            let length = lines.read_until(b'\n', &mut line)?;
+            // The last line may still be being written: it belongs to the next reading.
+            let Some((&b'\n', text)) = line.split_last() else {
+                break;
+            };
+            offset += length as u64;
+            if text.is_empty() {
+                continue;
+            }
+            entries.extend(Entry::read(text).with_context(|| {
                 format!(
                     "audit log {}: {}",
                     self.path.display(),
-                    String::from_utf8_lossy(line)
+                    String::from_utf8_lossy(text)
                 )
             })?);
         }
-        let next = AuditMark {
-            offset: mark.offset + complete as u64,
-            ..mark
-        };
-        Ok((entries, next))
+        Ok((entries, AuditMark { offset, ..mark }))
     }
 }
 

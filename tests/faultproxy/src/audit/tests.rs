@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -247,4 +248,95 @@ fn a_mark_set_while_a_line_is_being_written_comes_before_it() {
     let mark = log.mark().unwrap();
     file.append(end);
     assert_eq!(log.since(mark).unwrap().len(), 1);
+}
+
+#[test]
+fn a_mark_comes_after_a_line_however_long_it_is() {
+    let file = Log::new();
+    file.append(&apply());
+    let object = r#""requestObject":{"data":{"text":""#.to_owned() + &"a".repeat(300_000);
+    let line = apply().replace(r#""sourceIPs""#, &(object.clone() + r#""}},"sourceIPs""#));
+    let (begin, end) = line.split_at(object.len());
+    file.append(begin);
+    let log = file.open();
+    let first = log.mark().unwrap();
+    file.append(end);
+    let second = log.mark().unwrap();
+    assert_eq!(log.since(first).unwrap().len(), 1);
+    assert!(log.since(second).unwrap().is_empty());
+    file.append(&apply());
+    assert_eq!(log.since(second).unwrap().len(), 1);
+}
+
+/// What is read of a request with an object, or a patch, and of its answer.
+fn objects(asked: &str, answered: &str) -> (Object, Object) {
+    let objects = format!(
+        r#""requestObject":{asked},"responseObject":{answered},"requestReceivedTimestamp""#
+    );
+    let line = apply().replace(r#""requestReceivedTimestamp""#, &objects);
+    let entry = Entry::read(line.as_bytes()).unwrap().unwrap();
+    (
+        entry.request_object.unwrap(),
+        entry.response_object.unwrap(),
+    )
+}
+
+#[test]
+fn an_object_is_read_with_its_owners() {
+    let owner = r#"{"apiVersion":"ameide.io/v1","kind":"Process","name":"order","uid":"p","controller":true,"blockOwnerDeletion":false}"#;
+    let (asked, answered) = objects(
+        &format!(
+            r#"{{"apiVersion":"apps/v1","kind":"Deployment","metadata":{{"name":"order-1f","uid":"d","labels":{{"a":"b","c":null}},"ownerReferences":[{owner}]}},"spec":{{"replicas":1}}}}"#
+        ),
+        &format!(
+            r#"{{"kind":"Deployment","apiVersion":"apps/v1","metadata":{{"name":"order-1f","uid":"d","resourceVersion":"12","creationTimestamp":null,"ownerReferences":[{owner}]}},"status":{{"replicas":1,"conditions":[]}}}}"#
+        ),
+    );
+    let owners = Some(vec![Owner {
+        kind: "Process".into(),
+        name: "order".into(),
+        uid: "p".into(),
+        controller: Some(true),
+    }]);
+    let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+    assert_eq!(
+        (asked.kind.as_str(), asked.uid.as_str(), &asked.labels),
+        ("Deployment", "d", &labels)
+    );
+    assert_eq!((&asked.owners, &answered.owners), (&owners, &owners));
+    assert_eq!(
+        (answered.uid.as_str(), answered.resource_version.as_str()),
+        ("d", "12")
+    );
+    let (change, _) = objects(r#"{"metadata":{"uid":null},"spec":{"replicas":0}}"#, "{}");
+    assert_eq!(change, Object::default(), "nothing is said of owners");
+}
+
+#[test]
+fn what_must_be_so_is_read_from_a_deletion_and_from_a_patch() {
+    let (asked, answered) = objects(
+        r#"{"kind":"DeleteOptions","apiVersion":"meta.k8s.io/v1","preconditions":{"uid":"d"},"propagationPolicy":"Background"}"#,
+        r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","details":{"name":"order-1f","group":"apps","kind":"deployments","uid":"d"}}"#,
+    );
+    assert_eq!((asked.uid.as_str(), answered.uid.as_str()), ("d", "d"));
+    assert_eq!(
+        (answered.kind.as_str(), answered.workflow.as_str()),
+        ("Status", "")
+    );
+    let (asked, _) = objects(
+        r#"[{"op":"test","path":"/metadata/uid","value":"p"},{"op":"test","path":"/metadata/finalizers","value":null},{"op":"add","path":"/metadata/finalizers","value":["f"]}]"#,
+        "{}",
+    );
+    assert_eq!(
+        (asked.uid.as_str(), asked.resource_version.as_str()),
+        ("p", "")
+    );
+    let (asked, _) = objects(
+        r#"{"metadata":{"name":"order","resourceVersion":"7"},"status":{"workflow":{"namespace":"control","id":"process/shop/order/p"}}}"#,
+        "{}",
+    );
+    assert_eq!(
+        (asked.resource_version.as_str(), asked.workflow.as_str()),
+        ("7", "process/shop/order/p")
+    );
 }
