@@ -83,6 +83,13 @@ impl Readiness {
             .insert(part, why.into());
     }
 
+    /// Why a part does not work.
+    #[cfg(test)]
+    pub(crate) fn missing(&self, part: Part) -> Option<String> {
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.get(&part).cloned()
+    }
+
     fn text(&self) -> (bool, String) {
         let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         let lines: Vec<String> = Part::ALL

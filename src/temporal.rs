@@ -81,13 +81,12 @@ pub(crate) async fn renew(file: &Path, connections: &[Connection]) {
     let mut known = None;
     let mut said = String::new();
     loop {
-        tokio::time::sleep(AGAIN).await;
         match api_key(file) {
             Ok(key) if known.as_ref() != Some(&key) => {
                 for connection in connections {
                     connection.set_api_key(Some(key.clone()));
                 }
-                // The first time it is the one from the start, or one that came meanwhile.
+                // The first time it is the one that they were made with.
                 if known.replace(key).is_some() {
                     tracing::info!("the API key for Temporal is a new one");
                 }
@@ -102,6 +101,7 @@ pub(crate) async fn renew(file: &Path, connections: &[Connection]) {
                 }
             }
         }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! The Temporal workers: three task queues, one process.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use process_operator_activities::{Context, OperatorActivities};
@@ -27,7 +28,7 @@ const AT_WORK: usize = 128;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// One of the three task queues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Queue {
     Main,
     Waits,
@@ -40,6 +41,43 @@ impl Queue {
             Self::Main => QUEUE_MAIN,
             Self::Waits => QUEUE_WAITS,
             Self::Routing => QUEUE_ROUTING,
+        }
+    }
+}
+
+/// For `/readyz`: which workers have ended, and why. They are ready when all poll, in whatever order they end and are
+/// started again.
+struct Ended {
+    readiness: Readiness,
+    why: Mutex<BTreeMap<Queue, String>>,
+}
+
+impl Ended {
+    fn new(readiness: Readiness) -> Self {
+        Self {
+            readiness,
+            why: Mutex::default(),
+        }
+    }
+
+    fn polls(&self, queue: Queue) {
+        let mut ended = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.remove(&queue);
+        self.tell(&ended);
+    }
+
+    fn ends(&self, queue: Queue, why: String) {
+        let mut ended = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.insert(queue, why);
+        self.tell(&ended);
+    }
+
+    fn tell(&self, ended: &BTreeMap<Queue, String>) {
+        match ended.first_key_value() {
+            None => self.readiness.up(Part::Workers),
+            Some((queue, why)) => self
+                .readiness
+                .down(Part::Workers, format!("{}: {why}", queue.name())),
         }
     }
 }
@@ -63,25 +101,25 @@ pub(crate) struct Workers {
 impl Workers {
     /// Runs all workers until `stop` becomes true.
     pub(crate) async fn run(&self, stop: watch::Receiver<bool>) {
+        let ended = Ended::new(self.readiness.clone());
         tokio::join!(
-            self.keep(Queue::Main, stop.clone()),
-            self.keep(Queue::Waits, stop.clone()),
-            self.keep(Queue::Routing, stop),
+            self.keep(Queue::Main, &ended, stop.clone()),
+            self.keep(Queue::Waits, &ended, stop.clone()),
+            self.keep(Queue::Routing, &ended, stop),
         );
     }
 
     /// Keeps one worker running; replaces it when it ends or gets old.
-    async fn keep(&self, queue: Queue, mut stop: watch::Receiver<bool>) {
+    async fn keep(&self, queue: Queue, ended: &Ended, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
-            match self.once(queue, stop.clone()).await {
+            match self.once(queue, ended, stop.clone()).await {
                 Ok(()) => {}
                 Err(error) => {
                     tracing::error!(
                         queue = queue.name(),
                         "worker ended: {error:#}; starting it again"
                     );
-                    self.readiness
-                        .down(Part::Workers, format!("{}: {error:#}", queue.name()));
+                    ended.ends(queue, format!("{error:#}"));
                     tokio::select! {
                         () = tokio::time::sleep(PAUSE) => {}
                         _ = stop.wait_for(|stop| *stop) => {}
@@ -92,7 +130,12 @@ impl Workers {
         }
     }
 
-    async fn once(&self, queue: Queue, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    async fn once(
+        &self,
+        queue: Queue,
+        ended: &Ended,
+        mut stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
         let options = ClientOptions::new(self.context.control_namespace.clone()).build();
         let client = Client::new(self.connection.clone(), options)?;
         let wear = Arc::new(Wear::default());
@@ -113,9 +156,7 @@ impl Workers {
             }
             shut_down();
         });
-        if queue == Queue::Main {
-            self.readiness.up(Part::Workers);
-        }
+        ended.polls(queue);
         tracing::info!(queue = queue.name(), "worker polls");
         let result = worker.run().await;
         stopper.abort();
@@ -162,5 +203,27 @@ impl Workers {
                 .activity_task_poller_behavior(PollerBehavior::SimpleMaximum(2))
                 .build(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_ready_when_the_last_one_polls_again() {
+        let readiness = Readiness::new();
+        let ended = Ended::new(readiness.clone());
+        for queue in [Queue::Main, Queue::Waits, Queue::Routing] {
+            ended.polls(queue);
+        }
+        assert_eq!(readiness.missing(Part::Workers), None);
+        ended.ends(Queue::Main, "refused".to_owned());
+        ended.ends(Queue::Waits, "refused".to_owned());
+        ended.polls(Queue::Main);
+        let why = readiness.missing(Part::Workers).unwrap_or_default();
+        assert_eq!(why, format!("{QUEUE_WAITS}: refused"));
+        ended.polls(Queue::Waits);
+        assert_eq!(readiness.missing(Part::Workers), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Replays every stored history against the present workflow code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use process_operator_workflows::drain::ProcessDrain;
 use process_operator_workflows::lifecycle::ProcessLifecycle;
 use process_operator_workflows::rollout::{ProcessRollout, RolloutInput};
+use sha2::{Digest as _, Sha256};
 use temporalio_client::WorkflowHistory;
 use temporalio_common::protos::coresdk::common::decode_change_marker_details;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
@@ -31,12 +32,13 @@ fn stored(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/histories")
+}
+
 fn histories() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    stored(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/histories"),
-        &mut found,
-    );
+    stored(&folder(), &mut found);
     found.sort();
     found
 }
@@ -87,6 +89,65 @@ async fn a_history_of_other_code_is_refused() {
         .await
         .expect_err("it must not replay");
     assert!(why.contains("TMPRL1100"), "{why}");
+}
+
+/// What stands in the list of stored histories but is not so: `sha256sum` says the same, but for what is not in the list.
+fn unlike(list: &str, files: &[(String, Vec<u8>)]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut listed = BTreeMap::new();
+    for line in list.lines() {
+        let (sum, name) = line.split_once("  ").unwrap_or(("", line));
+        if listed.insert(name, sum).is_some() {
+            wrong.push(format!("{name} is in the list twice"));
+        }
+    }
+    for (name, content) in files {
+        let sum = format!("{:x}", Sha256::digest(content));
+        match listed.remove(name.as_str()) {
+            Some(known) if known == sum => {}
+            Some(_) => wrong.push(format!("{name} was changed")),
+            None => wrong.push(format!("{name} is not in the list")),
+        }
+    }
+    wrong.extend(listed.keys().map(|name| format!("{name} was removed")));
+    wrong
+}
+
+#[test]
+fn stored_histories_are_what_they_were_when_they_were_added() {
+    let folder = folder();
+    let list = fs::read_to_string(folder.join("SHA256SUMS")).expect("the list");
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(&folder).expect("a file in it");
+        let name = name.to_string_lossy().into_owned();
+        (name, fs::read(path).expect("a file"))
+    };
+    let files: Vec<_> = histories().into_iter().map(read).collect();
+    let wrong = unlike(&list, &files);
+    assert!(
+        wrong.is_empty(),
+        "{wrong:#?}\nA stored history is neither changed nor removed: somebody's workflows have it. Take it back with \
+         `git restore tests/histories`. How to add one is in tests/histories/README.md."
+    );
+}
+
+#[test]
+fn a_history_that_was_changed_removed_or_forgotten_is_named() {
+    let file = |name: &str, content: &str| (name.to_owned(), content.as_bytes().to_vec());
+    let line = |name: &str, content: &str| format!("{:x}  {name}\n", Sha256::digest(content));
+    let list = [line("1/a.json", "a"), line("1/b.json", "b")].concat();
+    let kept = [file("1/a.json", "a"), file("1/b.json", "b")];
+    assert_eq!(unlike(&list, &kept), [""; 0]);
+    let others = [file("1/a.json", "other"), file("1/c.json", "c")];
+    let wrong = [
+        "1/a.json was changed",
+        "1/c.json is not in the list",
+        "1/b.json was removed",
+    ];
+    assert_eq!(unlike(&list, &others), wrong);
+    let again = [list, line("1/a.json", "other")].concat();
+    let wrong = ["1/a.json is in the list twice", "1/a.json was changed"];
+    assert_eq!(unlike(&again, &kept), wrong);
 }
 
 /// What each release must have left: the three workflows that its histories are of.

@@ -48,22 +48,23 @@ impl Authority {
         })
     }
 
-    /// What a server with this name needs. Where there is an authority of clients, they must show one of its
-    /// certificates.
-    pub fn server(&self, name: &str, clients: Option<&Authority>) -> Result<ServerConfig> {
+    /// What a server with this name needs. Where there are authorities of clients, these must show a certificate of one
+    /// of them.
+    pub fn server(&self, name: &str, clients: &[&Authority]) -> Result<ServerConfig> {
         let issued = self.issue(name)?;
         let provider = Arc::new(default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?;
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(clients) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(CertificateDer::from_pem_slice(clients.pem.as_bytes())?)?;
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build()?;
-                builder.with_client_cert_verifier(verifier)
+        let builder = if clients.is_empty() {
+            builder.with_no_client_auth()
+        } else {
+            let mut roots = RootCertStore::empty();
+            for authority in clients {
+                roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes())?)?;
             }
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build()?;
+            builder.with_client_cert_verifier(verifier)
         };
         let certificate = CertificateDer::from_pem_slice(issued.certificate.as_bytes())?;
         let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes())?;

@@ -363,31 +363,3 @@ pub fn counts(events: &[HistoryEvent]) -> BTreeMap<String, usize> {
     }
     counts
 }
-
-impl Temporal {
-    /// Keeps the histories of all workflows in a Temporal namespace as files that the replay test
-    /// reads, when `RECORD_HISTORIES` is set: see `tests/histories/README.md`.
-    pub async fn record_histories(&self, namespace: &str, scenario: &str) -> Result<()> {
-        if std::env::var_os("RECORD_HISTORIES").is_none() {
-            return Ok(());
-        }
-        let dir = crate::env::root()
-            .join("tests/histories")
-            .join(env!("CARGO_PKG_VERSION"));
-        std::fs::create_dir_all(&dir)?;
-        for (n, info) in self.list(namespace, "").await?.into_iter().enumerate() {
-            let kind = info.r#type.map(|kind| kind.name).unwrap_or_default();
-            let id = info
-                .execution
-                .map(|execution| execution.workflow_id)
-                .unwrap_or_default();
-            let events = self.history(namespace, &id).await?;
-            let history = temporalio_common::protos::temporal::api::history::v1::History { events };
-            let json = temporalio_client::WorkflowHistory::from(history)
-                .to_json()
-                .await?;
-            std::fs::write(dir.join(format!("{scenario}-{kind}-{n}.json")), json)?;
-        }
-        Ok(())
-    }
-}

@@ -1,19 +1,14 @@
 //! The certificates for Temporal are replaced while the operator runs, as by cert-manager.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use process_operator_harness::{
-    Authority, Env, Invariants, Issued, Operator, OperatorOptions, condition, manifest, until,
+    Authority, Env, Invariants, Issued, Operator, OperatorOptions, TlsFront, condition, manifest,
+    until,
 };
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::support::{QUIET, SOON, version};
@@ -21,51 +16,9 @@ use crate::support::{QUIET, SOON, version};
 const HERE: &str = "127.0.0.1";
 const REFUSED: &str = "new certificates for Temporal cannot be used";
 
-/// Temporal as it is asked over TLS: by clients with a certificate of one authority only.
-struct Front {
-    address: SocketAddr,
-    server: watch::Sender<Arc<ServerConfig>>,
-}
-
-impl Front {
-    /// Passes on to `temporal` what comes from clients of `authority`.
-    async fn start(temporal: &str, authority: &Authority) -> Result<Self> {
-        let tcp = TcpListener::bind((HERE, 0)).await?;
-        let address = tcp.local_addr()?;
-        let (server, current) = watch::channel(of(authority)?);
-        tokio::spawn(accept(tcp, current, temporal.to_owned()));
-        Ok(Self { address, server })
-    }
-
-    /// Knows this authority and no other any more; all connections are closed.
-    fn is_of(&self, authority: &Authority) -> Result<()> {
-        self.server.send_replace(of(authority)?);
-        Ok(())
-    }
-}
-
-fn of(authority: &Authority) -> Result<Arc<ServerConfig>> {
-    let mut config = authority.server(HERE, Some(authority))?;
-    config.alpn_protocols.push(b"h2".to_vec());
-    Ok(Arc::new(config))
-}
-
-async fn accept(tcp: TcpListener, server: watch::Receiver<Arc<ServerConfig>>, temporal: String) {
-    while let Ok((stream, _)) = tcp.accept().await {
-        let (mut server, temporal) = (server.clone(), temporal.clone());
-        tokio::spawn(async move {
-            let tls = TlsAcceptor::from(server.borrow_and_update().clone());
-            let pass = async {
-                let mut client = tls.accept(stream).await?;
-                let mut temporal = TcpStream::connect(temporal).await?;
-                copy_bidirectional(&mut client, &mut temporal).await
-            };
-            tokio::select! {
-                _ = pass => {}
-                _ = server.changed() => {}
-            }
-        });
-    }
+/// A server that knows this authority and no other.
+fn of(authority: &Authority) -> Result<ServerConfig> {
+    authority.server(HERE, &[authority])
 }
 
 /// A volume of a Secret: its files are replaced all at once.
@@ -134,7 +87,7 @@ async fn says(operator: &Operator, words: &str, waits: bool) -> Result<()> {
 async fn new_certificates_in_the_files_need_no_restart() -> Result<()> {
     let env = Env::new("certificates").await?;
     let (first, second) = (Authority::new("first")?, Authority::new("second")?);
-    let front = Front::start(&env.temporal_address, &first).await?;
+    let front = TlsFront::start(HERE, &env.temporal_address, of(&first)?).await?;
     let volume = Volume::new(&env)?;
     let ours = first.issue("operator")?;
     volume.holds("first", &ours, &first)?;
@@ -155,23 +108,23 @@ async fn new_certificates_in_the_files_need_no_restart() -> Result<()> {
     };
     volume.holds("half", &half, &first)?;
     says(&operator, "the client certificate and its key", true).await?;
-    front.is_of(&first)?;
+    front.becomes(of(&first)?);
     env.patch("l2o", &version("v2", &[])).await?;
     env.wait_settled("l2o", "v2").await?;
 
     // The operator has them before the server does: those that it has are of use still.
     volume.holds("second", &second.issue("operator")?, &second)?;
     says(&operator, "UnknownIssuer", true).await?;
-    front.is_of(&first)?;
+    front.becomes(of(&first)?);
     env.patch("l2o", &version("v3", &[])).await?;
     env.wait_settled("l2o", "v3").await?;
-    front.is_of(&second)?;
+    front.becomes(of(&second)?);
     says(&operator, "certificates for Temporal are new ones", false).await?;
     env.patch("l2o", &version("v1", &[])).await?;
     env.wait_settled("l2o", "v1").await?;
 
     // The server has them before the operator does, which is without Temporal until then.
-    front.is_of(&first)?;
+    front.becomes(of(&first)?);
     env.patch("l2o", &version("v2", &[])).await?;
     volume.holds("third", &first.issue("operator")?, &first)?;
     let settled = env.wait_settled("l2o", "v2").await?;

@@ -1,11 +1,9 @@
 //! The API key for Temporal is replaced while the operator runs.
 
 use anyhow::{Result, ensure};
-use process_operator_faultproxy::{
-    Action, GrpcCode, GrpcError, RpcMatch, RuleHandle, TemporalProxy, TemporalProxyConfig,
-};
+use process_operator_faultproxy::{TemporalProxy, TemporalProxyConfig};
 use process_operator_harness::{
-    Env, Invariants, Operator, OperatorOptions, condition, manifest, until,
+    Env, Invariants, Operator, OperatorOptions, condition, manifest, takes_only, until,
 };
 
 use crate::support::{QUIET, SOON, version};
@@ -13,21 +11,13 @@ use crate::support::{QUIET, SOON, version};
 const FIRST: &str = "key-first-81f3";
 const SECOND: &str = "key-second-52ac";
 
-/// Whoever asks with another key than these is refused, as by Temporal Cloud.
-fn only(proxy: &TemporalProxy, keys: &'static [&'static str]) -> RuleHandle {
-    let known = |said: &str| keys.iter().any(|key| said == format!("Bearer {key}"));
-    let others = RpcMatch::any().when(move |rpc| !known(&rpc.authorization));
-    let refusal = GrpcError::new(GrpcCode::Unauthenticated, "this key is not known");
-    proxy.rule(others, Action::Answer(refusal))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_key_in_the_file_needs_no_restart() -> Result<()> {
     let env = Env::new("key").await?;
     let proxy = TemporalProxy::start(TemporalProxyConfig::new(&env.temporal_address)).await?;
     let file = std::env::temp_dir().join(format!("{}-key", env.namespace));
     std::fs::write(&file, format!("{FIRST}\n"))?;
-    let first = only(&proxy, &[FIRST]);
+    let first = takes_only(&proxy, &[FIRST]);
     let options = OperatorOptions {
         temporal_address: Some(proxy.addr().to_string()),
         args: vec![format!("--temporal-api-key-file={}", file.display())],
@@ -41,7 +31,7 @@ async fn a_new_key_in_the_file_needs_no_restart() -> Result<()> {
     env.wait_settled("l2o", "v1").await?;
 
     // Both are good while the new one spreads.
-    let both = only(&proxy, &[FIRST, SECOND]);
+    let both = takes_only(&proxy, &[FIRST, SECOND]);
     first.remove();
     std::fs::write(&file, format!("{SECOND}\n"))?;
     let mark = proxy.mark();
@@ -55,7 +45,7 @@ async fn a_new_key_in_the_file_needs_no_restart() -> Result<()> {
         Ok(())
     })
     .await?;
-    let second = only(&proxy, &[SECOND]);
+    let second = takes_only(&proxy, &[SECOND]);
     both.remove();
     env.patch("l2o", &version("v2", &[])).await?;
     let process = env.wait_settled("l2o", "v2").await?;

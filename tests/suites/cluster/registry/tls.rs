@@ -45,7 +45,7 @@ impl Listener for Secured {
 async fn start(authority: &Authority, name: &str) -> Result<Registry> {
     let tcp = TcpListener::bind("127.0.0.1:0").await?;
     let host = format!("https://{}", tcp.local_addr()?);
-    let tls = TlsAcceptor::from(Arc::new(authority.server(name, None)?));
+    let tls = TlsAcceptor::from(Arc::new(authority.server(name, &[])?));
     let registry = Registry::on(Secured { tcp, tls }, host);
     registry.is(Mood::Serves);
     Ok(registry)
