@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use futures::TryStreamExt as _;
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 use kube::api::PostParams;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 
 use crate::gauge::percentile;
+use crate::way::{self, Ends};
 
 /// A Process without pods, as the peer was measured.
 fn without_pods(env: &Env, name: &str) -> Value {
@@ -74,14 +76,23 @@ async fn create(env: &Env, manifest: &Value) -> Result<Instant> {
 /// One Process at a time: POST sent to watch event of its Deployment.
 pub(crate) async fn one_by_one(env: &Env, count: usize) -> Result<()> {
     let seen = Seen::watch(env);
+    let mark = env.audit.mark()?;
     let mut millis = Vec::new();
+    let mut ends = Vec::new();
     // One ahead of the measurement, so that connections are open.
     for n in 0..=count {
         let name = format!("one{n}");
+        let at = Timestamp::now();
         let sent = create(env, &without_pods(env, &name)).await?;
         let arrived = seen.wait(&name).await?;
         if n > 0 {
-            millis.push(arrived.duration_since(sent).as_secs_f64() * 1000.0);
+            let took = arrived.duration_since(sent);
+            millis.push(took.as_secs_f64() * 1000.0);
+            ends.push(Ends {
+                name,
+                sent: at,
+                arrived: at + took,
+            });
         }
         // Apart from each other, as people create them: the next starts on an idle system.
         tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -92,7 +103,7 @@ pub(crate) async fn one_by_one(env: &Env, count: usize) -> Result<()> {
         percentile(&mut millis, 0.95),
         percentile(&mut millis, 1.0),
     );
-    Ok(())
+    way::print(env, mark, &ends).await
 }
 
 /// All at once over 16 connections, as the peer was measured.

@@ -13,6 +13,7 @@ mod idle;
 mod pauses;
 mod pollers;
 mod rollout;
+mod way;
 
 use std::time::Duration;
 

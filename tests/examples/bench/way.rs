@@ -1,0 +1,168 @@
+//! Where the time goes between a POST and its Deployment: what the API server's audit log and the history of the lifecycle
+//! say of each creation. All clocks are those of this host.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use process_operator_crds::Process;
+use process_operator_faultproxy::audit::{AuditMark, Entry};
+use process_operator_harness::Env;
+use temporalio_common::protos::temporal::api::enums::v1::EventType;
+
+use crate::gauge::percentile;
+
+/// When the POST of a Process was sent and when the watch event of its Deployment arrived.
+pub(crate) struct Ends {
+    pub(crate) name: String,
+    pub(crate) sent: Timestamp,
+    pub(crate) arrived: Timestamp,
+}
+
+/// Marks on the way, in the order in which they are passed.
+const MARKS: [&str; 9] = [
+    "API server has the POST",
+    "POST answered",
+    "lifecycle started (signal-with-start)",
+    "first workflow task handed out",
+    "first read of the operator begun",
+    "last read answered",
+    "finalizer answered",
+    "ControllerRevision answered",
+    "apply of the Deployment begun",
+];
+
+/// The last ones, of the same request.
+const LAST: [&str; 2] = [
+    "apply of the Deployment answered",
+    "watch event at the client",
+];
+
+/// Prints for each mark when it was passed after the POST was sent: the median over all Processes.
+pub(crate) async fn print(env: &Env, mark: AuditMark, ends: &[Ends]) -> Result<()> {
+    let entries = env.audit.since(mark)?;
+    let mut passed: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut asked = BTreeMap::<String, usize>::new();
+    for end in ends {
+        let process = env.api::<Process>().get(&end.name).await?;
+        let uid = process.uid().unwrap_or_default();
+        let id = format!("process/{}/{}/{uid}", env.namespace, end.name);
+        let history = env.temporal.history(&env.control, &id).await?;
+        let at = |wanted: EventType| {
+            let event = history.iter().find(|event| event.event_type() == wanted)?;
+            let time = event.event_time?;
+            Timestamp::new(time.seconds, time.nanos).ok()
+        };
+        let of_it = of(&entries, env, end);
+        for entry in of_it.iter().filter(|entry| !is_post(entry)) {
+            *asked.entry(request(entry)).or_default() += 1;
+        }
+        let times = [
+            times_of_requests(&of_it).context("requests of the operator")?,
+            vec![
+                (MARKS[2], at(EventType::WorkflowExecutionStarted)),
+                (MARKS[3], at(EventType::WorkflowTaskStarted)),
+                (LAST[1], Some(end.arrived)),
+            ],
+        ];
+        for (what, time) in times.into_iter().flatten() {
+            if let Some(time) = time {
+                let millis = time.duration_since(end.sent).as_secs_f64() * 1000.0;
+                passed.entry(what).or_default().push(millis);
+            }
+        }
+    }
+    println!(
+        "  passed after the POST was sent, median of {}:",
+        ends.len()
+    );
+    for what in MARKS.into_iter().chain(LAST) {
+        if let Some(millis) = passed.get_mut(what) {
+            println!("  {:>6.1} ms  {what}", percentile(millis, 0.5));
+        }
+    }
+    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+    let each = |count: usize| count as f64 / ends.len().max(1) as f64;
+    let asked: Vec<String> = asked
+        .into_iter()
+        .map(|(what, count)| format!("{what} {:.1}", each(count)))
+        .collect();
+    println!(
+        "  requests for each until its Deployment was seen: {}",
+        asked.join(", ")
+    );
+    Ok(())
+}
+
+/// What was asked about a Process and what is made for it, until its Deployment was seen.
+fn of<'a>(entries: &'a [Entry], env: &Env, end: &Ends) -> Vec<&'a Entry> {
+    let about = |entry: &&Entry| {
+        let Some(object) = &entry.object_ref else {
+            return false;
+        };
+        let named = object.name == end.name || object.name.starts_with(&format!("{}-", end.name));
+        // A POST names its object in its body.
+        let in_time = entry.request_received_timestamp >= end.sent
+            && entry.request_received_timestamp <= end.arrived;
+        object.namespace == env.namespace && in_time && (named || object.name.is_empty())
+    };
+    let mut found: Vec<&Entry> = entries.iter().filter(about).collect();
+    found.sort_by_key(|entry| entry.request_received_timestamp);
+    found
+}
+
+fn request(entry: &Entry) -> String {
+    let object = entry.object_ref.clone().unwrap_or_default();
+    let resource = if object.subresource.is_empty() {
+        object.resource
+    } else {
+        format!("{}/{}", object.resource, object.subresource)
+    };
+    format!("{} {resource}", entry.verb)
+}
+
+fn is_post(entry: &Entry) -> bool {
+    request(entry) == "create processes"
+}
+
+fn times_of_requests(entries: &[&Entry]) -> Option<Vec<(&'static str, Option<Timestamp>)>> {
+    let begun = |entry: &&&Entry| entry.request_received_timestamp;
+    let post = entries.iter().find(|entry| is_post(entry))?;
+    let by_operator = || entries.iter().filter(|entry| !is_post(entry));
+    let reads = || {
+        by_operator()
+            .filter(|entry| matches!(entry.verb.as_str(), "get" | "list") && !entry.is_mutating())
+    };
+    let first = |what: &str| by_operator().find(|entry| request(entry) == what);
+    let write = |resource: &str| {
+        by_operator().find(|entry| {
+            entry.is_mutating()
+                && entry
+                    .object_ref
+                    .as_ref()
+                    .is_some_and(|object| object.resource == resource)
+        })
+    };
+    let answered = |entry: Option<&&Entry>| entry.map(|entry| entry.stage_timestamp);
+    let applied = write("deployments");
+    let before_apply = reads().filter(|read| {
+        applied.is_none_or(|applied| read.stage_timestamp <= applied.request_received_timestamp)
+    });
+    Some(vec![
+        (MARKS[0], Some(post.request_received_timestamp)),
+        (MARKS[1], Some(post.stage_timestamp)),
+        (MARKS[4], reads().next().as_ref().map(begun)),
+        (
+            MARKS[5],
+            before_apply.map(|entry| entry.stage_timestamp).max(),
+        ),
+        (MARKS[6], answered(first("patch processes"))),
+        (MARKS[7], answered(write("controllerrevisions"))),
+        (
+            MARKS[8],
+            applied.map(|entry| entry.request_received_timestamp),
+        ),
+        (LAST[0], answered(applied)),
+    ])
+}
