@@ -1,4 +1,4 @@
-//! What stands before a Temporal server: TLS, and the keys that it takes.
+//! What stands before a server: TLS, and the keys that it takes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,48 +13,68 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-/// A Temporal server as it is reached over TLS. When it is dropped, its connections are closed.
+/// A server as it is reached over TLS. When it is dropped, its connections are closed.
 pub struct TlsFront {
     /// Where it listens.
     pub address: SocketAddr,
-    server: watch::Sender<Arc<ServerConfig>>,
+    /// What is spoken behind TLS, if clients are told.
+    protocol: Option<&'static [u8]>,
+    config: watch::Sender<Arc<ServerConfig>>,
 }
 
 impl TlsFront {
-    /// Listens on a free port of `host`, and passes on to `temporal` (`host:port`) what comes from clients that `server`
+    /// Listens on a free port of `host`, and passes on to `server` (`host:port`) what comes from clients that `config`
     /// lets in.
-    pub async fn start(host: &str, temporal: &str, server: ServerConfig) -> Result<Self> {
+    pub async fn start(host: &str, server: &str, config: ServerConfig) -> Result<Self> {
+        Self::speaking(None, host, server, config).await
+    }
+
+    /// The same before a Temporal server, whose clients want to be told that it speaks HTTP/2.
+    pub async fn before_temporal(host: &str, temporal: &str, config: ServerConfig) -> Result<Self> {
+        Self::speaking(Some(b"h2"), host, temporal, config).await
+    }
+
+    async fn speaking(
+        protocol: Option<&'static [u8]>,
+        host: &str,
+        server: &str,
+        config: ServerConfig,
+    ) -> Result<Self> {
         let tcp = TcpListener::bind((host, 0)).await?;
         let address = tcp.local_addr()?;
-        let (server, present) = watch::channel(speaking_grpc(server));
-        tokio::spawn(accept(tcp, present, temporal.to_owned()));
-        Ok(Self { address, server })
+        let (config, present) = watch::channel(told(config, protocol));
+        tokio::spawn(accept(tcp, present, server.to_owned()));
+        Ok(Self {
+            address,
+            protocol,
+            config,
+        })
     }
 
-    /// Another server from now on; all connections are closed.
-    pub fn becomes(&self, server: ServerConfig) {
-        self.server.send_replace(speaking_grpc(server));
+    /// Another certificate, or other clients, from now on; all connections are closed.
+    pub fn becomes(&self, config: ServerConfig) {
+        self.config.send_replace(told(config, self.protocol));
     }
 }
 
-fn speaking_grpc(mut server: ServerConfig) -> Arc<ServerConfig> {
-    server.alpn_protocols.push(b"h2".to_vec());
-    Arc::new(server)
+fn told(mut config: ServerConfig, protocol: Option<&[u8]>) -> Arc<ServerConfig> {
+    config.alpn_protocols.extend(protocol.map(<[u8]>::to_vec));
+    Arc::new(config)
 }
 
-async fn accept(tcp: TcpListener, server: watch::Receiver<Arc<ServerConfig>>, temporal: String) {
+async fn accept(tcp: TcpListener, config: watch::Receiver<Arc<ServerConfig>>, server: String) {
     while let Ok((stream, _)) = tcp.accept().await {
-        let (mut server, temporal) = (server.clone(), temporal.clone());
+        let (mut config, server) = (config.clone(), server.clone());
         tokio::spawn(async move {
-            let tls = TlsAcceptor::from(server.borrow_and_update().clone());
+            let tls = TlsAcceptor::from(config.borrow_and_update().clone());
             let pass = async {
                 let mut client = tls.accept(stream).await?;
-                let mut temporal = TcpStream::connect(temporal).await?;
-                copy_bidirectional(&mut client, &mut temporal).await
+                let mut server = TcpStream::connect(server).await?;
+                copy_bidirectional(&mut client, &mut server).await
             };
             tokio::select! {
                 _ = pass => {}
-                _ = server.changed() => {}
+                _ = config.changed() => {}
             }
         });
     }

@@ -2,25 +2,22 @@
 //! another one. It says so, asks seldom, and goes on by itself when it has been given what is right now.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use process_operator_faultproxy::{KubeRequest, Record};
-use process_operator_harness::{Env, Operator, OperatorOptions, manifest, until};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use process_operator_harness::{
+    Authority, Env, Operator, OperatorOptions, TlsFront, manifest, until,
+};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::apiserver_away::lacks;
 use crate::scenario::at_rest;
 use crate::world::{NAME, SOON, World};
 
+/// Where the API server is reached over TLS of another authority.
+const HERE: &str = "127.0.0.1";
 /// Files are read again once a minute.
 const READ_AGAIN: Duration = Duration::from_secs(60);
 /// Refused requests in a time without an end would be a storm.
@@ -128,93 +125,6 @@ async fn a_token_that_is_revoked_is_told_and_its_successor_is_taken() -> Result<
     world.finish().await
 }
 
-/// TLS before the proxy, with a certificate that can be replaced.
-struct Front {
-    port: u16,
-    config: Arc<Mutex<Arc<ServerConfig>>>,
-    open: Arc<Mutex<Vec<JoinHandle<()>>>>,
-    accepting: JoinHandle<()>,
-}
-
-impl Front {
-    /// Starts with a certificate of a new authority, which is returned in PEM.
-    async fn start(world: &World) -> Result<(Self, String)> {
-        let (config, authority) = certified()?;
-        let config = Arc::new(Mutex::new(config));
-        let open: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
-        let to = world.kube.addr();
-        let (present, connections) = (Arc::clone(&config), Arc::clone(&open));
-        let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let config = present
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                let passing = tokio::spawn(async move {
-                    let Ok(mut client) = TlsAcceptor::from(config).accept(stream).await else {
-                        return;
-                    };
-                    if let Ok(mut server) = TcpStream::connect(to).await {
-                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                    }
-                });
-                let mut open = connections.lock().unwrap_or_else(PoisonError::into_inner);
-                open.push(passing);
-            }
-        });
-        let front = Self {
-            port,
-            config,
-            open,
-            accepting,
-        };
-        Ok((front, authority))
-    }
-
-    /// Another authority from now on; what was open is cut.
-    fn replace(&self) -> Result<String> {
-        let (config, authority) = certified()?;
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        for open in self
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .drain(..)
-        {
-            open.abort();
-        }
-        Ok(authority)
-    }
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-/// A certificate for this machine, and its authority.
-fn certified() -> Result<(Arc<ServerConfig>, String)> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let authority = params.self_signed(&key)?.pem();
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate()?;
-    let leaf = CertificateParams::new(["127.0.0.1".to_owned()])?.signed_by(&key, &issuer)?;
-    let certificate = CertificateDer::from_pem_slice(leaf.pem().as_bytes())?;
-    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())?;
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
-    Ok((Arc::new(config), authority))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authority_that_is_replaced_is_read_again() -> Result<()> {
     let world = World::empty("f22ca").await?;
@@ -222,18 +132,21 @@ async fn an_authority_that_is_replaced_is_read_again() -> Result<()> {
     let secret = format!("{}-token", env.namespace);
     let (path, trusted) = (file(env, "token"), file(env, "ca.crt"));
     std::fs::write(&path, token(env, &secret)?)?;
-    let (front, authority) = Front::start(&world).await?;
-    std::fs::write(&trusted, authority)?;
+    let first = Authority::new("first")?;
+    let api_server = world.kube.addr().to_string();
+    let front = TlsFront::start(HERE, &api_server, first.server(HERE, &[])?).await?;
+    std::fs::write(&trusted, &first.pem)?;
     let cluster = json!({
-        "server": format!("https://127.0.0.1:{}", front.port), "certificate-authority": trusted,
+        "server": format!("https://{}", front.address), "certificate-authority": trusted,
     });
     let operator = begin(&world, &cluster, &path).await?;
 
-    let authority = front.replace()?;
+    let second = Authority::new("second")?;
+    front.becomes(second.server(HERE, &[])?);
     let said = lacks(&world, Some("apiserver")).await?;
     println!("{said}");
     env.set_tag(NAME, "v2").await?;
-    std::fs::write(&trusted, authority)?;
+    std::fs::write(&trusted, &second.pem)?;
     goes_on(&world, &operator).await?;
     revoke(env, &secret)?;
     world.finish().await

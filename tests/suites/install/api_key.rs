@@ -93,7 +93,7 @@ async fn a_new_key_in_the_secret_needs_no_restart() -> Result<()> {
     let proxy = TemporalProxy::start(TemporalProxyConfig::new(&env.temporal_address)).await?;
     let (authority, host) = (Authority::new("temporal")?, host(&env)?);
     let server = authority.server(&host, &[])?;
-    let front = TlsFront::start(&host, &proxy.addr().to_string(), server).await?;
+    let front = TlsFront::before_temporal(&host, &proxy.addr().to_string(), server).await?;
     let world = World::new(env, &front, authority)?;
     let (env, release) = (&world.env, &world.release);
     let first = takes_only(&proxy, &KEYS[..1]);

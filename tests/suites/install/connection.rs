@@ -124,7 +124,7 @@ async fn certificates_and_key_are_of_a_secret_and_new_ones_need_no_restart() -> 
     let host = host(&env)?;
     // Clients of both are let in while the new certificates spread.
     let both = first.server(&host, &[&first, &second])?;
-    let front = TlsFront::start(&host, &proxy.addr().to_string(), both).await?;
+    let front = TlsFront::before_temporal(&host, &proxy.addr().to_string(), both).await?;
     let release = release(&env, &front, &first)?;
     release.put("install", &[])?;
     let before = replicas(&env, &release).await?;

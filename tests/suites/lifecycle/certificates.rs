@@ -87,7 +87,7 @@ async fn says(operator: &Operator, words: &str, waits: bool) -> Result<()> {
 async fn new_certificates_in_the_files_need_no_restart() -> Result<()> {
     let env = Env::new("certificates").await?;
     let (first, second) = (Authority::new("first")?, Authority::new("second")?);
-    let front = TlsFront::start(HERE, &env.temporal_address, of(&first)?).await?;
+    let front = TlsFront::before_temporal(HERE, &env.temporal_address, of(&first)?).await?;
     let volume = Volume::new(&env)?;
     let ours = first.issue("operator")?;
     volume.holds("first", &ours, &first)?;

@@ -7,10 +7,11 @@ use super::rollouts::{cannot_take_over, forget_failure};
 use super::{Plan, note_by};
 use crate::contract::{
     Answer, EventType, Observation, Order, ProcessKey, ProcessView, Request, Restart, Rollout,
-    RolloutOrder, Stage, State, Step, Undone, Verb, VerbArgs,
+    RolloutOrder, Stage, State, Step, Verb, VerbArgs,
 };
 
 mod annotation;
+mod undo;
 
 pub(super) use annotation::annotation;
 
@@ -200,7 +201,7 @@ fn carry_out(
     // One that was told to stop hears nothing any more.
     let live = state.rollout.as_ref().filter(|rollout| !rollout.cancelled);
     match request.verb {
-        Verb::Undo => return undo(state, scene, args, why),
+        Verb::Undo => return undo::undo(state, scene, args, why),
         Verb::Restart => return restart(state, scene),
         Verb::ForceCancelDrain => return super::drains::force(state, request, plan),
         Verb::Retry if !live.is_some_and(is_held) => {
@@ -281,66 +282,6 @@ fn carry_out(
         }
     };
     Ok((build_id, message.into()))
-}
-
-fn undo(
-    state: &mut State,
-    scene: &Scene<'_>,
-    args: &VerbArgs,
-    why: String,
-) -> Result<(String, String), String> {
-    let current = state
-        .current
-        .as_ref()
-        .map(|current| current.build_id.clone())
-        .unwrap_or_default();
-    let to = if args.build_id.is_empty() {
-        previous(state, scene.seen, &current).ok_or("no earlier version is kept")?
-    } else {
-        args.build_id.clone()
-    };
-    if to == scene.process.build_id {
-        state.undone = None;
-        forget_failure(state);
-        return Ok((to, "the spec's version is rolled out again".into()));
-    }
-    if !scene
-        .seen
-        .versions
-        .get(&to)
-        .is_some_and(|version| version.revision)
-    {
-        return Err(format!("version {to} is not kept"));
-    }
-    forget_failure(state);
-    state.undone = Some(Undone {
-        from: scene.process.build_id.clone(),
-        to: to.clone(),
-        why,
-    });
-    Ok((
-        to,
-        "it takes new workflows until the spec changes or `retry` is requested".into(),
-    ))
-}
-
-/// The kept version that was current last, before the present one.
-fn previous(state: &State, seen: &Observation, current: &str) -> Option<String> {
-    seen.versions
-        .iter()
-        .filter(|(build_id, version)| build_id.as_str() != current && version.revision)
-        .filter(|(build_id, _)| !state.unproven.contains(*build_id))
-        .filter_map(|(build_id, version)| {
-            // Retired is later than last current, by as long as its executions took to end.
-            let last = seen
-                .routing
-                .served
-                .get(build_id)
-                .or(version.retired.as_ref());
-            Some((*last?, build_id.clone()))
-        })
-        .max()
-        .map(|(_, build_id)| build_id)
 }
 
 fn restart(state: &mut State, scene: &Scene<'_>) -> Result<(String, String), String> {
