@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::check::Check;
 use super::go::Binaries;
-use super::paths::{BRIDGE_ADDRESS, NODE, RUN};
+use super::paths::{BRIDGE_ADDRESS, NODE, RUN, SERVICES};
 use super::ports::Ports;
 use super::process::Launch;
 use super::temporal;
@@ -158,7 +158,7 @@ impl Plan<'_> {
                 "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".into(),
                 format!("--admission-control-config-file={data}/config/admission.yaml"),
                 format!("--token-auth-file={pki}/tokens.csv"),
-                "--service-cluster-ip-range=10.96.0.0/16".into(),
+                format!("--service-cluster-ip-range={SERVICES}"),
                 "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
                 format!("--service-account-key-file={pki}/service-accounts.pub"),
                 format!("--service-account-signing-key-file={pki}/service-accounts.key"),

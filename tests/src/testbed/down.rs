@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::paths::{BRIDGE, RUN, data_dir, state_file};
 use super::state::{State, lock};
-use super::{cgroup, external, mounts, net, preflight};
+use super::{cgroup, external, mounts, net, policies, preflight};
 
 /// In this order: nothing makes a pod again that was stopped.
 const ORDER: [&str; 10] = [
@@ -72,6 +72,7 @@ pub(super) fn stop_everything(state: Option<&State>) -> Result<()> {
     let data = data_dir()?;
     mounts::unmount(&data);
     mounts::unmount(Path::new(RUN));
+    policies::remove();
     net::remove();
     remove_strays(&data);
     if fs::exists(RUN)? {
@@ -153,6 +154,9 @@ fn check_nothing_left(data: &Path) -> Result<()> {
         .chain(mounts::under(Path::new(RUN)))
     {
         left.push(format!("mount {}", mount.display()));
+    }
+    if policies::left() {
+        left.push("iptables rules or ipsets of the NetworkPolicies".to_owned());
     }
     if cgroup::exists() {
         left.push("cgroup".to_owned());

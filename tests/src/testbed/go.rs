@@ -26,7 +26,7 @@ struct Family {
     tools: &'static [(&'static str, &'static str)],
 }
 
-const FAMILIES: [Family; 9] = [
+const FAMILIES: [Family; 10] = [
     Family {
         name: "etcd",
         version: None,
@@ -96,11 +96,16 @@ const FAMILIES: [Family; 9] = [
         version: None,
         tools: &[("pause", ".")],
     },
-    // Last: little is left of it to build after Kubernetes, whose modules it shares.
+    // Last: little is left of them to build after Kubernetes, whose modules they share.
     Family {
         name: "kstatus",
         version: None,
         tools: &[("kstatus", ".")],
+    },
+    Family {
+        name: "policies",
+        version: None,
+        tools: &[("policies", ".")],
     },
 ];
 

@@ -15,6 +15,7 @@ mod mounts;
 mod net;
 mod paths;
 mod pki;
+mod policies;
 mod ports;
 mod preflight;
 mod private;
@@ -41,6 +42,7 @@ pub use external::{External, use_existing};
 pub use go::worker as go_worker;
 pub use images::{Base, Contents, archive, archive_of, digests, write as write_archive};
 pub use paths::cache_dir;
+pub use policies::Enforcer;
 pub use preflight::{Browser, browser};
 pub use private::PrivateTemporal;
 pub use refusal::Refusal;
@@ -134,8 +136,16 @@ impl Testbed {
         Ok(())
     }
 
-    /// Waits until a namespace that is being deleted is gone.
+    /// Waits until a namespace that is being deleted is gone. One that nobody deletes is an error.
     pub fn await_no_namespace(&self, name: &str) -> Result<()> {
+        let phase = "--output=jsonpath={.status.phase}";
+        let get = ["get", "namespace", name, "--ignore-not-found", phase];
+        if run(self.kubectl().args(get))?.trim() == "Active" {
+            bail!(
+                "The namespace {name} is there, and nobody deletes it: an earlier run has left it. Delete what is in it, and \
+                 then run `kubectl delete namespace {name}`."
+            );
+        }
         let namespace = format!("namespace/{name}");
         run(self
             .kubectl()

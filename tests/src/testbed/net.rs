@@ -6,7 +6,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 
 use super::paths::{BRIDGE, BRIDGE_ADDRESS, RUN, find_program};
 use super::ports::{PRIVATE, Ports};
@@ -18,7 +18,7 @@ const GUARD: &str = "process_operator_testbed";
 /// The tables of the testbed: its guard and those kube-proxy makes.
 const TABLES: [(&str, &str); 3] = [("inet", GUARD), ("ip", "kube-proxy"), ("ip6", "kube-proxy")];
 
-fn tool(name: &str) -> Command {
+pub(super) fn tool(name: &str) -> Command {
     Command::new(find_program(name).unwrap_or_else(|| name.into()))
 }
 
@@ -93,17 +93,18 @@ fn guard_rules(ports: &Ports) -> String {
 }
 
 fn guard(ports: &Ports) -> Result<()> {
-    let mut nft = tool("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("nft cannot be run.")?;
-    if let Some(mut stdin) = nft.stdin.take() {
-        stdin.write_all(guard_rules(ports).as_bytes())?;
+    feed(tool("nft").args(["-f", "-"]), &guard_rules(ports))
+        .context("nft did not accept the testbed's guard table.")
+}
+
+/// Runs a command that reads `input`.
+pub(super) fn feed(command: &mut Command, input: &str) -> Result<()> {
+    let mut child = command.stdin(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes())?;
     }
-    if !nft.wait()?.success() {
-        bail!("nft did not accept the testbed's guard table.");
-    }
+    let status = child.wait()?;
+    ensure!(status.success(), "{command:?}: {status}");
     Ok(())
 }
 

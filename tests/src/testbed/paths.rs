@@ -14,6 +14,8 @@ pub(super) const CGROUP: &str = "/process-operator-testbed";
 pub(super) const BRIDGE: &str = "procop0";
 /// The host's address on the bridge.
 pub(super) const BRIDGE_ADDRESS: &str = "10.88.0.1";
+/// Addresses of Services.
+pub(super) const SERVICES: &str = "10.96.0.0/16";
 /// The name of the only node.
 pub(super) const NODE: &str = "testbed";
 

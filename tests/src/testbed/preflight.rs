@@ -31,6 +31,9 @@ const BROWSER: &Packages = &[
     ("chromium-driver", "chromedriver"),
 ];
 
+/// For those who let `NetworkPolicies` hold.
+const POLICIES: &Packages = &[("ipset", "ipset")];
+
 /// A browser and the program that leads it.
 #[derive(Debug, Clone)]
 pub struct Browser {
@@ -50,6 +53,12 @@ pub fn browser() -> Result<Browser> {
         program: program.context("Chromium has vanished.")?,
         driver: driver.context("The driver of Chromium has vanished.")?,
     })
+}
+
+/// What filters packets by sets of addresses, installed when it is missing.
+pub(super) fn policies() -> Result<()> {
+    let _lock = lock("packages.lock")?;
+    install_packages("The enforcement of NetworkPolicies", || absent(POLICIES))
 }
 
 /// What is asked of the machine before anything is built.

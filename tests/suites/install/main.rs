@@ -8,11 +8,13 @@
 )]
 
 mod admission;
+mod api_key;
 mod argocd;
 mod connection;
 mod image;
 mod later;
 mod monitoring;
+mod network;
 mod readme;
 mod release;
 mod render;

@@ -10,8 +10,10 @@ use process_operator_crds::Process;
 use process_operator_harness::{
     Env, Invariants, QUIET, SOON, Traffic, condition, is_current, manifest, until, version,
 };
+use process_operator_tests::testbed::Enforcer;
 use serde_json::json;
 
+use crate::network::policed;
 use crate::support::Release;
 use crate::{argocd, rights};
 
@@ -105,7 +107,9 @@ pub(crate) async fn at_weight(env: &Env, weight: i32) -> Result<Process> {
 async fn a_release_is_upgraded_and_killed_in_mid_rollout_and_loses_nothing() -> Result<()> {
     let env = Env::new("install").await?;
     let mark = env.audit.mark()?;
-    let release = Release::new(&env, "op")?;
+    // It gets by with what its policy lets through.
+    let _policies = Enforcer::get()?;
+    let release = Release::with_values(&env, "op", &policed(&env)?)?;
     release.put("install", &[])?;
     let invariants = Invariants::start(&env)?;
     let said = release.helm("test", &["--logs", "--timeout=90s"])?;

@@ -128,6 +128,18 @@ fn every_namespace_enforces_restricted() {
 }
 
 #[test]
+fn a_namespace_is_waited_for_only_where_somebody_deletes_it() {
+    let testbed = Testbed::current().unwrap();
+    let namespace = Namespace::new(&testbed, "testbed-left");
+    let begun = Instant::now();
+    let error = testbed.await_no_namespace(&namespace.1).unwrap_err();
+    assert!(error.to_string().contains("nobody deletes it"), "{error:#}");
+    assert!(begun.elapsed() < Duration::from_mins(1), "at once");
+    output(&mut namespace.kubectl(&["delete", "namespace", &namespace.1, "--wait=false"]));
+    testbed.await_no_namespace(&namespace.1).unwrap();
+}
+
+#[test]
 fn a_service_account_is_itself_and_its_requests_are_in_the_audit_log() {
     let testbed = Testbed::current().unwrap();
     let namespace = Namespace::new(&testbed, "testbed-account");
