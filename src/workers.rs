@@ -24,6 +24,9 @@ use crate::wear::{Counted, Wear};
 /// far as they are at work; many more would hold each other up at the servers while the time of their
 /// workflow tasks runs out. What waits, waits in Temporal.
 const AT_WORK: usize = 128;
+/// Changes of routing at work at once. The server lets ten begin in a second, and each may take some seconds, which it
+/// waits for the server's own workflows.
+const CHANGES: usize = 50;
 /// Pause before a worker that ended by itself is started again.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -198,7 +201,7 @@ impl Workers {
                 .max_task_queue_activities_per_second(f64::from(
                     self.config.routing_changes_per_second,
                 ))
-                .tuner(tuner(2, 10, 1))
+                .tuner(tuner(2, CHANGES, 1))
                 .max_cached_workflows(0_usize)
                 .activity_task_poller_behavior(PollerBehavior::SimpleMaximum(2))
                 .build(),

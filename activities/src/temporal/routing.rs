@@ -220,7 +220,7 @@ pub(crate) async fn unramp(context: &Context, namespace: &str, key: &ProcessKey)
 /// After so long the Worker Deployment is asked too. The task queue is asked first: the server allows many more reads of
 /// it, and its word on a Worker Deployment comes from a workflow of its own, which may answer a second late, and can stay
 /// at "in progress" for ever, although every task queue knows the routing (seen with 1.32 after changes in quick succession).
-const TOLD: Duration = Duration::from_millis(250);
+const TOLD: Duration = Duration::from_secs(1);
 
 /// Waits until the task queues know the routing: the server answers a change before that.
 async fn propagated(
@@ -237,7 +237,7 @@ async fn propagated(
 }
 
 async fn said_to_be_known(context: &Context, namespace: &str, key: &ProcessKey) -> Result<()> {
-    let mut pace = Pace::new(TOLD, Duration::from_secs(1));
+    let mut pace = Pace::new(TOLD, Duration::from_secs(4));
     loop {
         pace.rest().await;
         let (info, _) = described(context, namespace, key).await?;
@@ -253,7 +253,7 @@ async fn known_to_queue(
     task_queue: &str,
     wanted: &Shares,
 ) -> Result<()> {
-    let mut pace = Pace::new(Duration::from_millis(20), Duration::from_millis(300));
+    let mut pace = Pace::new(Duration::from_millis(20), Duration::from_secs(1));
     loop {
         let known = versions::routing_of_queue(context, namespace, task_queue).await?;
         if known.iter().all(|known| known == wanted) {

@@ -85,7 +85,7 @@ async fn serve(
     } else {
         QUICK
     };
-    let mut quick = Pace::new(Duration::from_millis(50), Duration::from_millis(250));
+    let mut quick = Pace::new(Duration::from_millis(50), Duration::from_millis(500));
     let mut slow = Pace::new(Duration::from_millis(500), Duration::from_secs(15));
     let (mut looks, mut asked) = (Looks::new(ready_since, quick_for), false);
     loop {
