@@ -17,7 +17,7 @@ use serde_json::Value;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 
 use crate::gauge::percentile;
-use crate::way::{self, Ends};
+use crate::way::{self, Ends, Served};
 
 /// A Process without pods, as the peer was measured.
 fn without_pods(env: &Env, name: &str) -> Value {
@@ -146,8 +146,10 @@ pub(crate) async fn burst(env: &Env, count: usize) -> Result<()> {
 pub(crate) async fn to_current(env: &Env, count: usize) -> Result<()> {
     let mut totals = Vec::new();
     let mut after_ready = Vec::new();
+    let mut served = Vec::new();
     for n in 0..count {
         let name = format!("cur{n}");
+        let at = Timestamp::now();
         let sent = create(env, &manifest(env, &name, "v1")).await?;
         let ready = async {
             let api = env.api::<Deployment>();
@@ -176,6 +178,12 @@ pub(crate) async fn to_current(env: &Env, count: usize) -> Result<()> {
         let (ready, current) = tokio::try_join!(ready, current)?;
         totals.push(current.duration_since(sent).as_secs_f64());
         after_ready.push(current.duration_since(ready).as_secs_f64());
+        served.push(Served {
+            name,
+            sent: at,
+            ready: at + ready.duration_since(sent),
+            current: at + current.duration_since(sent),
+        });
     }
     println!(
         "create -> version Current (real pods), n={count}: p50 {:.2} s, max {:.2} s; \
@@ -185,7 +193,7 @@ pub(crate) async fn to_current(env: &Env, count: usize) -> Result<()> {
         percentile(&mut after_ready, 0.5),
         percentile(&mut after_ready, 1.0),
     );
-    Ok(())
+    way::print_served(env, &served).await
 }
 
 /// The history of a workflow that has no more to do.

@@ -1,5 +1,5 @@
-//! Where the time goes between a POST and its Deployment: what the API server's audit log and the history of the lifecycle
-//! say of each creation. All clocks are those of this host.
+//! Where the time goes between a POST, its Deployment and its Current version: what the API server's audit log and the
+//! histories of the operator's workflows say of each creation. All clocks are those of this host.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use process_operator_crds::Process;
 use process_operator_faultproxy::audit::{AuditMark, Entry};
 use process_operator_harness::Env;
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 
 use crate::gauge::percentile;
 
@@ -73,15 +74,7 @@ pub(crate) async fn print(env: &Env, mark: AuditMark, ends: &[Ends]) -> Result<(
             }
         }
     }
-    println!(
-        "  passed after the POST was sent, median of {}:",
-        ends.len()
-    );
-    for what in MARKS.into_iter().chain(LAST) {
-        if let Some(millis) = passed.get_mut(what) {
-            println!("  {:>6.1} ms  {what}", percentile(millis, 0.5));
-        }
-    }
+    print_passed(ends.len(), MARKS.into_iter().chain(LAST), &mut passed);
     #[allow(clippy::cast_precision_loss, reason = "small numbers")]
     let each = |count: usize| count as f64 / ends.len().max(1) as f64;
     let asked: Vec<String> = asked
@@ -92,6 +85,99 @@ pub(crate) async fn print(env: &Env, mark: AuditMark, ends: &[Ends]) -> Result<(
         "  requests for each until its Deployment was seen: {}",
         asked.join(", ")
     );
+    Ok(())
+}
+
+fn print_passed(
+    count: usize,
+    marks: impl Iterator<Item = &'static str>,
+    passed: &mut BTreeMap<&str, Vec<f64>>,
+) {
+    println!("  passed after the POST was sent, median of {count}:");
+    for what in marks {
+        if let Some(millis) = passed.get_mut(what) {
+            println!("  {:>6.1} ms  {what}", percentile(millis, 0.5));
+        }
+    }
+}
+
+/// One creation with pods.
+pub(crate) struct Served {
+    pub(crate) name: String,
+    pub(crate) sent: Timestamp,
+    /// A watch showed a ready pod.
+    pub(crate) ready: Timestamp,
+    /// A watch showed the version as Current in the status.
+    pub(crate) current: Timestamp,
+}
+
+/// Marks on the way from the Deployment to Current, in their order.
+const SERVED: [&str; 10] = [
+    "lifecycle started",
+    "its first task completed: Deployment and status written",
+    "rollout started",
+    "wait-serving started",
+    "pod ready at the client",
+    "wait-serving completed: the version polls",
+    "set-current started",
+    "set-current completed: the task queue knows it",
+    "lifecycle's last task completed",
+    "Current at the client",
+];
+
+/// The same for what comes after the Deployment.
+pub(crate) async fn print_served(env: &Env, all: &[Served]) -> Result<()> {
+    let mut passed: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for one in all {
+        let process = env.api::<Process>().get(&one.name).await?;
+        let uid = process.uid().unwrap_or_default();
+        let of = format!("{}/{}/{uid}", env.namespace, one.name);
+        let lifecycle = format!("process/{of}");
+        let lifecycle = env.temporal.history(&env.control, &lifecycle).await?;
+        let children = env
+            .temporal
+            .list(&env.control, "WorkflowType = 'ProcessRollout'");
+        let children = children.await?.into_iter();
+        let mut ids = children.filter_map(|info| Some(info.execution?.workflow_id));
+        let rollout = ids
+            .find(|id| id.contains(&of))
+            .context("no rollout of this Process")?;
+        let rollout = env.temporal.history(&env.control, &rollout).await?;
+        let times = |history: &[HistoryEvent], wanted: EventType| -> Vec<Timestamp> {
+            let events = history.iter().filter(|event| event.event_type() == wanted);
+            let times = events.filter_map(|event| event.event_time);
+            times
+                .filter_map(|time| Timestamp::new(time.seconds, time.nanos).ok())
+                .collect()
+        };
+        let begun = times(&rollout, EventType::ActivityTaskStarted);
+        let done = times(&rollout, EventType::ActivityTaskCompleted);
+        let tasks = times(&lifecycle, EventType::WorkflowTaskCompleted);
+        let started = |history: &[HistoryEvent]| {
+            times(history, EventType::WorkflowExecutionStarted)
+                .first()
+                .copied()
+        };
+        let marks = [
+            started(&lifecycle),
+            tasks.first().copied(),
+            started(&rollout),
+            begun.first().copied(),
+            Some(one.ready),
+            done.first().copied(),
+            begun.get(1).copied(),
+            done.get(1).copied(),
+            tasks.last().copied(),
+            Some(one.current),
+        ];
+        for (what, time) in SERVED.into_iter().zip(marks) {
+            if let Some(time) = time {
+                let millis = time.duration_since(one.sent).as_secs_f64() * 1000.0;
+                passed.entry(what).or_default().push(millis);
+            }
+        }
+    }
+    print_passed(all.len(), SERVED.into_iter(), &mut passed);
     Ok(())
 }
 
