@@ -247,8 +247,7 @@ pub(crate) async fn pollers(
     key: &ProcessKey,
     build_id: &str,
 ) -> Result<Pollers> {
-    context.queue_turn(namespace).await;
-    let response = task_queue(context, namespace, queue, TaskQueueType::Workflow).await?;
+    let pollers = polling(context, namespace, queue).await?;
     let deployment = key.worker_deployment();
     let is_of_version = |poller: &PollerInfo| {
         let options = poller.deployment_options.as_ref();
@@ -258,8 +257,8 @@ pub(crate) async fn pollers(
             })
     };
     Ok(Pollers {
-        of_version: response.pollers.iter().any(is_of_version),
-        unversioned: response.pollers.iter().any(is_unversioned),
+        of_version: pollers.iter().any(is_of_version),
+        unversioned: pollers.iter().any(is_unversioned),
     })
 }
 
@@ -269,13 +268,15 @@ pub(crate) async fn unversioned_pollers(
     namespace: &str,
     queue: &str,
 ) -> Result<usize> {
+    let pollers = polling(context, namespace, queue).await?;
+    let unversioned = pollers.iter().filter(|poller| is_unversioned(poller));
+    Ok(unversioned.count())
+}
+
+async fn polling(context: &Context, namespace: &str, queue: &str) -> Result<Vec<PollerInfo>> {
     context.queue_turn(namespace).await;
     let response = task_queue(context, namespace, queue, TaskQueueType::Workflow).await?;
-    Ok(response
-        .pollers
-        .iter()
-        .filter(|poller| is_unversioned(poller))
-        .count())
+    Ok(response.pollers)
 }
 
 /// Reads one side of a task queue.

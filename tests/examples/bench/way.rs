@@ -22,7 +22,7 @@ pub(crate) struct Ends {
 }
 
 /// Marks on the way, in the order in which they are passed.
-const MARKS: [&str; 9] = [
+const MARKS: [&str; 11] = [
     "API server has the POST",
     "POST answered",
     "lifecycle started (signal-with-start)",
@@ -32,10 +32,6 @@ const MARKS: [&str; 9] = [
     "finalizer answered",
     "ControllerRevision answered",
     "apply of the Deployment begun",
-];
-
-/// The last ones, of the same request.
-const LAST: [&str; 2] = [
     "apply of the Deployment answered",
     "watch event at the client",
 ];
@@ -50,31 +46,27 @@ pub(crate) async fn print(env: &Env, mark: AuditMark, ends: &[Ends]) -> Result<(
         let uid = process.uid().unwrap_or_default();
         let id = format!("process/{}/{}/{uid}", env.namespace, end.name);
         let history = env.temporal.history(&env.control, &id).await?;
-        let at = |wanted: EventType| {
-            let event = history.iter().find(|event| event.event_type() == wanted)?;
-            let time = event.event_time?;
-            Timestamp::new(time.seconds, time.nanos).ok()
-        };
+        let at = |wanted: EventType| times(&history, wanted).first().copied();
         let of_it = of(&entries, env, end);
         for entry in of_it.iter().filter(|entry| !is_post(entry)) {
             *asked.entry(request(entry)).or_default() += 1;
         }
-        let times = [
+        let marks = [
             times_of_requests(&of_it).context("requests of the operator")?,
             vec![
                 (MARKS[2], at(EventType::WorkflowExecutionStarted)),
                 (MARKS[3], at(EventType::WorkflowTaskStarted)),
-                (LAST[1], Some(end.arrived)),
+                (MARKS[10], Some(end.arrived)),
             ],
         ];
-        for (what, time) in times.into_iter().flatten() {
+        for (what, time) in marks.into_iter().flatten() {
             if let Some(time) = time {
                 let millis = time.duration_since(end.sent).as_secs_f64() * 1000.0;
                 passed.entry(what).or_default().push(millis);
             }
         }
     }
-    print_passed(ends.len(), MARKS.into_iter().chain(LAST), &mut passed);
+    print_passed(ends.len(), MARKS.into_iter(), &mut passed);
     #[allow(clippy::cast_precision_loss, reason = "small numbers")]
     let each = |count: usize| count as f64 / ends.len().max(1) as f64;
     let asked: Vec<String> = asked
@@ -86,6 +78,15 @@ pub(crate) async fn print(env: &Env, mark: AuditMark, ends: &[Ends]) -> Result<(
         asked.join(", ")
     );
     Ok(())
+}
+
+/// When events of this type were written.
+fn times(history: &[HistoryEvent], wanted: EventType) -> Vec<Timestamp> {
+    let events = history.iter().filter(|event| event.event_type() == wanted);
+    let times = events.filter_map(|event| event.event_time);
+    times
+        .filter_map(|time| Timestamp::new(time.seconds, time.nanos).ok())
+        .collect()
 }
 
 fn print_passed(
@@ -143,13 +144,6 @@ pub(crate) async fn print_served(env: &Env, all: &[Served]) -> Result<()> {
             .find(|id| id.contains(&of))
             .context("no rollout of this Process")?;
         let rollout = env.temporal.history(&env.control, &rollout).await?;
-        let times = |history: &[HistoryEvent], wanted: EventType| -> Vec<Timestamp> {
-            let events = history.iter().filter(|event| event.event_type() == wanted);
-            let times = events.filter_map(|event| event.event_time);
-            times
-                .filter_map(|time| Timestamp::new(time.seconds, time.nanos).ok())
-                .collect()
-        };
         let begun = times(&rollout, EventType::ActivityTaskStarted);
         let done = times(&rollout, EventType::ActivityTaskCompleted);
         let tasks = times(&lifecycle, EventType::WorkflowTaskCompleted);
@@ -249,6 +243,6 @@ fn times_of_requests(entries: &[&Entry]) -> Option<Vec<(&'static str, Option<Tim
             MARKS[8],
             applied.map(|entry| entry.request_received_timestamp),
         ),
-        (LAST[0], answered(applied)),
+        (MARKS[9], answered(applied)),
     ])
 }
