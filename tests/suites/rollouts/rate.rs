@@ -15,15 +15,13 @@ use serde_json::json;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 
-use crate::support::{SOON, canary, change};
+use crate::support::{SOON, change, rollout};
 
-/// Side by side they ask for more than a limit of each replica would let through.
-const NAMES: [&str; 3] = ["a", "b", "c"];
-/// Two steps and what makes the version Current.
-const EACH: usize = 3;
-/// At one a second all of them take this. The server lets one go, and at once as many as come in within a second; each of
-/// the others waits for its own. Two replicas with a limit each would take 3 s.
-const SECONDS: f64 = 7.0;
+/// All of them are promoted at once, so that they ask for more than one limit lets through however slow the machine is.
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+/// At one a second the promotions take this. The server lets one go, and at once as many as come in within a second; each
+/// of the others waits for its own. Two replicas with a limit each would take 2 s.
+const SECONDS: f64 = 4.0;
 /// Between the moment at which the server lets one go and the one that it writes down.
 const SLACK: f64 = 0.5;
 
@@ -73,13 +71,20 @@ async fn changes_of(env: &Env, process: &Process, tag: &str) -> Result<Vec<Hande
     changes(&env.temporal.history(&env.control, &ids[0]).await?)
 }
 
-/// Waits until all have this version.
-async fn current(env: &Env, tag: &str) -> Result<Vec<Process>> {
-    let each = NAMES.map(|name| async move {
-        let what = format!("{tag} is current");
-        env.wait_process(name, &what, SOON, |process| is_current(process, tag))
-            .await
-    });
+/// The changes of all to this tag, in the order in which they were handed out.
+async fn changes_to(env: &Env, processes: &[Process], tag: &str) -> Result<Vec<Handed>> {
+    let mut handed = Vec::new();
+    for process in processes {
+        handed.extend(changes_of(env, process, tag).await?);
+    }
+    ensure!(handed.len() == NAMES.len(), "one of each: {handed:?}");
+    handed.sort_by_key(|change| change.at);
+    Ok(handed)
+}
+
+/// Waits until all of them are so.
+async fn all(env: &Env, what: &str, met: impl Fn(&Process) -> bool + Copy) -> Result<Vec<Process>> {
+    let each = NAMES.map(|name| env.wait_process(name, what, SOON, met));
     futures::future::try_join_all(each).await
 }
 
@@ -97,30 +102,35 @@ async fn two_replicas_together_change_routing_no_faster_than_the_limit() -> Resu
     for name in NAMES {
         env.apply(&manifest(&env, name, "v1")).await?;
     }
-    current(&env, "v1").await?;
-    let steps = canary(&json!([{ "weight": 20 }, { "weight": 60 }]));
+    let settled = all(&env, "v1 is current", |it| is_current(it, "v1")).await?;
+    let mut handed = changes_to(&env, &settled, "v1").await?;
     for name in NAMES {
-        env.patch(name, &change("v2", &[], &steps)).await?;
+        let manual = json!({ "strategy": "Manual" });
+        env.patch(name, &change("v2", &[], &manual)).await?;
     }
-    let mut handed = Vec::new();
-    for process in current(&env, "v2").await? {
-        handed.extend(changes_of(&env, &process, "v2").await?);
-    }
-    handed.sort_by_key(|change| change.at);
-    ensure!(handed.len() == NAMES.len() * EACH, "{handed:?}");
-    let (first, last) = handed.first().zip(handed.last()).context("changes")?;
+    let waits = |process: &Process| rollout(process).stage == "WaitingForPromotion";
+    let waiting = all(&env, "v2 waits to be promoted", waits).await?;
+    let promoted = waiting.iter().map(|process| env.grant(process, "promote"));
+    futures::future::try_join_all(promoted).await?;
+    all(&env, "v2 is current", |it| is_current(it, "v2")).await?;
+    let promotions = changes_to(&env, &settled, "v2").await?;
+    let (first, last) = promotions
+        .first()
+        .zip(promotions.last())
+        .context("changes")?;
     let took = last.at.duration_since(first.at).as_secs_f64();
     let waited = |change: &Handed| change.at.duration_since(change.asked).as_secs_f64();
-    let held = handed.iter().filter(|it| waited(it) > SLACK).count();
+    let held = promotions.iter().filter(|it| waited(it) > SLACK).count();
     println!(
         "{} changes in {took:.1} s, {held} of them waited in the queue",
-        handed.len()
+        promotions.len()
     );
     ensure!(
         took > SECONDS - SLACK,
-        "faster than one a second: {handed:?}"
+        "faster than one a second: {promotions:?}"
     );
-    ensure!(held > 0, "it was the queue that held them: {handed:?}");
+    ensure!(held > 0, "it was the queue that held them: {promotions:?}");
+    handed.extend(promotions);
     for replica in ["operator-0@", "operator-1@"] {
         let took_part = handed.iter().any(|change| change.to.starts_with(replica));
         ensure!(took_part, "{replica} made none: {handed:?}");
