@@ -12,11 +12,11 @@ use kube::ResourceExt as _;
 use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use process_operator_crds::Process;
-use process_operator_harness::{Env, counts, is_current, manifest};
+use process_operator_harness::{Env, Operator, counts, is_current, manifest};
 use serde_json::Value;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 
-use crate::gauge::percentile;
+use crate::gauge::{Spent, percentile};
 use crate::way::{self, Ends, Served};
 
 /// A Process without pods, as the peer was measured.
@@ -107,8 +107,9 @@ pub(crate) async fn one_by_one(env: &Env, count: usize) -> Result<()> {
 }
 
 /// All at once over 16 connections, as the peer was measured.
-pub(crate) async fn burst(env: &Env, count: usize) -> Result<()> {
+pub(crate) async fn burst(env: &Env, operator: &Operator, count: usize) -> Result<()> {
     let seen = Seen::watch(env);
+    let before = Spent::by(env, operator)?;
     let started = Instant::now();
     let sent: Vec<(String, Instant)> = {
         use futures::StreamExt as _;
@@ -138,6 +139,10 @@ pub(crate) async fn burst(env: &Env, count: usize) -> Result<()> {
         percentile(&mut millis, 0.95),
         percentile(&mut millis, 1.0),
         last.duration_since(started).as_secs_f64(),
+    );
+    println!(
+        "  CPU until then: {}",
+        Spent::by(env, operator)?.since(&before)
     );
     Ok(())
 }

@@ -6,18 +6,18 @@ use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::api::{DeleteParams, ListParams};
 use process_operator_crds::Process;
-use process_operator_harness::{Env, condition, manifest, until};
+use process_operator_harness::{Env, Operator, condition, manifest, until};
 use serde_json::json;
 
 use crate::gauge::percentile;
 use crate::{create, idle, pollers};
 
 /// All of it.
-pub(crate) async fn run(env: &Env, count: usize) -> Result<()> {
+pub(crate) async fn run(env: &Env, operator: &Operator, count: usize) -> Result<()> {
     with_pods(env, 5).await?;
     after_the_deadline(env, 5).await?;
     after_the_last(env, 5).await?;
-    create::burst(env, count).await?;
+    create::burst(env, operator, count).await?;
     let pollers = pollers::Pollers::start(env, count, "v1");
     idle::all_current(env, count).await?;
     together(env, count).await?;

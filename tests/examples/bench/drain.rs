@@ -44,7 +44,7 @@ async fn beside(env: &Env, operator: &Operator, count: usize, window: Duration) 
     create::one_by_one(env, 20).await?;
     env.clear().await?;
     let processes = count.div_ceil(EACH);
-    create::burst(env, processes).await?;
+    create::burst(env, operator, processes).await?;
     let polls = pollers::Pollers::start(env, processes, "v1");
     idle::all_current(env, processes).await?;
     polls.stop();

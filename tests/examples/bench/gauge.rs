@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
+use process_operator_harness::{Env, Operator};
 
 /// CPU seconds that a process has used, with its ended threads.
 pub(crate) fn cpu_seconds(pid: i32) -> Result<f64> {
@@ -22,6 +23,31 @@ pub(crate) fn cpu_seconds(pid: i32) -> Result<f64> {
     };
     // Fields 14 and 15 of proc(5), in ticks of 10 ms on Linux.
     Ok((ticks(11)? + ticks(12)?) / 100.0)
+}
+
+/// CPU that the operator and the servers have used.
+pub(crate) struct Spent(Vec<(&'static str, f64)>);
+
+impl Spent {
+    pub(crate) fn by(env: &Env, operator: &Operator) -> Result<Self> {
+        let mut spent = vec![("operator", cpu_seconds(operator.pid)?)];
+        for name in [
+            "kube-apiserver",
+            "temporal",
+            "etcd",
+            "kube-controller-manager",
+        ] {
+            spent.push((name, cpu_seconds(env.server_pid(name)?)?));
+        }
+        Ok(Self(spent))
+    }
+
+    /// What came since an earlier look, in words.
+    pub(crate) fn since(&self, before: &Self) -> String {
+        let both = self.0.iter().zip(&before.0);
+        let each = both.map(|((name, now), (_, then))| format!("{name} {:.2} s", now - then));
+        each.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A line of `/proc/<pid>/status` in MiB.

@@ -1,9 +1,10 @@
 //! The benchmark: prints numbers with their conditions, asserts nothing about time.
 //!
 //! Run it with `cargo xtask bench`. `BENCH_WINDOW` (seconds, 180) and `BENCH_COUNT` (100) shrink it;
-//! `BENCH_ONLY` (`create`, `idle`, `delete`, `drain`, its part `drains-open`, `rollout`, or its parts `first`, `steps`, `pauses`,
+//! `BENCH_ONLY` (`create`, `burst`, `idle`, `delete`, `drain`, its part `drains-open`, `rollout`, or its parts `first`, `steps`, `pauses`,
 //! `shares`, `kills`; separated by commas) runs a part. `BENCH_STARTS` (1000), `BENCH_PAUSES` (`30,31,35,38`) and `BENCH_KILLS` (3)
-//! shrink what takes long of rollouts, `BENCH_DRAINS` (300) how many drains are open at once.
+//! shrink what takes long of rollouts, `BENCH_DRAINS` (300) how many drains are open at once, `BENCH_BURSTS` (3) how often
+//! many are created at once.
 
 mod create;
 mod delete;
@@ -66,9 +67,15 @@ async fn main() -> Result<()> {
         create::events(&env).await?;
         env.clear().await?;
     }
+    if wanted("burst") {
+        for _ in 0..number("BENCH_BURSTS", 3) {
+            create::burst(&env, &operator, count).await?;
+            env.clear().await?;
+        }
+    }
     if wanted("idle") {
         let none = idle::window(&env, &operator, "0 settled Processes", window).await?;
-        create::burst(&env, count).await?;
+        create::burst(&env, &operator, count).await?;
         let pollers = pollers::Pollers::start(&env, count, "v1");
         idle::all_current(&env, count).await?;
         pollers.stop();
@@ -78,7 +85,7 @@ async fn main() -> Result<()> {
         env.clear().await?;
     }
     if wanted("delete") {
-        Box::pin(delete::run(&env, count)).await?;
+        Box::pin(delete::run(&env, &operator, count)).await?;
     }
     if wanted("drain") {
         Box::pin(drain::ends(&env)).await?;
