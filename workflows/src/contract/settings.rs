@@ -28,5 +28,6 @@ impl Settings {
     /// has told nothing yet stay so; a restart is wanted until it is done; the policy of a deletion is carried
     /// out also where a namespace on its way out has taken all objects away. 4: a spec that changes again and
     /// again is rolled out when it rests. 5: a rollout that is being aborted says so to every verb, also when it was paused.
-    pub const RULES: u32 = 5;
+    /// 6: a step that a rollout tells of is told without another look.
+    pub const RULES: u32 = 6;
 }

@@ -67,6 +67,7 @@ impl ProcessLifecycle {
             }
             Err(Some(failure)) => {
                 self.dirty = false;
+                self.stepped = false;
                 let mut tries = 1;
                 if self.rules > 1
                     && let Some(memory) = &mut self.state.deletion

@@ -13,7 +13,7 @@ pub(super) async fn ready(
     ctx: &WorkflowContext<ProcessLifecycle>,
     children: &mut Children,
 ) -> Result<bool, WorkflowTermination> {
-    if ctx.state(|s| s.rules > 1 && !s.dirty) {
+    if ctx.state(|s| s.rules > 1 && !s.stirred()) {
         children::ask(ctx, children, Whom::All).await;
         if let Some(reports) = children.ended().now_or_never() {
             ctx.state_mut(|s| {
@@ -25,7 +25,7 @@ pub(super) async fn ready(
     }
     let (dirty, failing, reports, rules) = ctx.state(|s| {
         let failing = s.state.trouble.is_some();
-        (s.dirty, failing, !s.reports.is_empty(), s.rules)
+        (s.stirred(), failing, !s.reports.is_empty(), s.rules)
     });
     if dirty {
         return Ok(false);
@@ -41,7 +41,7 @@ pub(super) async fn ready(
             .await
             .map_err(|_| WorkflowTermination::cancelled())?;
     }
-    Ok(ctx.state(|s| !s.dirty))
+    Ok(ctx.state(|s| !s.stirred()))
 }
 
 impl ProcessLifecycle {

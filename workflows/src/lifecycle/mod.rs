@@ -32,7 +32,7 @@ use self::requests::Refusal;
 use self::waiting::wait;
 use crate::contract::{
     Answer, ChangeKind, Changed, ChildFinished, DeletionProgress, DrainTold, LifecycleInput,
-    ProcessKey, Request, RolloutProgress, State, Verb,
+    Observation, ProcessKey, Request, RolloutProgress, State, Verb,
 };
 use crate::support;
 
@@ -45,7 +45,12 @@ const HISTORY_LIMIT: u32 = 2_000;
 pub struct ProcessLifecycle {
     key: ProcessKey,
     state: State,
+    /// Something may have changed that only a look tells.
     dirty: bool,
+    /// A rollout has told of a step.
+    stepped: bool,
+    /// What the last look has given, as long as it may do for the next step of a rollout.
+    seen: Option<Box<Observation>>,
     reports: Vec<ChildFinished>,
     /// What drains have told.
     drained: Vec<DrainTold>,
@@ -82,6 +87,8 @@ impl ProcessLifecycle {
             key: input.key,
             state: input.state.unwrap_or_default(),
             dirty: true,
+            stepped: false,
+            seen: None,
             reports: carried.reports,
             drained: carried.drained,
             refused: carried.refused,
@@ -143,7 +150,7 @@ impl ProcessLifecycle {
                     && rollout.id == report.id
                 {
                     rollout.take_in(report.progress);
-                    self.dirty = true;
+                    self.stepped = true;
                 }
             }
             Err(why) => {

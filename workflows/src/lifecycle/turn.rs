@@ -17,7 +17,7 @@ use crate::contract::{
     ObserveInput, ProcessKey, RolloutOrder, Step, StepFailure,
 };
 use crate::drain::ProcessDrain;
-use crate::plan::{DrainOrder, Inbox, Plan, failing_status, plan};
+use crate::plan::{DrainOrder, Inbox, Plan, after_step, failing_status, plan};
 use crate::rollout::ProcessRollout;
 use crate::support;
 
@@ -27,8 +27,8 @@ pub(super) async fn turn(
     children: &mut Children,
     closing: &mut Closing,
 ) -> Result<Option<LifecycleResult>, WorkflowTermination> {
-    let (key, adopt, inbox, trouble) = ctx.state_mut(|s| {
-        s.dirty = false;
+    let (key, adopt, inbox, trouble, known) = ctx.state_mut(|s| {
+        let known = s.known();
         let inbox = Inbox {
             reports: std::mem::take(&mut s.reports),
             drained: std::mem::take(&mut s.drained),
@@ -36,10 +36,13 @@ pub(super) async fn turn(
             refused: std::mem::take(&mut s.refused),
         };
         let trouble = s.state.trouble.take();
-        (s.key.clone(), !s.state.adopted, inbox, trouble)
+        (s.key.clone(), !s.state.adopted, inbox, trouble, known)
     });
     let tries = trouble.map_or(0, |(_, tries)| tries);
-    let seen = observe(ctx, &key, adopt, tries).await?;
+    let seen = match known {
+        Some(known) => known,
+        None => observe(ctx, &key, adopt, tries).await?,
+    };
     ctx.state_mut(|s| s.rules = s.rules.max(seen.settings.rules));
     if let Some(failure) = seen.failure {
         ctx.set_current_details(format!("**Cannot look**: {}", failure.message));
@@ -112,10 +115,47 @@ pub(super) async fn turn(
         ctx.state_mut(|s| s.dirty = true);
     }
     publish_visibility(ctx, &key, &seen, &plan);
-    if plan.finish && ctx.state(|s| s.state.trouble.is_none() && !s.dirty) {
+    if plan.finish && ctx.state(|s| s.state.trouble.is_none() && !s.stirred()) {
         return finish(ctx, &key).await.map(Some);
     }
+    ctx.state_mut(|s| s.keep(seen, &plan));
     Ok(None)
+}
+
+impl ProcessLifecycle {
+    /// Whether there is something to do.
+    pub(super) fn stirred(&self) -> bool {
+        self.dirty || self.stepped
+    }
+
+    /// Begins a turn. What there is to see, if the last look tells it: nothing has happened since but a step of a
+    /// rollout.
+    fn known(&mut self) -> Option<Observation> {
+        let changed = std::mem::take(&mut self.dirty);
+        let stepped = std::mem::take(&mut self.stepped) && !changed;
+        let heard = !(self.reports.is_empty()
+            && self.drained.is_empty()
+            && self.requests.is_empty()
+            && self.refused.is_empty());
+        let seen = self.seen.take()?;
+        let quiet = stepped && !heard && self.state.trouble.is_none();
+        quiet.then(|| after_step(&self.state, *seen)).flatten()
+    }
+
+    /// Keeps what was seen for a step that may follow.
+    fn keep(&mut self, mut seen: Observation, plan: &Plan) {
+        if seen.settings.rules > 5 && plan.tells_only() && self.state.trouble.is_none() {
+            if let Some((_, mark)) = self
+                .state
+                .published
+                .as_ref()
+                .filter(|_| plan.status.is_some())
+            {
+                seen.status.clone_from(mark);
+            }
+            self.seen = self.state.rollout.is_some().then(|| Box::new(seen));
+        }
+    }
 }
 
 /// Gives an order to a rollout. Whether it is there to hear it.

@@ -50,7 +50,7 @@ async fn wakes(
             ctx.timer(options).await;
         };
         let mut timer = std::pin::pin!(timer.fuse());
-        let mut change = std::pin::pin!(ctx.wait_condition(|s| s.dirty));
+        let mut change = std::pin::pin!(ctx.wait_condition(ProcessLifecycle::stirred));
         let mut ended = std::pin::pin!(children.ended().fuse());
         let mut closed = std::pin::pin!(closing.ended().fuse());
         temporalio_workflow::workflows::select! {
@@ -69,7 +69,7 @@ async fn wakes(
     if let Some((stage, ended)) = closing.ended().now_or_never() {
         failed = ctx.state_mut(|s| s.closed(stage, ended));
     }
-    Ok(failed && ctx.state(|s| !s.dirty && s.reports.is_empty()))
+    Ok(failed && ctx.state(|s| !s.stirred() && s.reports.is_empty()))
 }
 
 /// Back-off of a failure: quick for what passes by itself, slow for what a person has to change

@@ -22,6 +22,7 @@ mod placement;
 mod reports;
 mod rollouts;
 mod status;
+mod step;
 #[cfg(test)]
 mod tests;
 mod verbs;
@@ -43,6 +44,7 @@ pub(crate) use conditions::category_of;
 pub use digest::{DeploymentMark, cron_job_mark, digest, fingerprint};
 use notes::{note, note_by};
 pub use placement::{Placement, placement};
+pub(crate) use step::after_step;
 pub use verbs::check;
 pub use versions::Role;
 
@@ -92,6 +94,21 @@ pub struct Plan {
     pub phase: String,
     /// Text for the Temporal UI.
     pub details: String,
+}
+
+impl Plan {
+    /// Nothing is done with it but to tell what is known.
+    pub(crate) fn tells_only(&self) -> bool {
+        let told = |step: &Step| matches!(step, Step::PublishStatus { .. } | Step::Event { .. });
+        let nobody = self.orders.is_empty() && self.drains.is_empty() && self.cancel.is_empty();
+        self.steps.iter().all(told)
+            && nobody
+            && self.start.is_empty()
+            && self.close.is_none()
+            && self.again.is_none()
+            && self.rest.is_none()
+            && !(self.finish || self.remember)
+    }
 }
 
 /// An order to a drain.

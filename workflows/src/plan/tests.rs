@@ -19,6 +19,7 @@ mod proven;
 mod requests;
 mod settling;
 mod standing;
+mod steps;
 mod told;
 mod undo;
 mod unrecorded;
