@@ -37,6 +37,7 @@ pub(crate) fn go() -> Result<PathBuf> {
         architecture: Arch::here(),
         names: &GO_TAGS,
         labels: &[],
+        env: &[],
         files: &[(ROOTS, roots.as_bytes())],
     })?;
     eprintln!("{}", told(&GO_TAGS, import(&archive)?, begun.elapsed(), 1));
@@ -57,6 +58,7 @@ pub(crate) fn python() -> Result<PathBuf> {
         architecture: Arch::here(),
         names: &PYTHON_TAGS,
         labels: &[],
+        env: &[],
         files: &[(ROOTS, roots.as_bytes()), ("/workflows.py", &workflows)],
     })?;
     let place = import(&archive)?;

@@ -35,7 +35,7 @@ fn wanted(part: &str) -> bool {
     })
 }
 
-/// The defaults of an installation, not the short times of the tests.
+/// The defaults of an installation, not the short times of the tests, and the variables of the image.
 fn options() -> OperatorOptions {
     let args = [
         "--sweep-seconds",
@@ -49,6 +49,7 @@ fn options() -> OperatorOptions {
     ];
     OperatorOptions {
         args: args.map(str::to_owned).to_vec(),
+        env: vec![("MALLOC_ARENA_MAX".into(), "1".into())],
         ..OperatorOptions::default()
     }
 }

@@ -30,6 +30,8 @@ pub struct Contents<'a> {
     pub names: &'a [&'a str],
     /// Labels beside the name, sorted by key.
     pub labels: &'a [(&'a str, &'a str)],
+    /// Variables that the program starts with.
+    pub env: &'a [(&'a str, &'a str)],
     /// Further files: absolute path and content.
     pub files: &'a [(&'a str, &'a [u8])],
 }
@@ -53,6 +55,7 @@ pub fn archive(binary: &Path, names: &[&str]) -> Result<PathBuf> {
         architecture: architecture(),
         names,
         labels: &[],
+        env: &[],
         files: &[],
     })
 }
@@ -70,6 +73,9 @@ pub fn archive_of(contents: &Contents<'_>) -> Result<PathBuf> {
     rest.update(contents.names.join("\n"));
     for (key, value) in contents.labels {
         rest.update(format!("\n{key}={value}"));
+    }
+    for (name, value) in contents.env {
+        rest.update(format!("\n{name}={value}"));
     }
     for (path, content) in contents.files {
         rest.update(format!("\n{path}\n"));
@@ -189,6 +195,8 @@ pub fn write(path: &Path, contents: &Contents<'_>) -> Result<()> {
     let interpreter = contents.base.map_or(&[][..], |base| base.interpreter);
     let mut entrypoint: Vec<String> = interpreter.iter().map(|word| (*word).to_owned()).collect();
     entrypoint.push(format!("/{}", program.to_string_lossy()));
+    let env = contents.env.iter();
+    let env: Vec<String> = env.map(|(name, value)| format!("{name}={value}")).collect();
     let mut manifests = Vec::new();
     for name in contents.names {
         let mut labels = json!({ "org.opencontainers.image.ref.name": name });
@@ -200,6 +208,7 @@ pub fn write(path: &Path, contents: &Contents<'_>) -> Result<()> {
             "os": "linux",
             "config": {
                 "Entrypoint": entrypoint,
+                "Env": env,
                 "User": USER.to_string(),
                 "WorkingDir": "/",
                 "Labels": labels,
@@ -339,6 +348,7 @@ mod tests {
             architecture: "amd64",
             names: &["localhost/x:v1", "localhost/x:v2"],
             labels: &[("org.opencontainers.image.version", "1")],
+            env: &[("A", "1")],
             files: &[("/etc/ssl/a", b"a"), ("/etc/ssl/b", b"b")],
         };
         let pack = |name: &str, contents: &Contents<'_>| {
@@ -358,6 +368,11 @@ mod tests {
             ..contents
         };
         assert_ne!(first.1, pack("labels.tar", &labels).1);
+        let env = Contents {
+            env: &[],
+            ..contents
+        };
+        assert_ne!(first.1, pack("env.tar", &env).1);
         let other = Contents {
             architecture: "arm64",
             ..contents

@@ -51,6 +51,17 @@ fn it_holds_one_program_that_says_what_it_is_linked_from() -> Result<()> {
     let manifest: Value = serde_json::from_slice(blob(&image, &index["manifests"][0])?)?;
     let config: Value = serde_json::from_slice(blob(&image, &manifest["config"])?)?;
     ensure!(config["config"]["User"] == "65532", "{config}");
+    // For those who build with a container engine it is the same.
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/image/Dockerfile");
+    let source = fs::read_to_string(source)?;
+    let set: Vec<&str> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("ENV "))
+        .collect();
+    ensure!(
+        !set.is_empty() && config["config"]["Env"] == serde_json::json!(set),
+        "{config}"
+    );
     let architecture = match std::env::consts::ARCH {
         "aarch64" => "arm64",
         _ => "amd64",

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use process_operator_harness::{Scene, Traffic, condition};
+use process_operator_harness::{Scene, Traffic, condition, lifecycle_id};
 use serde_json::json;
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
+use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 
 use crate::support::{SOON, at_step, canary, change, now, rollout, routed, told};
 
@@ -61,5 +63,74 @@ async fn three_steps_are_taken_by_timers_and_no_workflow_is_lost() -> Result<()>
             .status
             .is_some_and(|status| status.rollout.is_none())
     );
+    scene.finish().await
+}
+
+/// What a lifecycle did after each word of its rollout, until the next signal: the local activities, in order.
+fn after_each_word(history: &[HistoryEvent]) -> Vec<Vec<String>> {
+    let mut done: Vec<Vec<String>> = Vec::new();
+    let mut heard = false;
+    for event in history {
+        match &event.attributes {
+            Some(Attributes::WorkflowExecutionSignaledEventAttributes(signal)) => {
+                heard = signal.signal_name == "progress";
+                if heard {
+                    done.push(Vec::new());
+                }
+            }
+            Some(Attributes::MarkerRecordedEventAttributes(marker)) if heard => {
+                let data = marker.details.get("data").map(|data| &data.payloads);
+                let payload = data.and_then(|payloads| payloads.first());
+                let what = payload.map(|payload| String::from_utf8_lossy(&payload.data));
+                let is_look =
+                    what.is_some_and(|what| what.contains("\"activity_type\":\"observe\""));
+                let what = if is_look { "look" } else { "tell" };
+                done.last_mut()
+                    .into_iter()
+                    .for_each(|it| it.push(what.into()));
+            }
+            Some(Attributes::ChildWorkflowExecutionCompletedEventAttributes(_)) => heard = false,
+            _ => {}
+        }
+    }
+    done
+}
+
+/// What a weight changes is known: only what happens beside it makes the operator look at all objects again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_weight_is_told_without_a_look_unless_something_else_has_happened() -> Result<()> {
+    let (scene, process) = Scene::settled("told").await?;
+    let env = &scene.env;
+    let pause = json!({ "durationSeconds": 4 });
+    let steps: Vec<_> = [10, 20, 40, 60, 80]
+        .map(|weight| json!({ "weight": weight, "pause": pause }))
+        .into();
+    env.patch("l2o", &change("v2", &[], &canary(&json!(steps))))
+        .await?;
+    at_step(env, 3).await?;
+    // It has one more pod than what was seen last.
+    env.patch("l2o", &json!({ "spec": { "replicas": 2 } }))
+        .await?;
+    let scaled = at_step(env, 4).await?;
+    ensure!(scaled.metadata.generation == scaled.status.and_then(|it| it.observed_generation));
+    at_step(env, 5).await?;
+    let settled = env.wait_settled("l2o", "v2").await?;
+    let history = told(&settled);
+    let weights = history.iter().filter(|it| *it == "WeightChanged").count();
+    ensure!(weights == steps.len(), "{history:?}");
+    let done = env
+        .temporal
+        .history(&env.control, &lifecycle_id(&process))
+        .await?;
+    let done = after_each_word(&done);
+    let told_only = done.iter().filter(|it| **it == ["tell"]).count();
+    ensure!(done.len() == steps.len() && told_only >= 2, "{done:?}");
+    ensure!(
+        done[0].contains(&"look".to_owned()),
+        "of the first share: {done:?}"
+    );
+    env.temporal
+        .record_histories(&env.control, "canary-told")
+        .await?;
     scene.finish().await
 }

@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use process_operator_crds::Process;
 use process_operator_crds::names::queue;
 use process_operator_harness::{
-    Env, Invariants, Operator, OperatorOptions, is_current, manifest, written_at,
+    Env, Invariants, Operator, OperatorOptions, is_settled, manifest, until, written_at,
 };
 use serde_json::json;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
@@ -71,13 +71,18 @@ async fn changes_of(env: &Env, process: &Process, tag: &str) -> Result<Vec<Hande
     changes(&env.temporal.history(&env.control, &ids[0]).await?)
 }
 
-/// The changes of all to this tag, in the order in which they were handed out.
+/// The changes of all to this tag, in the order in which they were handed out. The server writes that down when they
+/// have come to their end, which may be after the status knows.
 async fn changes_to(env: &Env, processes: &[Process], tag: &str) -> Result<Vec<Handed>> {
-    let mut handed = Vec::new();
-    for process in processes {
-        handed.extend(changes_of(env, process, tag).await?);
-    }
-    ensure!(handed.len() == NAMES.len(), "one of each: {handed:?}");
+    let mut handed = until(&format!("each has its change to {tag}"), SOON, async || {
+        let mut handed = Vec::new();
+        for process in processes {
+            handed.extend(changes_of(env, process, tag).await?);
+        }
+        ensure!(handed.len() == NAMES.len(), "one of each: {handed:?}");
+        Ok(handed)
+    })
+    .await?;
     handed.sort_by_key(|change| change.at);
     Ok(handed)
 }
@@ -102,7 +107,7 @@ async fn two_replicas_together_change_routing_no_faster_than_the_limit() -> Resu
     for name in NAMES {
         env.apply(&manifest(&env, name, "v1")).await?;
     }
-    let settled = all(&env, "v1 is current", |it| is_current(it, "v1")).await?;
+    let settled = all(&env, "v1 has settled", |it| is_settled(it, "v1")).await?;
     let mut handed = changes_to(&env, &settled, "v1").await?;
     for name in NAMES {
         let manual = json!({ "strategy": "Manual" });
@@ -112,7 +117,7 @@ async fn two_replicas_together_change_routing_no_faster_than_the_limit() -> Resu
     let waiting = all(&env, "v2 waits to be promoted", waits).await?;
     let promoted = waiting.iter().map(|process| env.grant(process, "promote"));
     futures::future::try_join_all(promoted).await?;
-    all(&env, "v2 is current", |it| is_current(it, "v2")).await?;
+    all(&env, "v2 has settled", |it| is_settled(it, "v2")).await?;
     let promotions = changes_to(&env, &settled, "v2").await?;
     let (first, last) = promotions
         .first()
