@@ -14,6 +14,7 @@ use process_operator_crds::Process;
 use process_operator_harness::{Env, Operator, counts, is_settled, lifecycle_id, manifest, until};
 use serde_json::{Value, json};
 use temporalio_common::protos::temporal::api::deployment::v1::RoutingConfig;
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 
 use crate::gauge::percentile;
@@ -215,9 +216,13 @@ async fn cost(env: &Env) -> Result<()> {
     let (_, since) = lifecycle.split_at(before);
     println!(
         "a canary of 5 steps with pauses of 1 s, image change -> settled in {:.1} s: history events: \
-         {} in the lifecycle, {:?}",
+         {} in the lifecycle, {} of them until it turns to the drain of the old version, {:?}",
         took.as_secs_f64(),
         since.len(),
+        since
+            .iter()
+            .take_while(|event| !starts_drain(event))
+            .count(),
         children(env, name).await?,
     );
     println!("  lifecycle by type: {:?}", counts(since));
@@ -226,6 +231,17 @@ async fn cost(env: &Env) -> Result<()> {
         println!("  Temporal calls in {what}, polls aside: {sum:.0}: {grown:?}");
     }
     remove(env, name).await
+}
+
+/// Whether a lifecycle has turned to a version that retires.
+fn starts_drain(event: &HistoryEvent) -> bool {
+    let Some(Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(started)) =
+        &event.attributes
+    else {
+        return false;
+    };
+    let kind = started.workflow_type.as_ref();
+    kind.is_some_and(|kind| kind.name == "ProcessDrain")
 }
 
 /// Events of the children of a Process that are about v2, and of the drain of v1.
