@@ -112,7 +112,9 @@ async fn cancel_asks_runs_that_come_in_the_place_of_others() -> Result<()> {
     counted(env, "late", "Canceled", 1).await?;
     ensure!(count(env, "renews", "Terminated").await? == 0);
     let (reason, _) = tells(env, "WorkflowsEnded").await?;
-    ensure!(reason.starts_with("Cancel of 4"), "{reason}");
+    // The index may show one that goes on in another run not at all for a moment.
+    let told = (1..=4).any(|most| reason == format!("Cancel of {most} running workflows: 0 left"));
+    ensure!(told, "{reason}");
     retired(env).await?;
     scene.leave().await
 }
