@@ -110,7 +110,8 @@ pub(crate) async fn one_by_one(env: &Env, count: usize) -> Result<()> {
 pub(crate) async fn burst(env: &Env, operator: &Operator, count: usize) -> Result<()> {
     let seen = Seen::watch(env);
     let before = Spent::by(env, operator)?;
-    let started = Instant::now();
+    let mark = env.audit.mark()?;
+    let (started, began) = (Instant::now(), Timestamp::now());
     let sent: Vec<(String, Instant)> = {
         use futures::StreamExt as _;
         futures::stream::iter(0..count)
@@ -125,11 +126,17 @@ pub(crate) async fn burst(env: &Env, operator: &Operator, count: usize) -> Resul
     };
     let posted = started.elapsed();
     let mut millis = Vec::new();
+    let mut ends = Vec::new();
     let mut last = started;
     for (name, sent) in sent {
         let arrived = seen.wait(&name).await?;
         last = last.max(arrived);
         millis.push(arrived.duration_since(sent).as_secs_f64() * 1000.0);
+        ends.push(Ends {
+            name,
+            sent: began + sent.duration_since(started),
+            arrived: began + arrived.duration_since(started),
+        });
     }
     println!(
         "burst of {count} (16 clients, all POSTs done in {:.2} s): p50 {:.0} ms, p95 {:.0} ms, max {:.0} ms; \
@@ -144,6 +151,14 @@ pub(crate) async fn burst(env: &Env, operator: &Operator, count: usize) -> Resul
         "  CPU until then: {}",
         Spent::by(env, operator)?.since(&before)
     );
+    // Their histories have their first task when that has come to its end.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    ends.sort_by_key(|end| end.arrived);
+    let (first, slowest) = ends.split_at(count - count.div_ceil(10));
+    for (what, some) in [("the others", first), ("the slowest tenth", slowest)] {
+        println!("  {what}:");
+        way::print(env, mark, some).await?;
+    }
     Ok(())
 }
 

@@ -152,7 +152,7 @@ async fn take(env: &Env, dir: &Path) -> Result<()> {
         .take_workflow(
             "lifecycle.png",
             &lifecycle,
-            &["draining 1 of 1", "target 1 of 1 Ramping"],
+            &["draining 0 % 1 of 1", "target 25 % 1 of 1"],
         )
         .await?;
     album
