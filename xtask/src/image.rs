@@ -25,8 +25,6 @@ const TAGS: [&str; 3] = [
 ];
 const OPERATOR: &str = "process-operator";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// glibc keeps what a burst of work has taken, in each of its arenas: with one it is less, and few threads allocate.
-const ENV: [(&str, &str); 1] = [("MALLOC_ARENA_MAX", "1")];
 /// Where programs look for what they trust.
 pub(crate) const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The crate that is unpacked there.
@@ -196,7 +194,7 @@ fn operator<T>(
             ("org.opencontainers.image.title", OPERATOR),
             ("org.opencontainers.image.version", VERSION),
         ],
-        env: &ENV,
+        env: &testbed::OPERATOR_ENV,
         files: &[(ROOTS, roots.as_bytes())],
     })
 }

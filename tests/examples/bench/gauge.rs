@@ -1,12 +1,13 @@
 //! Reading memory and CPU of processes.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context as _, Result};
 use process_operator_harness::{Env, Operator};
 
 /// CPU seconds that a process has used, with its ended threads.
-pub(crate) fn cpu_seconds(pid: i32) -> Result<f64> {
+fn cpu_seconds(pid: i32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may hold spaces; what follows it does not.
     let fields: Vec<&str> = stat
@@ -25,28 +26,36 @@ pub(crate) fn cpu_seconds(pid: i32) -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
 
-/// CPU that the operator and the servers have used.
-pub(crate) struct Spent(Vec<(&'static str, f64)>);
+/// CPU seconds that the operator and the servers have used, by name.
+pub(crate) struct Spent(BTreeMap<&'static str, f64>);
 
 impl Spent {
+    pub(crate) const OPERATOR: &'static str = "operator";
+
     pub(crate) fn by(env: &Env, operator: &Operator) -> Result<Self> {
-        let mut spent = vec![("operator", cpu_seconds(operator.pid)?)];
+        let mut spent = BTreeMap::from([(Self::OPERATOR, cpu_seconds(operator.pid)?)]);
         for name in [
             "kube-apiserver",
             "temporal",
             "etcd",
             "kube-controller-manager",
         ] {
-            spent.push((name, cpu_seconds(env.server_pid(name)?)?));
+            spent.insert(name, cpu_seconds(env.server_pid(name)?)?);
         }
         Ok(Self(spent))
     }
 
-    /// What came since an earlier look, in words.
-    pub(crate) fn since(&self, before: &Self) -> String {
-        let both = self.0.iter().zip(&before.0);
-        let each = both.map(|((name, now), (_, then))| format!("{name} {:.2} s", now - then));
-        each.collect::<Vec<_>>().join(", ")
+    /// What has come since this look.
+    pub(crate) fn since(
+        &self,
+        env: &Env,
+        operator: &Operator,
+    ) -> Result<BTreeMap<&'static str, f64>> {
+        let mut spent = Self::by(env, operator)?.0;
+        for (name, before) in &self.0 {
+            spent.entry(name).and_modify(|now| *now -= before);
+        }
+        Ok(spent)
     }
 }
 

@@ -8,11 +8,10 @@ use process_operator_crds::Process;
 use process_operator_faultproxy::audit::AuditFilter;
 use process_operator_harness::{Env, Operator, is_current, until};
 
-use crate::gauge::{cpu_seconds, memory};
+use crate::gauge::{Spent, memory};
 
 /// Before a window, if that is not shorter.
 const SETTLING: Duration = Duration::from_secs(180);
-const SERVERS: [&str; 3] = ["kube-apiserver", "temporal", "etcd"];
 
 /// Waits until all are Current. Each change of routing takes the server's workflows some time.
 pub(crate) async fn all_current(env: &Env, count: usize) -> Result<()> {
@@ -127,26 +126,22 @@ pub(crate) async fn window(
     // What has just happened is to fade first.
     tokio::time::sleep(window.min(SETTLING)).await;
     let mark = env.audit.mark()?;
-    let cpu = |pid| cpu_seconds(pid);
-    let own = cpu(operator.pid)?;
-    let mut servers = BTreeMap::new();
-    for name in SERVERS {
-        servers.insert(name, (env.server_pid(name)?, cpu(env.server_pid(name)?)?));
-    }
+    let before = Spent::by(env, operator)?;
     let ours = [env.control.as_str(), env.apps.as_str()];
     let requests = temporal_requests(env, &ours).await?;
     tokio::time::sleep(window).await;
     let minutes = window.as_secs_f64() / 60.0;
+    let mut spent = before.since(env, operator)?;
     println!(
         "{what}, window {} s: RSS {:.1} MiB (anonymous {:.1}, peak {:.1}); CPU {:.2} s/min",
         window.as_secs(),
         memory(operator.pid, "VmRSS:")?,
         memory(operator.pid, "RssAnon:")?,
         memory(operator.pid, "VmHWM:")?,
-        (cpu(operator.pid)? - own) / minutes,
+        spent.remove(Spent::OPERATOR).unwrap_or_default() / minutes,
     );
-    for (name, (pid, before)) in servers {
-        println!("  {name}: CPU {:.2} s/min", (cpu(pid)? - before) / minutes);
+    for (name, seconds) in spent {
+        println!("  {name}: CPU {:.2} s/min", seconds / minutes);
     }
     let filter = AuditFilter::any().service_account("process-operator", "process-operator");
     let mut by_kind: BTreeMap<String, f64> = BTreeMap::new();

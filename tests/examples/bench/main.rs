@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use process_operator_harness::{Env, Operator, OperatorOptions};
+use process_operator_tests::testbed::OPERATOR_ENV;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name)
@@ -49,7 +50,9 @@ fn options() -> OperatorOptions {
     ];
     OperatorOptions {
         args: args.map(str::to_owned).to_vec(),
-        env: vec![("MALLOC_ARENA_MAX".into(), "1".into())],
+        env: OPERATOR_ENV
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
         ..OperatorOptions::default()
     }
 }
@@ -72,7 +75,7 @@ async fn main() -> Result<()> {
         for _ in 0..number("BENCH_BURSTS", 3) {
             // What the one before has taken of the reads that a replica allows itself comes in again.
             tokio::time::sleep(Duration::from_secs(10)).await;
-            create::burst(&env, &operator, count).await?;
+            create::burst_and_way(&env, &operator, count).await?;
             env.clear().await?;
         }
     }

@@ -177,15 +177,18 @@ pub(crate) async fn print_served(env: &Env, all: &[Served]) -> Result<()> {
 
 /// What was asked about a Process and what is made for it, until its Deployment was seen.
 fn of<'a>(entries: &'a [Entry], env: &Env, end: &Ends) -> Vec<&'a Entry> {
+    let chosen = format!("process%3D{}&", end.name);
     let about = |entry: &&Entry| {
         let Some(object) = &entry.object_ref else {
             return false;
         };
         let named = object.name == end.name || object.name.starts_with(&format!("{}-", end.name));
-        // A POST names its object in its body.
+        // A list names the Process in its selector; a POST may name its object in its body, and then the time tells.
+        let unnamed = object.name.is_empty()
+            && (entry.verb != "list" || format!("{}&", entry.request_uri).contains(&chosen));
         let in_time = entry.request_received_timestamp >= end.sent
             && entry.request_received_timestamp <= end.arrived;
-        object.namespace == env.namespace && in_time && (named || object.name.is_empty())
+        object.namespace == env.namespace && in_time && (named || unnamed)
     };
     let mut found: Vec<&Entry> = entries.iter().filter(about).collect();
     found.sort_by_key(|entry| entry.request_received_timestamp);

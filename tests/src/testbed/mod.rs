@@ -40,7 +40,9 @@ use nix::sys::signal::Signal;
 pub use down::down;
 pub use external::{External, use_existing};
 pub use go::worker as go_worker;
-pub use images::{Base, Contents, archive, archive_of, digests, write as write_archive};
+pub use images::{
+    Base, Contents, OPERATOR_ENV, archive, archive_of, digests, write as write_archive,
+};
 pub use paths::cache_dir;
 pub use policies::Enforcer;
 pub use preflight::{Browser, browser};

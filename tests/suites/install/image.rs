@@ -11,6 +11,8 @@ use auditable_serde::VersionInfo;
 use process_operator_tests::testbed::cache_dir;
 use serde_json::Value;
 
+use crate::support::root;
+
 /// The archive; an older one is removed when there is a newer.
 fn archive() -> Result<PathBuf> {
     let dir = cache_dir()?.join("images");
@@ -52,8 +54,7 @@ fn it_holds_one_program_that_says_what_it_is_linked_from() -> Result<()> {
     let config: Value = serde_json::from_slice(blob(&image, &manifest["config"])?)?;
     ensure!(config["config"]["User"] == "65532", "{config}");
     // For those who build with a container engine it is the same.
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/image/Dockerfile");
-    let source = fs::read_to_string(source)?;
+    let source = fs::read_to_string(root().join("deploy/image/Dockerfile"))?;
     let set: Vec<&str> = source
         .lines()
         .filter_map(|line| line.strip_prefix("ENV "))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use process_operator_harness::{Scene, Traffic, condition, lifecycle_id};
 use serde_json::json;
+use temporalio_common::protos::coresdk::common::extract_local_activity_marker_data;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 
@@ -79,11 +80,8 @@ fn after_each_word(history: &[HistoryEvent]) -> Vec<Vec<String>> {
                 }
             }
             Some(Attributes::MarkerRecordedEventAttributes(marker)) if heard => {
-                let data = marker.details.get("data").map(|data| &data.payloads);
-                let payload = data.and_then(|payloads| payloads.first());
-                let what = payload.map(|payload| String::from_utf8_lossy(&payload.data));
-                let is_look =
-                    what.is_some_and(|what| what.contains("\"activity_type\":\"observe\""));
+                let of = extract_local_activity_marker_data(&marker.details);
+                let is_look = of.is_some_and(|of| of.activity_type == "observe");
                 let what = if is_look { "look" } else { "tell" };
                 done.last_mut()
                     .into_iter()

@@ -28,13 +28,13 @@ pub(super) async fn turn(
     closing: &mut Closing,
 ) -> Result<Option<LifecycleResult>, WorkflowTermination> {
     let (key, adopt, inbox, trouble, known) = ctx.state_mut(|s| {
-        let known = s.known();
         let inbox = Inbox {
             reports: std::mem::take(&mut s.reports),
             drained: std::mem::take(&mut s.drained),
             requests: std::mem::take(&mut s.requests),
             refused: std::mem::take(&mut s.refused),
         };
+        let known = s.known(&inbox);
         let trouble = s.state.trouble.take();
         (s.key.clone(), !s.state.adopted, inbox, trouble, known)
     });
@@ -130,16 +130,13 @@ impl ProcessLifecycle {
 
     /// Begins a turn. What there is to see, if the last look tells it: nothing has happened since but a step of a
     /// rollout.
-    fn known(&mut self) -> Option<Observation> {
+    fn known(&mut self, inbox: &Inbox) -> Option<Observation> {
         let changed = std::mem::take(&mut self.dirty);
-        let stepped = std::mem::take(&mut self.stepped) && !changed;
-        let heard = !(self.reports.is_empty()
-            && self.drained.is_empty()
-            && self.requests.is_empty()
-            && self.refused.is_empty());
-        let seen = self.seen.take()?;
-        let quiet = stepped && !heard && self.state.trouble.is_none();
-        quiet.then(|| after_step(&self.state, *seen)).flatten()
+        let stepped = std::mem::take(&mut self.stepped);
+        let quiet =
+            stepped && !changed && *inbox == Inbox::default() && self.state.trouble.is_none();
+        let seen = self.seen.take().filter(|_| quiet)?;
+        after_step(&self.state, *seen)
     }
 
     /// Keeps what was seen for a step that may follow.
