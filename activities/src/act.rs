@@ -50,6 +50,8 @@ pub(crate) struct Scene<'a> {
     ahead: Mutex<Option<(String, Ready)>>,
     /// When the steps were last known to be wanted.
     wanted_at: Mutex<Instant>,
+    /// Nothing was made for this Process before.
+    pub(crate) first: bool,
 }
 
 impl Scene<'_> {
@@ -66,7 +68,7 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
     logged::generation(input.generation);
     let mut aside = Aside::default();
     let outcome = take_all(context, input, &mut aside).await;
-    context.rush.leave(&input.key.uid);
+    context.cache.newcomers.leave(&input.key.uid);
     aside.told(input, outcome)
 }
 
@@ -97,6 +99,7 @@ async fn take_all(context: &Context, input: &ActInput, aside: &mut Aside) -> Act
         now: jiff::Timestamp::now(),
         ahead: Mutex::default(),
         wanted_at: Mutex::new(Instant::now()),
+        first: input.first,
     };
     let mut applied = false;
     for (n, step) in input.steps.iter().enumerate() {
@@ -106,8 +109,8 @@ async fn take_all(context: &Context, input: &ActInput, aside: &mut Aside) -> Act
         match step {
             Step::ApplyVersion { .. } => applied = true,
             Step::PublishStatus { .. } | Step::Event { .. } if std::mem::take(&mut applied) => {
-                context.rush.leave(&input.key.uid);
-                context.rush.over().await;
+                context.cache.newcomers.leave(&input.key.uid);
+                context.cache.newcomers.over().await;
             }
             _ => {}
         }
@@ -247,7 +250,10 @@ async fn persist(
 
 async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Result<()> {
     match step {
-        Step::EnsureFinalizer => finalizer::add(scene).await,
+        Step::EnsureFinalizer => {
+            outcome.superseded |= !finalizer::add(scene).await?;
+            Ok(())
+        }
         Step::ApplyVersion { name, .. } => {
             if let Some(wanted) = Version::of(step) {
                 let fields = Box::pin(apply::apply(scene, &wanted)).await?;

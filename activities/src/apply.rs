@@ -88,6 +88,10 @@ async fn owned(scene: &Scene<'_>, wanted: &Version<'_>) -> Result<Option<String>
     if let Some(uid) = wanted.uid {
         return Ok(Some(uid.to_owned()));
     }
+    // One of that name that is another's refuses what is applied, and a full look says why.
+    if scene.first {
+        return Ok(None);
+    }
     // Unseen by its label; taken for ours only if it says so.
     match deployments(scene).get_opt(wanted.name).await? {
         Some(found) if orphaned(&found) => Ok(found.uid()),

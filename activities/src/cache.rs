@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use process_operator_crds::names::ProcessKey;
 use tokio::sync::watch;
 
+pub use crate::newcomers::Newcomers;
 pub use seen::{Draining, Job, Neighbour, Unreachable, Workload};
 
 #[derive(Debug, Default)]
@@ -24,16 +26,23 @@ struct Inner {
     leaving: HashMap<String, Instant>,
     /// Marks of what was published last, by uid of the Process.
     published: HashMap<String, String>,
+    /// Names of Worker Deployments, by Temporal namespace, and when they were listed.
+    worker_deployments: HashMap<String, (Instant, Arc<BTreeSet<String>>)>,
 }
 
 /// How long a deletion of ours is expected to take; one by hand later on is not taken for it.
 const LEAVING: Duration = Duration::from_secs(30);
+
+/// For how long a list of Worker Deployments tells what may be begun with: two sweeps at their usual pace.
+const LISTED: Duration = Duration::from_secs(120);
 
 /// Shared between the watcher (writes) and the activities (read).
 #[derive(Debug, Clone)]
 pub struct Cache {
     inner: Arc<Mutex<Inner>>,
     changed: watch::Sender<u64>,
+    /// Processes whose first Deployment is on its way.
+    pub newcomers: Arc<Newcomers>,
 }
 
 impl Default for Cache {
@@ -41,6 +50,7 @@ impl Default for Cache {
         Self {
             inner: Arc::default(),
             changed: watch::channel(0).0,
+            newcomers: Arc::default(),
         }
     }
 }
@@ -253,6 +263,49 @@ impl Cache {
     /// How many Processes there are.
     pub fn process_count(&self) -> usize {
         self.lock().processes.len()
+    }
+
+    /// Whether something of another Process of this name is there: its object, or Deployments made for it.
+    pub(crate) fn has_predecessor(&self, key: &ProcessKey) -> bool {
+        let inner = self.lock();
+        let of_that_name = |process: &Neighbour| {
+            process.namespace == key.namespace && process.name == key.name && process.uid != key.uid
+        };
+        let workloads = inner
+            .workloads
+            .range((key.namespace.clone(), String::new())..)
+            .take_while(|((found, _), _)| *found == key.namespace);
+        inner.processes.values().any(of_that_name)
+            || workloads.into_iter().any(|(_, it)| it.process == key.name)
+    }
+
+    /// Remembers which Worker Deployments there are in a Temporal namespace.
+    pub fn put_worker_deployments(
+        &self,
+        namespace: &str,
+        names: BTreeSet<String>,
+    ) -> Arc<BTreeSet<String>> {
+        let names = Arc::new(names);
+        let listed = (Instant::now(), names.clone());
+        self.lock()
+            .worker_deployments
+            .insert(namespace.to_owned(), listed);
+        names
+    }
+
+    /// Forgets that there is a Temporal namespace.
+    pub fn remove_worker_deployments(&self, namespace: &str) {
+        self.lock().worker_deployments.remove(namespace);
+    }
+
+    /// Which Worker Deployments there were in a Temporal namespace, if that is known of a short while ago.
+    pub(crate) fn worker_deployments(&self, namespace: &str) -> Option<Arc<BTreeSet<String>>> {
+        let mut inner = self.lock();
+        inner
+            .worker_deployments
+            .retain(|_, (at, _)| at.elapsed() < LISTED);
+        let (_, names) = inner.worker_deployments.get(namespace)?;
+        Some(names.clone())
     }
 
     /// All Processes on one queue, but for one uid.

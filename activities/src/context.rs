@@ -1,6 +1,6 @@
 //! What activities need from the process they run in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -18,7 +18,6 @@ use crate::clock::DrainClock;
 use crate::dependencies::Kinds;
 use crate::error::Fault;
 use crate::registry::Registries;
-use crate::rush::Rush;
 use crate::shared::SharedLook;
 use crate::temporal::open::Questions;
 use crate::temporal::schedules::Schedules;
@@ -71,12 +70,11 @@ pub struct Context {
     recent: Mutex<HashMap<String, Arc<Process>>>,
     budgets: Budgets,
     namespaces: Mutex<HashMap<String, Arc<NamespaceLook>>>,
+    names: Mutex<HashMap<String, Arc<NamesLook>>>,
     schedules: Mutex<HashMap<String, Arc<SharedLook<Arc<Schedules>>>>>,
     questions: Mutex<HashMap<String, Arc<Questions>>>,
     /// For calls that only hasten an answer: a server that is slow because it is busy gets few.
     pub(crate) hints: Semaphore,
-    /// Those that are made at once.
-    pub(crate) rush: Rush,
 }
 
 /// Such calls on their way at once.
@@ -84,6 +82,9 @@ const HINTS: usize = 4;
 
 /// What is shared of a Kubernetes namespace: its metadata, if it is there.
 pub(crate) type NamespaceLook = SharedLook<Option<PartialObjectMeta<Namespace>>>;
+
+/// What is shared of the names of Worker Deployments in a Temporal namespace.
+pub(crate) type NamesLook = SharedLook<Arc<BTreeSet<String>>>;
 
 impl Context {
     /// Puts a context together.
@@ -120,10 +121,10 @@ impl Context {
             recent: Mutex::default(),
             budgets: Budgets::default(),
             namespaces: Mutex::default(),
+            names: Mutex::default(),
             schedules: Mutex::default(),
             questions: Mutex::default(),
             hints: Semaphore::new(HINTS),
-            rush: Rush::default(),
         }
     }
 
@@ -176,6 +177,11 @@ impl Context {
     /// Looks at a Kubernetes namespace.
     pub(crate) fn namespace_look(&self, namespace: &str) -> Arc<NamespaceLook> {
         of(&self.namespaces, namespace)
+    }
+
+    /// Looks at which Worker Deployments there are in a Temporal namespace.
+    pub(crate) fn names_in(&self, namespace: &str) -> Arc<NamesLook> {
+        of(&self.names, namespace)
     }
 
     /// Looks at the schedules of a Temporal namespace.

@@ -25,6 +25,7 @@ use crate::error::{Fault, Result};
 use crate::temporal;
 use crate::{hindered, logged, routes};
 
+mod first;
 mod versions;
 
 /// Never fails: what went wrong is part of the answer.
@@ -32,9 +33,18 @@ pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observat
     logged::about(&input.key);
     let settings = context.settings(&input.key);
     let uid = &input.key.uid;
+    let newcomers = &context.cache.newcomers;
     let new = |process: &Neighbour| !process.finalizer && !process.deleting;
-    if context.cache.process(uid).as_ref().is_some_and(new) {
-        context.rush.enter(uid);
+    if input.behind {
+        newcomers.leave(uid);
+        newcomers.over().await;
+    } else if context.cache.process(uid).as_ref().is_some_and(new) {
+        if input.first
+            && let Some(seen) = first::look(context, &input.key).await
+        {
+            return Observation { settings, ..seen };
+        }
+        newcomers.begin(uid);
     }
     match Box::pin(crate::error::within(look(context, input))).await {
         Ok(seen) => Observation { settings, ..seen },

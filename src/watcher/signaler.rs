@@ -8,24 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use process_operator_activities::build::hash;
-use process_operator_workflows::contract::{
-    Changed, LifecycleInput, ProcessKey, QUEUE_MAIN, SA_NAME, SA_NAMESPACE, SIGNAL_CHANGED,
-    TYPE_LIFECYCLE,
-};
+use process_operator_workflows::contract::{Changed, ProcessKey};
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::{Code, IntoRequest, Status};
-use temporalio_common::protos::coresdk::AsJsonPayloadExt;
-use temporalio_common::protos::temporal::api::common::v1::{
-    Payload, Payloads, SearchAttributes, WorkflowExecution, WorkflowType,
-};
-use temporalio_common::protos::temporal::api::enums::v1::{
-    WorkflowIdConflictPolicy, WorkflowIdReusePolicy,
-};
-use temporalio_common::protos::temporal::api::sdk::v1::UserMetadata;
-use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
-use temporalio_common::protos::temporal::api::workflowservice::v1::{
-    SignalWithStartWorkflowExecutionRequest, SignalWorkflowExecutionRequest,
-};
 use tokio::sync::{Semaphore, watch};
 
 use super::Link;
@@ -33,25 +18,24 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::temporal;
 
+mod call;
+
 /// Signals on their way at once, over all Processes.
 const CONCURRENT: usize = 32;
 /// A signal is one local transaction of the server.
 const CALL: Duration = Duration::from_secs(10);
 /// Back-off while Temporal is away.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// Longest time of a workflow task; see the workflow crate.
-const TASK_TIMEOUT: prost_wkt_types::Duration = prost_wkt_types::Duration {
-    seconds: 5,
-    nanos: 0,
-};
-
 /// One signal.
 #[derive(Debug, Clone)]
 struct Delivery {
     key: ProcessKey,
     request_id: String,
     changed: Changed,
+    /// The lifecycle is started when it does not run.
     start: bool,
+    /// It is likely not to run yet.
+    new: bool,
     seen: Instant,
 }
 
@@ -102,17 +86,41 @@ impl Signaler {
         resource_version: &str,
         changed: Changed,
     ) {
+        self.enqueue(Self::delivery(key, object_uid, resource_version, changed));
+    }
+
+    /// The same of a Process that nobody has seen before, for which most often there is no lifecycle yet.
+    pub(crate) fn send_first(
+        &self,
+        key: &ProcessKey,
+        object_uid: &str,
+        resource_version: &str,
+        changed: Changed,
+    ) {
+        self.enqueue(Delivery {
+            new: true,
+            ..Self::delivery(key, object_uid, resource_version, changed)
+        });
+    }
+
+    fn delivery(
+        key: &ProcessKey,
+        object_uid: &str,
+        resource_version: &str,
+        changed: Changed,
+    ) -> Delivery {
         let text = format!(
             "{}\n{object_uid}\n{resource_version}\n{}",
             key.uid, changed.kind
         );
-        self.enqueue(Delivery {
+        Delivery {
             key: key.clone(),
             request_id: hash::prefix(text.as_bytes(), 16),
             changed,
             start: true,
+            new: false,
             seen: Instant::now(),
-        });
+        }
     }
 
     /// Signals a lifecycle without an identity of the change: each call counts.
@@ -128,6 +136,7 @@ impl Signaler {
             request_id: String::new(),
             changed,
             start: false,
+            new: false,
             seen: Instant::now(),
         });
     }
@@ -234,68 +243,38 @@ impl Inner {
         .await;
     }
 
-    async fn try_once(&self, link: &Link, request: &Delivery) -> Result<(), Status> {
-        let signal = payloads(request.changed.as_json_payload())?;
+    async fn try_once(&self, link: &Link, request: &mut Delivery) -> Result<(), Status> {
         let mut connection = link.connection.clone();
         if !request.start {
-            let call = SignalWorkflowExecutionRequest {
-                namespace: self.namespace.clone(),
-                workflow_execution: Some(WorkflowExecution {
-                    workflow_id: request.key.lifecycle().to_string(),
-                    run_id: String::new(),
-                }),
-                signal_name: SIGNAL_CHANGED.into(),
-                input: Some(signal),
-                identity: self.identity.clone(),
-                ..Default::default()
-            };
             return WorkflowService::signal_workflow_execution(
                 &mut connection,
-                call.into_request(),
+                call::signal(self, request)?.into_request(),
             )
             .await
             .map(|_| ());
         }
-        let input = LifecycleInput {
-            key: request.key.clone(),
-            ..LifecycleInput::default()
-        };
-        let name = format!("{}/{}", request.key.namespace, request.key.name);
-        let call = SignalWithStartWorkflowExecutionRequest {
-            namespace: self.namespace.clone(),
-            workflow_id: request.key.lifecycle().to_string(),
-            workflow_type: Some(WorkflowType {
-                name: TYPE_LIFECYCLE.into(),
-            }),
-            task_queue: Some(TaskQueue {
-                name: QUEUE_MAIN.into(),
-                ..Default::default()
-            }),
-            input: Some(payloads(input.as_json_payload())?),
-            workflow_task_timeout: Some(TASK_TIMEOUT),
-            identity: self.identity.clone(),
-            request_id: request.request_id.clone(),
-            workflow_id_reuse_policy: WorkflowIdReusePolicy::AllowDuplicate.into(),
-            workflow_id_conflict_policy: WorkflowIdConflictPolicy::UseExisting.into(),
-            signal_name: SIGNAL_CHANGED.into(),
-            signal_input: Some(signal),
-            search_attributes: search_attributes(link, &request.key)?,
-            user_metadata: Some(UserMetadata {
-                summary: Some(json(format!("Process {name}").as_json_payload())?),
-                details: Some(json(
-                    format!(
-                        "Keeps Process {name} (uid {}) as its spec asks. Do not terminate it to stop a rollout: \
-                         set spec.suspend.",
-                        request.key.uid
-                    )
-                    .as_json_payload(),
-                )?),
-            }),
-            ..Default::default()
-        };
-        WorkflowService::signal_with_start_workflow_execution(&mut connection, call.into_request())
-            .await
-            .map(|_| ())
+        // Once: what a call without an answer has started is found by a signal, which counts once for all replicas.
+        if std::mem::take(&mut request.new) {
+            let answer = WorkflowService::start_workflow_execution(
+                &mut connection,
+                call::start(self, link, request)?.into_request(),
+            )
+            .await;
+            match answer {
+                Err(status) if status.code() == Code::AlreadyExists => {
+                    if call::started_for(&status, &request.request_id) {
+                        return Ok(());
+                    }
+                }
+                answer => return answer.map(|_| ()),
+            }
+        }
+        WorkflowService::signal_with_start_workflow_execution(
+            &mut connection,
+            call::signal_with_start(self, link, request)?.into_request(),
+        )
+        .await
+        .map(|_| ())
     }
 }
 
@@ -314,28 +293,4 @@ fn code_label(code: Code) -> &'static str {
         Code::NotFound => "not_found",
         _ => "internal",
     }
-}
-
-fn json<E: std::fmt::Display>(payload: Result<Payload, E>) -> Result<Payload, Status> {
-    payload.map_err(|error| Status::internal(error.to_string()))
-}
-
-fn payloads<E: std::fmt::Display>(payload: Result<Payload, E>) -> Result<Payloads, Status> {
-    Ok(Payloads {
-        payloads: vec![json(payload)?],
-    })
-}
-
-/// Set at the start, so that a lifecycle can be found from its first moment.
-fn search_attributes(link: &Link, key: &ProcessKey) -> Result<Option<SearchAttributes>, Status> {
-    if !*link.search_attributes.borrow() {
-        return Ok(None);
-    }
-    let mut indexed_fields = HashMap::new();
-    for (name, value) in [(SA_NAME, &key.name), (SA_NAMESPACE, &key.namespace)] {
-        let mut payload = json(value.as_json_payload())?;
-        payload.metadata.insert("type".into(), b"Keyword".to_vec());
-        indexed_fields.insert(name.to_owned(), payload);
-    }
-    Ok(Some(SearchAttributes { indexed_fields }))
 }

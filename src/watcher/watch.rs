@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use super::again::watched;
 use super::neighbour::neighbour;
-use super::{Shared, definitions, others, presence, refusals, registries, transitions};
+use super::{Shared, Signaler, definitions, others, presence, refusals, registries, transitions};
 use crate::metrics::Metrics;
 
 /// Watches for ever. A missing CRD is waited for.
@@ -208,6 +208,12 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
         transitions::reachable(shared, before, &now);
         others::seen(shared, before, &now);
     }
+    let newcomers = &shared.cache.newcomers;
+    if now.finalizer || now.deleting {
+        newcomers.taken_up(&now.uid);
+    } else if let Ok(process) = &object.0 {
+        newcomers.shown(process.clone(), before.is_none());
+    }
     let changed = before.as_ref().is_none_or(|before| {
         before.generation != now.generation
             || before.deleting != now.deleting
@@ -220,7 +226,14 @@ fn process_seen(shared: &Shared, object: &DeserializeGuard<Process>, at_start: b
         } else {
             format!("generation {}", now.generation)
         };
-        shared.signaler.send(
+        let new = before.is_none() && !now.finalizer && !now.deleting;
+        let send = if new {
+            Signaler::send_first
+        } else {
+            Signaler::send
+        };
+        send(
+            &shared.signaler,
             &now.key(),
             &now.uid,
             &now.resource_version,
@@ -273,6 +286,7 @@ fn wake_queue(shared: &Shared, about: &Neighbour) {
 
 fn process_gone(shared: &Shared, uid: &str) {
     Metrics::count_kind(&shared.metrics.watch_events, "Process");
+    shared.cache.newcomers.leave(uid);
     let Some(gone) = shared.cache.remove_process(uid) else {
         return;
     };

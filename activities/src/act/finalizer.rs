@@ -13,8 +13,9 @@ use super::{Scene, read};
 use crate::dependents;
 use crate::error::{Fault, Result};
 
-/// JSON patch with a test of the uid, so that a successor of the same name is never written to.
-async fn patch(scene: &Scene<'_>, present: &Process, wanted: &[String]) -> Result<()> {
+/// JSON patch with a test of the uid, so that a successor of the same name is never written to. Whether the Process is
+/// there, and as it was when the steps were planned.
+async fn patch(scene: &Scene<'_>, present: &Process, wanted: &[String]) -> Result<bool> {
     let before = present.finalizers();
     let change = if before.is_empty() {
         // There is none, says the test: one that somebody has added meanwhile is not lost.
@@ -47,8 +48,9 @@ async fn patch(scene: &Scene<'_>, present: &Process, wanted: &[String]) -> Resul
     {
         Ok(patched) => {
             let mut latest = scene.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = patched.metadata.generation == scene.process.metadata.generation;
             Arc::make_mut(&mut latest).metadata = patched.metadata;
-            Ok(())
+            Ok(same)
         }
         Err(error) => {
             let fault = Fault::from(error).about("patching the finalizer");
@@ -57,21 +59,21 @@ async fn patch(scene: &Scene<'_>, present: &Process, wanted: &[String]) -> Resul
                 ErrorCategory::InvalidSpec => {
                     Err(Fault::new(ErrorCategory::Conflict, fault.message))
                 }
-                ErrorCategory::NotFound => Ok(()),
+                ErrorCategory::NotFound => Ok(false),
                 _ => Err(fault),
             }
         }
     }
 }
 
-/// Adds the operator's.
-pub(super) async fn add(scene: &Scene<'_>) -> Result<()> {
+/// Adds the operator's. Whether the Process is there, and as it was when the steps were planned.
+pub(super) async fn add(scene: &Scene<'_>) -> Result<bool> {
     let Some(present) = fresh(scene).await? else {
-        return Ok(());
+        return Ok(false);
     };
     let mut wanted = present.finalizers().to_vec();
     if wanted.iter().any(|name| name == names::finalizer::PROCESS) {
-        return Ok(());
+        return Ok(present.metadata.generation == scene.process.metadata.generation);
     }
     wanted.push(names::finalizer::PROCESS.into());
     patch(scene, &present, &wanted).await
@@ -98,7 +100,7 @@ pub(super) async fn remove(scene: &Scene<'_>, began: &mut Option<Timestamp>) -> 
     let finalizers = present.finalizers();
     dependents::release(&scene.context.kube, scene.key, finalizers, None).await?;
     *began = Some(Timestamp::now());
-    patch(scene, &present, &wanted).await
+    patch(scene, &present, &wanted).await.map(|_| ())
 }
 
 /// The first try works on the object just observed; after a conflict it is read again.

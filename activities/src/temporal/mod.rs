@@ -4,6 +4,7 @@ pub(crate) mod chain;
 pub(crate) mod executions;
 pub(crate) mod lifecycle;
 pub(crate) mod manager;
+pub mod names;
 pub(crate) mod open;
 pub(crate) mod policy;
 pub mod queues;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use process_operator_activities::cache::Neighbour;
+use process_operator_activities::temporal::names;
 use process_operator_crds::Reason;
 use temporalio_client::tonic::{Code, Status};
 
 use super::{Round, Told, report};
-use crate::watcher::deployments::{allowed, manager, routing};
+use crate::watcher::deployments::{allowed, manager};
 
 /// Compares the routing of one Temporal namespace with what its Processes say about it.
 pub(super) async fn compare(
@@ -21,11 +22,19 @@ pub(super) async fn compare(
     let here = processes
         .iter()
         .filter(|process| process.temporal_namespace == namespace);
-    let routed = match routing(round.link, namespace).await {
-        Ok(routed) => Some(routed),
-        Err(status) if status.code() == Code::NotFound => None,
+    let cache = &round.shared.cache;
+    let routed = match names::list(&round.link.connection, namespace).await {
+        Ok(routed) => {
+            cache.put_worker_deployments(namespace, routed.keys().cloned().collect());
+            Some(routed)
+        }
+        Err(status) if status.code() == Code::NotFound => {
+            cache.remove_worker_deployments(namespace);
+            None
+        }
         // Not ours to look at; the Process says so itself.
         Err(status) if status.code() == Code::PermissionDenied => {
+            cache.remove_worker_deployments(namespace);
             for process in here {
                 told.is_new(process, MAY_BE_USED, None);
             }

@@ -22,13 +22,12 @@ pub(crate) struct Ends {
 }
 
 /// Marks on the way, in the order in which they are passed.
-const MARKS: [&str; 11] = [
+const MARKS: [&str; 10] = [
     "API server has the POST",
     "POST answered",
-    "lifecycle started (signal-with-start)",
+    "lifecycle started",
     "first workflow task handed out",
-    "first read of the operator begun",
-    "last read answered",
+    "finalizer begun",
     "finalizer answered",
     "ControllerRevision answered",
     "apply of the Deployment begun",
@@ -56,7 +55,7 @@ pub(crate) async fn print(env: &Env, mark: AuditMark, ends: &[Ends]) -> Result<(
             vec![
                 (MARKS[2], at(EventType::WorkflowExecutionStarted)),
                 (MARKS[3], at(EventType::WorkflowTaskStarted)),
-                (MARKS[10], Some(end.arrived)),
+                (MARKS[9], Some(end.arrived)),
             ],
         ];
         for (what, time) in marks.into_iter().flatten() {
@@ -210,13 +209,9 @@ fn is_post(entry: &Entry) -> bool {
 }
 
 fn times_of_requests(entries: &[&Entry]) -> Option<Vec<(&'static str, Option<Timestamp>)>> {
-    let begun = |entry: &&&Entry| entry.request_received_timestamp;
+    let begun = |entry: Option<&&Entry>| entry.map(|entry| entry.request_received_timestamp);
     let post = entries.iter().find(|entry| is_post(entry))?;
     let by_operator = || entries.iter().filter(|entry| !is_post(entry));
-    let reads = || {
-        by_operator()
-            .filter(|entry| matches!(entry.verb.as_str(), "get" | "list") && !entry.is_mutating())
-    };
     let first = |what: &str| by_operator().find(|entry| request(entry) == what);
     let write = |resource: &str| {
         by_operator().find(|entry| {
@@ -229,23 +224,14 @@ fn times_of_requests(entries: &[&Entry]) -> Option<Vec<(&'static str, Option<Tim
     };
     let answered = |entry: Option<&&Entry>| entry.map(|entry| entry.stage_timestamp);
     let applied = write("deployments");
-    let before_apply = reads().filter(|read| {
-        applied.is_none_or(|applied| read.stage_timestamp <= applied.request_received_timestamp)
-    });
+    let finalizer = first("patch processes");
     Some(vec![
         (MARKS[0], Some(post.request_received_timestamp)),
         (MARKS[1], Some(post.stage_timestamp)),
-        (MARKS[4], reads().next().as_ref().map(begun)),
-        (
-            MARKS[5],
-            before_apply.map(|entry| entry.stage_timestamp).max(),
-        ),
-        (MARKS[6], answered(first("patch processes"))),
-        (MARKS[7], answered(write("controllerrevisions"))),
-        (
-            MARKS[8],
-            applied.map(|entry| entry.request_received_timestamp),
-        ),
-        (MARKS[9], answered(applied)),
+        (MARKS[4], begun(finalizer)),
+        (MARKS[5], answered(finalizer)),
+        (MARKS[6], answered(write("controllerrevisions"))),
+        (MARKS[7], begun(applied)),
+        (MARKS[8], answered(applied)),
     ])
 }

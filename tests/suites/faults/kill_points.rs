@@ -4,10 +4,8 @@ use anyhow::Result;
 use process_operator_faultproxy::{Action, RpcMatch, RuleHandle, WriteRecord};
 
 use crate::points::Loop;
-use crate::scenario::{Phase, Reference};
+use crate::scenario::{Phase, Reference, tells_a_lifecycle};
 use crate::world::World;
-
-const SIGNAL: &str = "SignalWithStartWorkflowExecution";
 
 fn is_status(write: &WriteRecord) -> bool {
     write.kind.subresource == "status"
@@ -78,7 +76,7 @@ async fn killed_around_a_status_write_no_condition_moves_without_reason() -> Res
 async fn killed_before_a_signal_the_change_is_found_again() -> Result<()> {
     let lengths = Reference::get().await?.signals();
     let arm = |world: &World, _: Phase, n| {
-        let signals = RpcMatch::method(SIGNAL).nth(n);
+        let signals = RpcMatch::any().when(tells_a_lifecycle).nth(n);
         world
             .temporal
             .rule(signals, Action::kill_before(world.killer()))
@@ -98,7 +96,7 @@ async fn killed_before_a_signal_the_change_is_found_again() -> Result<()> {
 async fn killed_after_a_signal_the_workflow_goes_on() -> Result<()> {
     let lengths = Reference::get().await?.signals();
     let arm = |world: &World, _: Phase, n| {
-        let signals = RpcMatch::method(SIGNAL).nth(n);
+        let signals = RpcMatch::any().when(tells_a_lifecycle).nth(n);
         world
             .temporal
             .rule(signals, Action::kill_after(world.killer()))

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use kube::api::DeleteParams;
 use process_operator_crds::Process;
-use process_operator_faultproxy::{RuleHandle, WriteReport};
+use process_operator_faultproxy::{Rpc, RuleHandle, WriteReport};
 use process_operator_harness::{
     complete, is_current, is_settled, json_payload, lifecycle_id, until,
 };
+use process_operator_workflows::contract::TYPE_LIFECYCLE;
 use serde_json::json;
 use temporalio_common::protos::temporal::api::enums::v1::EventType;
 use tokio::sync::OnceCell;
@@ -305,9 +306,9 @@ impl Reference {
             report
                 .writes
                 .retain(|write| write.namespace == world.env.namespace);
-            let signals = world.temporal.count(rpcs.., |record| {
-                record.request.method == "SignalWithStartWorkflowExecution"
-            });
+            let signals = world
+                .temporal
+                .count(rpcs.., |record| tells_a_lifecycle(&record.request));
             learned.writes.push((phase, report));
             learned.signals.push((phase, signals as u64));
         }
@@ -350,6 +351,12 @@ impl Reference {
             .same_as(learned)
             .with_context(|| format!("after {phase}"))
     }
+}
+
+/// The watcher starts a lifecycle, or signals one, starting it when it does not run.
+pub(crate) fn tells_a_lifecycle(rpc: &Rpc) -> bool {
+    let calls = ["StartWorkflowExecution", "SignalWithStartWorkflowExecution"];
+    calls.contains(&rpc.method.as_str()) && rpc.mentions(TYPE_LIFECYCLE)
 }
 
 fn per_phase<T>(found: &[(Phase, T)], count: impl Fn(&T) -> u64) -> Points {

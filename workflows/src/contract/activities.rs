@@ -118,6 +118,12 @@ pub struct ObserveInput {
     /// How often what came before this has failed without a break.
     #[serde(skip_serializing_if = "super::rollout::is_default")]
     pub tries: u32,
+    /// What the Deployment of a new Process depends on is enough; see [`Observation::first`].
+    #[serde(skip_serializing_if = "super::rollout::is_default")]
+    pub first: bool,
+    /// Other new Processes that have no Deployment yet go first.
+    #[serde(skip_serializing_if = "super::rollout::is_default")]
+    pub behind: bool,
 }
 
 /// Input of [`Act`].
@@ -137,6 +143,9 @@ pub struct ActInput {
     /// How often what came before this has failed without a break.
     #[serde(skip_serializing_if = "super::rollout::is_default")]
     pub tries: u32,
+    /// Nothing was made for this Process before.
+    #[serde(skip_serializing_if = "super::rollout::is_default")]
+    pub first: bool,
 }
 
 /// Input of [`Tell`].

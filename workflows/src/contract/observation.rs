@@ -45,6 +45,10 @@ pub struct Observation {
     /// an empty memory, which would otherwise try again what was given up.
     #[serde(skip_serializing_if = "super::rollout::is_default")]
     pub decided: Decided,
+    /// Of a new Process, as the watch has shown it: neither Kubernetes nor Temporal was asked, and only its Deployment
+    /// can be decided on.
+    #[serde(skip_serializing_if = "super::rollout::is_default")]
+    pub first: bool,
     /// The look failed; nothing else in here can be relied on.
     pub failure: Option<StepFailure>,
 }

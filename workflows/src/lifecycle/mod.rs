@@ -14,6 +14,7 @@
 mod children;
 mod closing;
 mod handover;
+mod look;
 mod requests;
 mod turn;
 mod waiting;
@@ -49,6 +50,8 @@ pub struct ProcessLifecycle {
     dirty: bool,
     /// A rollout has told of a step.
     stepped: bool,
+    /// There is a Deployment now: others without one go first.
+    behind: bool,
     /// What the last look has given, as long as it may do for the next step of a rollout.
     seen: Option<Box<Observation>>,
     reports: Vec<ChildFinished>,
@@ -88,6 +91,7 @@ impl ProcessLifecycle {
             state: input.state.unwrap_or_default(),
             dirty: true,
             stepped: false,
+            behind: false,
             seen: None,
             reports: carried.reports,
             drained: carried.drained,

@@ -11,13 +11,13 @@ use temporalio_workflow::{
 
 use super::children::{self, Children, Whom};
 use super::closing::Closing;
-use super::{LifecycleResult, ProcessLifecycle};
+use super::{LifecycleResult, ProcessLifecycle, look};
 use crate::contract::{
-    Act, ActInput, ActOutcome, CleanRecords, CleanRecordsInput, MEMO_DIGEST, Observation, Observe,
-    ObserveInput, ProcessKey, RolloutOrder, Step, StepFailure,
+    Act, ActInput, ActOutcome, CleanRecords, CleanRecordsInput, MEMO_DIGEST, Observation,
+    ProcessKey, RolloutOrder, Step, StepFailure,
 };
 use crate::drain::ProcessDrain;
-use crate::plan::{DrainOrder, Inbox, Plan, after_step, failing_status, plan};
+use crate::plan::{DrainOrder, Plan, failing_status, plan};
 use crate::rollout::ProcessRollout;
 use crate::support;
 
@@ -27,21 +27,11 @@ pub(super) async fn turn(
     children: &mut Children,
     closing: &mut Closing,
 ) -> Result<Option<LifecycleResult>, WorkflowTermination> {
-    let (key, adopt, inbox, trouble, known) = ctx.state_mut(|s| {
-        let inbox = Inbox {
-            reports: std::mem::take(&mut s.reports),
-            drained: std::mem::take(&mut s.drained),
-            requests: std::mem::take(&mut s.requests),
-            refused: std::mem::take(&mut s.refused),
-        };
-        let known = s.known(&inbox);
-        let trouble = s.state.trouble.take();
-        (s.key.clone(), !s.state.adopted, inbox, trouble, known)
-    });
-    let tries = trouble.map_or(0, |(_, tries)| tries);
+    let (input, inbox, known) = ctx.state_mut(ProcessLifecycle::begin);
+    let (key, tries) = (input.key.clone(), input.tries);
     let seen = match known {
         Some(known) => known,
-        None => observe(ctx, &key, adopt, tries).await?,
+        None => look::observe(ctx, input).await?,
     };
     ctx.state_mut(|s| s.rules = s.rules.max(seen.settings.rules));
     if let Some(failure) = seen.failure {
@@ -59,6 +49,11 @@ pub(super) async fn turn(
     let now = support::timestamp(ctx.workflow_time());
     let run_id = ctx.run_id().to_owned();
     let plan = ctx.state_mut(|s| plan(&mut s.state, &key, &run_id, &seen, &inbox, now));
+    if plan.first {
+        return look::first(ctx, &key, &seen, plan.steps)
+            .await
+            .map(|()| None);
+    }
     ctx.set_current_details(plan.details.clone());
     ctx.state_mut(|s| {
         let by_update = plan.answers.iter().cloned();
@@ -122,39 +117,6 @@ pub(super) async fn turn(
     Ok(None)
 }
 
-impl ProcessLifecycle {
-    /// Whether there is something to do.
-    pub(super) fn stirred(&self) -> bool {
-        self.dirty || self.stepped
-    }
-
-    /// Begins a turn. What there is to see, if the last look tells it: nothing has happened since but a step of a
-    /// rollout.
-    fn known(&mut self, inbox: &Inbox) -> Option<Observation> {
-        let changed = std::mem::take(&mut self.dirty);
-        let stepped = std::mem::take(&mut self.stepped);
-        let quiet =
-            stepped && !changed && *inbox == Inbox::default() && self.state.trouble.is_none();
-        let seen = self.seen.take().filter(|_| quiet)?;
-        after_step(&self.state, *seen)
-    }
-
-    /// Keeps what was seen for a step that may follow.
-    fn keep(&mut self, mut seen: Observation, plan: &Plan) {
-        if seen.settings.rules > 5 && plan.tells_only() && self.state.trouble.is_none() {
-            if let Some((_, mark)) = self
-                .state
-                .published
-                .as_ref()
-                .filter(|_| plan.status.is_some())
-            {
-                seen.status.clone_from(mark);
-            }
-            self.seen = self.state.rollout.is_some().then(|| Box::new(seen));
-        }
-    }
-}
-
 /// Gives an order to a rollout. Whether it is there to hear it.
 async fn tell(ctx: &WorkflowContext<ProcessLifecycle>, id: &str, order: &RolloutOrder) -> bool {
     let Ok(payload) = support::payload(order) else {
@@ -190,28 +152,6 @@ async fn tell_drain(ctx: &WorkflowContext<ProcessLifecycle>, id: &str, order: &D
         DrainOrder::Force(_) => drain.signal(ProcessDrain::force, raw, options).await,
     };
     heard.is_ok()
-}
-
-async fn observe(
-    ctx: &WorkflowContext<ProcessLifecycle>,
-    key: &ProcessKey,
-    adopt: bool,
-    tries: u32,
-) -> Result<Observation, WorkflowTermination> {
-    let input = ObserveInput {
-        key: key.clone(),
-        adopt,
-        tries,
-    };
-    let options = support::local(format!("look at {}", key.worker_deployment()));
-    match ctx.execute_local_activity(Observe, input, options).await {
-        Ok(seen) => Ok(seen),
-        Err(error) if error.as_cancelled().is_some() => Err(WorkflowTermination::cancelled()),
-        Err(error) => Ok(Observation {
-            failure: Some(support::failure(&error)),
-            ..Observation::default()
-        }),
-    }
 }
 
 /// Carries out the steps. A failure is remembered, shown in status, and retried after a back-off. `false`
@@ -270,7 +210,7 @@ async fn act(
     Ok(done)
 }
 
-async fn run_steps(
+pub(super) async fn run_steps(
     ctx: &WorkflowContext<ProcessLifecycle>,
     key: &ProcessKey,
     seen: &Observation,
@@ -287,6 +227,7 @@ async fn run_steps(
         steps,
         decided: Some(support::timestamp(ctx.workflow_time())),
         tries,
+        first: seen.first,
     };
     let events: Vec<String> = input.steps.iter().filter_map(Step::event).collect();
     let acted = ctx.execute_local_activity(Act, input, support::local(summary));

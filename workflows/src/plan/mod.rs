@@ -82,6 +82,8 @@ pub struct Plan {
     pub finish: bool,
     /// What was decided has to be in the history before the next decision is carried out.
     pub remember: bool,
+    /// Nothing else is decided until there is more to see than a new Process.
+    pub first: bool,
     /// Nothing is under way or wrong: the digest may be written to the memo.
     pub settled: Option<String>,
     /// Look again after a back-off: nobody will tell when this is over.
@@ -107,7 +109,7 @@ impl Plan {
             && self.close.is_none()
             && self.again.is_none()
             && self.rest.is_none()
-            && !(self.finish || self.remember)
+            && !(self.finish || self.remember || self.first)
     }
 }
 
@@ -342,6 +344,10 @@ fn finish_plan(
     if applies && !process.finalizer {
         // Before the first effect outside, so that a deletion always comes past us.
         plan.steps.insert(0, Step::EnsureFinalizer);
+    }
+    if seen.first {
+        plan.first = true;
+        return;
     }
     publish(state, key, run_id, (seen, process), verdict, plan);
     plan.phase = verdict.phase.into();

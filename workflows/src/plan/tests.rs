@@ -10,6 +10,7 @@ mod deletion;
 mod dependencies;
 mod drains;
 mod ended;
+mod first;
 mod gone;
 mod lacking;
 mod leaving;
