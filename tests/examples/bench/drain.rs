@@ -46,7 +46,7 @@ async fn beside(env: &Env, operator: &Operator, count: usize, window: Duration) 
     let processes = count.div_ceil(EACH);
     create::burst(env, operator, processes).await?;
     let polls = pollers::Pollers::start(env, processes, "v1");
-    idle::all_current(env, processes).await?;
+    idle::all_current(env, operator, processes).await?;
     polls.stop();
     let before = memory(operator.pid, "RssAnon:")?;
     for round in 0..EACH {

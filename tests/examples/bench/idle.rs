@@ -3,36 +3,37 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use process_operator_crds::Process;
+use anyhow::{Context as _, Result};
 use process_operator_faultproxy::audit::AuditFilter;
-use process_operator_harness::{Env, Operator, is_current, until};
+use process_operator_harness::{Env, Operator, is_current};
 
 use crate::gauge::{Spent, memory};
+use crate::shown::Shown;
 
 /// Before a window, if that is not shorter.
 const SETTLING: Duration = Duration::from_secs(180);
 
 /// Waits until all are Current. Each change of routing takes the server's workflows some time.
-pub(crate) async fn all_current(env: &Env, count: usize) -> Result<()> {
-    let started = Instant::now();
-    until("all are current", Duration::from_secs(900), async || {
-        let processes = env
-            .api::<Process>()
-            .list(&kube::api::ListParams::default())
-            .await?;
-        let current = processes
-            .iter()
-            .filter(|process| is_current(process, "v1"))
-            .count();
-        ensure!(current >= count, "{current} of {count}");
-        Ok(())
-    })
-    .await?;
+pub(crate) async fn all_current(env: &Env, operator: &Operator, count: usize) -> Result<()> {
+    let (started, before) = (Instant::now(), Spent::by(env, operator)?);
+    let ours = [env.control.as_str(), env.apps.as_str()];
+    let requests = temporal_requests(env, &ours).await?;
+    Shown::watch(env)
+        .wait("all are current", Duration::from_secs(900), |all| {
+            let current = all.values().filter(|process| is_current(process, "v1"));
+            (current.count() >= count).then_some(())
+        })
+        .await?;
     println!(
         "workers poll -> all {count} Current: {:.1} s",
         started.elapsed().as_secs_f64()
     );
+    println!(
+        "  CPU seconds until then: {:.1?}",
+        before.since(env, operator)?
+    );
+    let grown = grown(requests, temporal_requests(env, &ours).await?);
+    println!("  Temporal requests until then, polls aside: {grown:?}");
     Ok(())
 }
 
@@ -73,6 +74,16 @@ pub(crate) async fn temporal_requests(
         *found.entry(operation).or_default() += value;
     }
     Ok(found)
+}
+
+/// What has come to be asked, polls aside.
+fn grown(before: BTreeMap<String, f64>, after: BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    let mut grown = after;
+    for (operation, before) in before {
+        grown.entry(operation).and_modify(|after| *after -= before);
+    }
+    grown.retain(|operation, count| *count > 0.0 && !operation.starts_with("Poll"));
+    grown
 }
 
 /// Requests of the operator in a window, by what they are.
@@ -156,11 +167,7 @@ pub(crate) async fn window(
             .or_default() += 1.0;
     }
     println!("  Kubernetes requests in the window: {by_kind:?}");
-    let mut grown = temporal_requests(env, &ours).await?;
-    for (operation, before) in requests {
-        grown.entry(operation).and_modify(|after| *after -= before);
-    }
-    grown.retain(|operation, count| *count > 0.0 && !operation.starts_with("Poll"));
+    let grown = grown(requests, temporal_requests(env, &ours).await?);
     println!("  Temporal requests in the window, polls aside: {grown:?}");
     Ok(Asked {
         kubernetes: by_kind,

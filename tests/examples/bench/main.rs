@@ -14,6 +14,7 @@ mod idle;
 mod pauses;
 mod pollers;
 mod rollout;
+mod shown;
 mod way;
 
 use std::time::Duration;
@@ -83,7 +84,7 @@ async fn main() -> Result<()> {
         let none = idle::window(&env, &operator, "0 settled Processes", window).await?;
         create::burst(&env, &operator, count).await?;
         let pollers = pollers::Pollers::start(&env, count, "v1");
-        idle::all_current(&env, count).await?;
+        idle::all_current(&env, &operator, count).await?;
         pollers.stop();
         let what = format!("{count} settled Processes");
         let some = idle::window(&env, &operator, &what, window).await?;

@@ -1,6 +1,10 @@
 //! Pollers that stand in for worker pods: with `replicas: 0` no pod runs, and a version becomes
 //! Current only when somebody polls.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use process_operator_crds::Process;
 use process_operator_harness::Env;
 use temporalio_client::grpc::WorkflowService;
 use temporalio_client::tonic::IntoRequest;
@@ -9,6 +13,11 @@ use temporalio_common::protos::temporal::api::enums::v1::WorkerVersioningMode;
 use temporalio_common::protos::temporal::api::taskqueue::v1::TaskQueue;
 use temporalio_common::protos::temporal::api::workflowservice::v1::PollWorkflowTaskQueueRequest;
 use tokio::task::JoinSet;
+
+use crate::shown::Shown;
+
+/// For a version to be wanted at all.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 pub(crate) struct Pollers {
     tasks: JoinSet<()>,
@@ -19,24 +28,21 @@ impl Pollers {
     /// status.
     pub(crate) fn start(env: &Env, count: usize, tag: &str) -> Self {
         let mut tasks = JoinSet::new();
+        let shown = Shown::watch(env);
         for n in 0..count {
             let name = format!("p{n}");
-            let api = env.api::<process_operator_crds::Process>();
+            let shown = shown.clone();
             let mut connection = env.temporal.connection.clone();
             let (apps, namespace) = (env.apps.clone(), env.namespace.clone());
             let tag = format!("{tag}-");
             tasks.spawn(async move {
-                let build_id = loop {
-                    let target = api
-                        .get(&name)
-                        .await
-                        .ok()
-                        .and_then(|process| process.status)
-                        .and_then(|status| status.target_version);
-                    if let Some(target) = target.filter(|it| it.build_id.starts_with(&tag)) {
-                        break target.build_id;
-                    }
-                    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                let target = |all: &BTreeMap<String, Process>| {
+                    let status = all.get(&name)?.status.as_ref()?;
+                    let build_id = &status.target_version.as_ref()?.build_id;
+                    build_id.starts_with(&tag).then(|| build_id.clone())
+                };
+                let Ok(build_id) = shown.wait("a target", PATIENCE, target).await else {
+                    return;
                 };
                 loop {
                     let request = PollWorkflowTaskQueueRequest {
@@ -60,7 +66,7 @@ impl Pollers {
                     .await
                     .is_err()
                     {
-                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                        tokio::time::sleep(Duration::from_secs(1)).await;
                     }
                 }
             });

@@ -131,17 +131,23 @@ impl Temporal {
         Ok(())
     }
 
+    /// Registers a Worker Deployment.
+    pub async fn create_deployment(&self, namespace: &str, deployment: &str) -> Result<()> {
+        let request = CreateWorkerDeploymentRequest {
+            namespace: namespace.to_owned(),
+            deployment_name: deployment.to_owned(),
+            identity: "tests".to_owned(),
+            request_id: deployment.to_owned(),
+        };
+        let mut connection = self.connection.clone();
+        WorkflowService::create_worker_deployment(&mut connection, request.into_request()).await?;
+        Ok(())
+    }
+
     /// Registers Worker Deployments `filler/0`, `filler/1` and so on.
     pub async fn fill_deployments(&self, namespace: &str, count: u32) -> Result<()> {
         for n in 0..count {
-            let request = CreateWorkerDeploymentRequest {
-                namespace: namespace.to_owned(),
-                deployment_name: format!("filler/{n}"),
-                identity: "tests".to_owned(),
-                request_id: format!("filler-{n}"),
-            };
-            let mut connection = self.connection.clone();
-            WorkflowService::create_worker_deployment(&mut connection, request.into_request())
+            self.create_deployment(namespace, &format!("filler/{n}"))
                 .await?;
         }
         Ok(())

@@ -21,6 +21,7 @@ mod crowd;
 mod drains;
 mod ending;
 mod evicted;
+mod first;
 mod hostile;
 mod kill_points;
 mod late;

@@ -7,6 +7,7 @@ use process_operator_harness::{
     Env, Invariants, Operator, OperatorOptions, is_current, is_settled, lifecycle_id, manifest,
     until,
 };
+use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
 
 use crate::support::{
@@ -114,13 +115,29 @@ async fn replica(env: &Env, n: u8) -> Result<Operator> {
     Operator::start(env, options).await
 }
 
+/// A signal of the watcher that the Process was made.
+fn is_told_of_creation(event: &HistoryEvent) -> bool {
+    let Some(Attributes::WorkflowExecutionSignaledEventAttributes(signal)) = &event.attributes
+    else {
+        return false;
+    };
+    let payloads = signal.input.iter().flat_map(|input| &input.payloads);
+    let mut texts = payloads.map(|payload| String::from_utf8_lossy(&payload.data).into_owned());
+    texts.any(|text| text.contains("generation 1"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_share_one_lifecycle_and_write_each_thing_once() -> Result<()> {
     let env = Env::new("replicas").await?;
     let invariants = Invariants::start(&env)?;
     let replicas = [replica(&env, 0).await?, replica(&env, 1).await?];
     env.apply(&manifest(&env, "l2o", "v1")).await?;
-    env.wait_settled("l2o", "v1").await?;
+    let process = env.wait_settled("l2o", "v1").await?;
+    let id = lifecycle_id(&process);
+    let history = env.temporal.history(&env.control, &id).await?;
+    // The other replica has seen it too, and that it was started for it.
+    let told = history.iter().filter(|event| is_told_of_creation(event));
+    ensure!(told.count() == 0, "told of its own creation");
     env.set_tag("l2o", "v2").await?;
     let process = env.wait_settled("l2o", "v2").await?;
 

@@ -13,6 +13,7 @@ mod crash;
 mod deletion;
 mod drift;
 mod failing;
+mod first;
 mod key;
 mod kstatus;
 mod logs;
