@@ -18,7 +18,7 @@ pub(crate) async fn run(env: &Env, operator: &Operator, count: usize) -> Result<
     after_the_deadline(env, 5).await?;
     after_the_last(env, 5).await?;
     create::burst(env, operator, count).await?;
-    let pollers = pollers::Pollers::start(env, count, "v1");
+    let pollers = pollers::Pollers::start_in_calm(env, count, "v1").await?;
     idle::all_current(env, operator, count).await?;
     together(env, count).await?;
     pollers.stop();

@@ -45,7 +45,7 @@ async fn beside(env: &Env, operator: &Operator, count: usize, window: Duration) 
     env.clear().await?;
     let processes = count.div_ceil(EACH);
     create::burst(env, operator, processes).await?;
-    let polls = pollers::Pollers::start(env, processes, "v1");
+    let polls = pollers::Pollers::start_in_calm(env, processes, "v1").await?;
     idle::all_current(env, operator, processes).await?;
     polls.stop();
     let before = memory(operator.pid, "RssAnon:")?;

@@ -83,7 +83,7 @@ async fn main() -> Result<()> {
     if wanted("idle") {
         let none = idle::window(&env, &operator, "0 settled Processes", window).await?;
         create::burst(&env, &operator, count).await?;
-        let pollers = pollers::Pollers::start(&env, count, "v1");
+        let pollers = pollers::Pollers::start_in_calm(&env, count, "v1").await?;
         idle::all_current(&env, &operator, count).await?;
         pollers.stop();
         let what = format!("{count} settled Processes");

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::Result;
 use process_operator_crds::Process;
 use process_operator_harness::Env;
 use temporalio_client::grpc::WorkflowService;
@@ -23,7 +24,27 @@ pub(crate) struct Pollers {
     tasks: JoinSet<()>,
 }
 
+/// Between what is waited for and the pollers, as the peer was measured: that Processes were made is over by then.
+const CALM: Duration = Duration::from_secs(10);
+
 impl Pollers {
+    /// The same once all versions are wanted and nothing happens any more.
+    pub(crate) async fn start_in_calm(env: &Env, count: usize, tag: &str) -> Result<Self> {
+        let wanted = |process: &Process| {
+            let status = process.status.as_ref();
+            let target = status.and_then(|status| status.target_version.as_ref());
+            target.is_some_and(|target| target.build_id.starts_with(&format!("{tag}-")))
+        };
+        let all_wanted = |all: &BTreeMap<String, Process>| {
+            let wanted = all.values().filter(|process| wanted(process));
+            (wanted.count() >= count).then_some(())
+        };
+        let shown = Shown::watch(env);
+        shown.wait("all targets", PATIENCE, all_wanted).await?;
+        tokio::time::sleep(CALM).await;
+        Ok(Self::start(env, count, tag))
+    }
+
     /// One versioned workflow poller for each Process `p<n>`, taking the build id of the tag from the
     /// status.
     pub(crate) fn start(env: &Env, count: usize, tag: &str) -> Self {

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use process_operator_crds::Process;
 use process_operator_faultproxy::audit::{AuditLog, AuditMark};
 use process_operator_tests::testbed::Testbed;
@@ -47,6 +47,8 @@ pub struct Env {
     pub temporal_pod_address: String,
     /// What watches the pods of its Processes.
     pub(crate) guards: Mutex<Vec<VersionGuard>>,
+    /// Name and uid of Processes that have gone without anybody having written to them, of which the audit log does not tell.
+    pub(crate) untouched: Mutex<Vec<(String, String)>>,
 }
 
 /// Root of the checkout.
@@ -55,6 +57,12 @@ pub(crate) fn root() -> PathBuf {
 }
 
 impl Env {
+    /// Remembers a Process that may go before the operator has written to it.
+    pub fn remember(&self, process: &Process) {
+        let known = (process.name_any(), process.uid().unwrap_or_default());
+        crate::guard::lock(&self.untouched).push(known);
+    }
+
     /// A fresh world on the shared Temporal server.
     pub async fn new(name: &str) -> Result<Self> {
         let testbed = Testbed::current()?;
@@ -124,6 +132,7 @@ impl Env {
             temporal_address: address,
             temporal_pod_address: pod_address,
             guards: Mutex::default(),
+            untouched: Mutex::default(),
         })
     }
 

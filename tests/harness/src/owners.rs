@@ -30,12 +30,13 @@ const MANAGERS: [&str; 3] = [manager::OPERATOR, manager::RESTART, manager::WATCH
 /// Holds it of all writes of operators in the namespace of `env`, from its beginning on.
 pub(crate) async fn are_respected(env: &Env) -> Result<()> {
     let processes = env.api::<Process>();
-    let living: Vec<_> = processes
+    let mut living: Vec<_> = processes
         .list_metadata(&ListParams::default())
         .await?
         .iter()
         .map(|process| (process.name_any(), process.uid().unwrap_or_default()))
         .collect();
+    living.extend_from_slice(&crate::guard::lock(&env.untouched));
     let here = AuditFilter::mutating().namespace(&env.namespace);
     judge(&env.audit.select(env.began, &here)?, &living)
 }

@@ -53,6 +53,7 @@ async fn what_is_deleted_before_its_finalizer_is_written_leaves_nothing() -> Res
     let env = &world.env;
     let finalizer = without_finalizer(&world).await?;
     let process = env.api::<Process>().get(NAME).await?;
+    env.remember(&process);
     env.api::<Process>()
         .delete(NAME, &DeleteParams::default())
         .await?;
