@@ -1,6 +1,7 @@
 //! New Processes: their Deployments first, everything else after that.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use tokio::time::{Instant, timeout_at};
 /// Nobody waits longer for others, and nobody is waited for longer. Long enough for a hundred on two cores, and well
 /// below the time that a workflow task has.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// So many wait for those too that nobody has begun with; more would take the places at work that these need. Half of
+/// what a replica has at work at once.
+const ROOM: usize = 64;
 
 /// One whose first Deployment is on its way.
 #[derive(Debug)]
@@ -23,19 +27,30 @@ struct Newcomer {
 }
 
 /// Those Processes whose first Deployment is on its way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Newcomers {
     all: Mutex<HashMap<String, Newcomer>>,
     /// How many there are.
-    count: watch::Sender<usize>,
+    count: watch::Sender<Count>,
+    /// How many wait for them.
+    waiting: AtomicUsize,
 }
 
-impl Default for Newcomers {
-    fn default() -> Self {
-        Self {
-            all: Mutex::default(),
-            count: watch::Sender::new(0),
-        }
+/// How many there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    /// With which this replica has begun.
+    begun: usize,
+    /// That the watch has shown, and with which nobody has begun.
+    shown: usize,
+}
+
+/// One that waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -92,10 +107,16 @@ impl Newcomers {
 
     /// Waits until nobody is in a hurry any more.
     pub(crate) async fn over(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting(&self.waiting);
         let mut count = self.count.subscribe();
         let due = Instant::now() + PATIENCE;
+        let over = |count: &Count| {
+            let room = waiting.0.load(Ordering::Relaxed) <= ROOM;
+            count.begun == 0 && (count.shown == 0 || !room)
+        };
         // Nobody has to come back for its own time to be over.
-        let _ = timeout_at(due, count.wait_for(|count| *count == 0)).await;
+        let _ = timeout_at(due, count.wait_for(over)).await;
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut HashMap<String, Newcomer>) -> T) -> T {
@@ -103,8 +124,10 @@ impl Newcomers {
         all.retain(|_, newcomer| newcomer.since.elapsed() < PATIENCE);
         let result = change(&mut all);
         self.count.send_if_modified(|count| {
-            let before = std::mem::replace(count, all.len());
-            before != all.len()
+            let begun = all.values().filter(|newcomer| newcomer.ours).count();
+            let shown = all.len() - begun;
+            let now = Count { begun, shown };
+            std::mem::replace(count, now) != now
         });
         result
     }
@@ -170,7 +193,22 @@ mod tests {
         // The next one finds that it has gone.
         newcomers.begin("b");
         newcomers.leave("b");
-        assert_eq!(*newcomers.count.borrow(), 0);
+        assert_eq!(*newcomers.count.borrow(), Count::default());
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_leave_room_for_those_who_are_to_come() {
+        let newcomers = Newcomers::default();
+        newcomers.shown(process("a", 1), true);
+        let began = Instant::now();
+        let many = futures::future::join_all((0..ROOM).map(|_| newcomers.over()));
+        let mut many = std::pin::pin!(many);
+        tokio::select! {
+            biased;
+            _ = &mut many => panic!("they wait"),
+            () = newcomers.over() => {}
+        }
+        assert!(began.elapsed() < PATIENCE);
     }
 
     #[test]
@@ -195,8 +233,9 @@ mod tests {
         newcomers.begin("ours");
         newcomers.taken_up("theirs");
         newcomers.taken_up("ours");
-        assert_eq!(*newcomers.count.borrow(), 1, "ours has no Deployment yet");
+        let only_ours = Count { begun: 1, shown: 0 };
+        assert_eq!(*newcomers.count.borrow(), only_ours, "without a Deployment");
         newcomers.leave("ours");
-        assert_eq!(*newcomers.count.borrow(), 0);
+        assert_eq!(*newcomers.count.borrow(), Count::default());
     }
 }

@@ -26,6 +26,7 @@ const CONCURRENT: usize = 32;
 const CALL: Duration = Duration::from_secs(10);
 /// Back-off while Temporal is away.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
 /// One signal.
 #[derive(Debug, Clone)]
 struct Delivery {

@@ -1,8 +1,8 @@
 //! The first look at a new Process: what its Deployment depends on, and nothing that has to be asked for.
 //!
 //! It rests on the object as the watch has just shown it and on what is known of its neighbours. The finalizer is
-//! written before anything else and fails when the object has changed since; a full look follows in any case, and it is by
-//! that one that everything but the Deployment is decided.
+//! written before the Deployment, and its answer tells whether the object has changed since; a full look follows in any
+//! case, and it is by that one that everything but the Deployment is decided.
 
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{Observation, ProcessKey};

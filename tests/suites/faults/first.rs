@@ -1,10 +1,11 @@
 //! What happens to a new Process between the moment in which the watch shows it and its finalizer.
 
 use anyhow::{Result, ensure};
-use kube::api::DeleteParams;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube::api::{DeleteParams, ListParams};
 use process_operator_crds::Process;
 use process_operator_faultproxy::{Action, RequestMatch, RuleHandle};
-use process_operator_harness::manifest;
+use process_operator_harness::{manifest, until};
 
 use crate::scenario::{at_rest, gone};
 use crate::world::{NAME, SOON, World};
@@ -59,5 +60,13 @@ async fn what_is_deleted_before_its_finalizer_is_written_leaves_nothing() -> Res
         .await?;
     finalizer.remove();
     gone(&world, &process).await?;
+    until("no ControllerRevision is left", SOON, async || {
+        let left = env.api::<ControllerRevision>();
+        let left = left.list_metadata(&ListParams::default()).await?;
+        let names: Vec<_> = left.iter().map(kube::ResourceExt::name_any).collect();
+        ensure!(names.is_empty(), "{names:?}");
+        Ok(())
+    })
+    .await?;
     world.finish().await
 }

@@ -65,6 +65,7 @@ async fn a_new_process_has_its_deployment_before_anything_is_asked_about_it() ->
             ],
         "started with its first task, and told nothing: {kinds:?}"
     );
+    env.temporal.record_histories(&env.control, "first").await?;
     scene.finish().await
 }
 

@@ -61,6 +61,7 @@ impl ProcessLifecycle {
     }
 }
 
+/// Looks at the world. A look that fails is an answer too.
 pub(super) async fn observe(
     ctx: &WorkflowContext<ProcessLifecycle>,
     input: ObserveInput,
