@@ -17,6 +17,7 @@ use serde_json::Value;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 
 use crate::gauge::{Spent, percentile};
+use crate::rollout::{children, starts_drain};
 use crate::way::{self, Ends, Served};
 
 /// A Process without pods, as the peer was measured.
@@ -246,29 +247,16 @@ pub(crate) async fn events(env: &Env) -> Result<()> {
     env.set_tag(name, "v2").await?;
     env.wait_settled(name, "v2").await?;
     let changed = at_rest(env, &id).await?;
-    let mut children = HashMap::new();
-    for info in env
-        .temporal
-        .list(&env.control, "WorkflowType != 'ProcessLifecycle'")
-        .await?
-    {
-        let child = info
-            .execution
-            .map(|execution| execution.workflow_id)
-            .unwrap_or_default();
-        if child.contains(&format!("/{name}/")) {
-            let kind = if child.contains("/v1-") { "v1" } else { "v2" };
-            let events = env.temporal.history(&env.control, &child).await?.len();
-            children.insert(
-                format!("{} {kind}", child.split('/').next().unwrap_or_default()),
-                events,
-            );
-        }
-    }
+    let since = &changed[created.len()..];
+    let until_drain = since.iter().take_while(|event| !starts_drain(event));
     println!(
-        "history events: create {} in the lifecycle, image change {} more; children: {children:?}",
+        "history events: create {} in the lifecycle, image change {} more, {} of them until it turns to the drain of the \
+         old version; children: {:?} of the creation, {:?} of the change",
         created.len(),
-        changed.len() - created.len(),
+        since.len(),
+        until_drain.count(),
+        children(env, name, &[("rollout", "v1")]).await?,
+        children(env, name, &[("rollout", "v2"), ("drain", "v1")]).await?,
     );
     println!("  lifecycle by type after both: {:?}", counts(&changed));
     Ok(())

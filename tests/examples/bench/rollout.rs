@@ -223,7 +223,7 @@ async fn cost(env: &Env) -> Result<()> {
             .iter()
             .take_while(|event| !starts_drain(event))
             .count(),
-        children(env, name).await?,
+        children(env, name, &[("rollout", "v2"), ("drain", "v1")]).await?,
     );
     println!("  lifecycle by type: {:?}", counts(since));
     for ((what, _), grown) in calls.iter().zip(grown) {
@@ -234,7 +234,7 @@ async fn cost(env: &Env) -> Result<()> {
 }
 
 /// Whether a lifecycle has turned to a version that retires.
-fn starts_drain(event: &HistoryEvent) -> bool {
+pub(crate) fn starts_drain(event: &HistoryEvent) -> bool {
     let Some(Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(started)) =
         &event.attributes
     else {
@@ -244,10 +244,14 @@ fn starts_drain(event: &HistoryEvent) -> bool {
     kind.is_some_and(|kind| kind.name == "ProcessDrain")
 }
 
-/// Events of the children of a Process that are about v2, and of the drain of v1.
-async fn children(env: &Env, name: &str) -> Result<BTreeMap<String, usize>> {
+/// Events of these children of a Process: kind, and tag of the image that it is about.
+pub(crate) async fn children(
+    env: &Env,
+    name: &str,
+    which: &[(&str, &str)],
+) -> Result<BTreeMap<String, usize>> {
     let mut found = BTreeMap::new();
-    for (kind, tag) in [("rollout", "v2"), ("drain", "v1")] {
+    for (kind, tag) in which {
         for id in env
             .workflows(&format!("{kind}/{}/{name}/", env.namespace))
             .await?
