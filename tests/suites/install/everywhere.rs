@@ -166,12 +166,13 @@ async fn where_no_namespace_is_named_a_release_looks_after_all_of_them() -> Resu
     let release = release(&env)?;
     let mark = env.audit.mark()?;
     let told = story(&env, &other, &release).await;
+    // Before it is removed: its rights go at once, and its replicas when they have finished.
+    let told = told.and_then(|()| has_asked_for_all(&env, &release, mark));
     let said = told.is_err().then(|| last_words(&env, &release));
     // Also when it failed: left behind, it would look after the Processes of all tests to come.
     let removed = release.remove(&env);
     told.with_context(|| format!("the operator said: {}", said.unwrap_or_default()))?;
     removed?;
-    has_asked_for_all(&env, &release, mark)?;
     let account = format!(
         "--as=system:serviceaccount:{}:{}",
         release.namespace,
