@@ -12,12 +12,12 @@ use kube::ResourceExt as _;
 use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use process_operator_crds::Process;
-use process_operator_harness::{Env, Operator, counts, is_current, manifest};
+use process_operator_harness::{Env, Operator, counts, is_current, lifecycle_id, manifest};
 use serde_json::Value;
 use temporalio_common::protos::temporal::api::history::v1::HistoryEvent;
 
 use crate::gauge::{Spent, percentile};
-use crate::rollout::{children, starts_drain};
+use crate::rollout::{children, of_change};
 use crate::way::{self, Ends, Served};
 
 /// A Process without pods, as the peer was measured.
@@ -237,26 +237,18 @@ async fn at_rest(env: &Env, id: &str) -> Result<Vec<HistoryEvent>> {
 pub(crate) async fn events(env: &Env) -> Result<()> {
     let name = "hist";
     let process = env.apply(&manifest(env, name, "v1")).await?;
-    let id = format!(
-        "process/{}/{name}/{}",
-        env.namespace,
-        process.uid().unwrap_or_default()
-    );
+    let id = lifecycle_id(&process);
     env.wait_settled(name, "v1").await?;
     let created = at_rest(env, &id).await?;
     env.set_tag(name, "v2").await?;
     env.wait_settled(name, "v2").await?;
     let changed = at_rest(env, &id).await?;
     let since = &changed[created.len()..];
-    let until_drain = since.iter().take_while(|event| !starts_drain(event));
     println!(
-        "history events: create {} in the lifecycle, image change {} more, {} of them until it turns to the drain of the \
-         old version; children: {:?} of the creation, {:?} of the change",
+        "history events: create: {} in the lifecycle, {:?}; image change: {}",
         created.len(),
-        since.len(),
-        until_drain.count(),
         children(env, name, &[("rollout", "v1")]).await?,
-        children(env, name, &[("rollout", "v2"), ("drain", "v1")]).await?,
+        of_change(env, name, since).await?,
     );
     println!("  lifecycle by type after both: {:?}", counts(&changed));
     Ok(())

@@ -216,14 +216,9 @@ async fn cost(env: &Env) -> Result<()> {
     let (_, since) = lifecycle.split_at(before);
     println!(
         "a canary of 5 steps with pauses of 1 s, image change -> settled in {:.1} s: history events: \
-         {} in the lifecycle, {} of them until it turns to the drain of the old version, {:?}",
+         {}",
         took.as_secs_f64(),
-        since.len(),
-        since
-            .iter()
-            .take_while(|event| !starts_drain(event))
-            .count(),
-        children(env, name, &[("rollout", "v2"), ("drain", "v1")]).await?,
+        of_change(env, name, since).await?,
     );
     println!("  lifecycle by type: {:?}", counts(since));
     for ((what, _), grown) in calls.iter().zip(grown) {
@@ -233,8 +228,19 @@ async fn cost(env: &Env) -> Result<()> {
     remove(env, name).await
 }
 
+/// What a change from v1 to v2 has made of history events: in the lifecycle, which are these, and in its children.
+pub(crate) async fn of_change(env: &Env, name: &str, since: &[HistoryEvent]) -> Result<String> {
+    let until_drain = since.iter().take_while(|event| !starts_drain(event));
+    Ok(format!(
+        "{} in the lifecycle, {} of them until it turns to the drain of the old version, {:?}",
+        since.len(),
+        until_drain.count(),
+        children(env, name, &[("rollout", "v2"), ("drain", "v1")]).await?,
+    ))
+}
+
 /// Whether a lifecycle has turned to a version that retires.
-pub(crate) fn starts_drain(event: &HistoryEvent) -> bool {
+fn starts_drain(event: &HistoryEvent) -> bool {
     let Some(Attributes::StartChildWorkflowExecutionInitiatedEventAttributes(started)) =
         &event.attributes
     else {
