@@ -2,6 +2,7 @@
 
 mod aside;
 mod finalizer;
+mod wanted;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,8 +16,9 @@ use process_operator_workflows::plan::cron_job_mark;
 use serde_json::json;
 
 use self::aside::Aside;
+use self::wanted::{current, outlived, still_wanted, wants};
 use crate::apply::{Ready, Version};
-use crate::context::Context;
+use crate::context::{Context, Recent};
 use crate::error::{Fault, Result};
 use crate::events::Note;
 use crate::remove::delete_version;
@@ -30,11 +32,6 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Before a task that was given to somebody else looks again.
 const BREATH: Duration = Duration::from_secs(1);
-
-/// After this long it is asked again, before the next write, whether the steps are still wanted. A process
-/// that was stopped in the middle of them goes on where it was, and by then another one has its task. Less
-/// than the time that Temporal gives a workflow task without a sign of life.
-const STALE: Duration = Duration::from_secs(3);
 
 /// What the steps of one call share.
 pub(crate) struct Scene<'a> {
@@ -74,14 +71,14 @@ pub(crate) async fn act(context: &Context, input: &ActInput) -> ActOutcome {
 
 async fn take_all(context: &Context, input: &ActInput, aside: &mut Aside) -> ActOutcome {
     let mut outcome = ActOutcome::default();
-    let process = match current(context, input).await {
-        Ok(Some(process)) if outlived(&process, input.decided) => {
+    let Recent { process, asked_at } = match current(context, input).await {
+        Ok(Some(found)) if outlived(&found.process, input.decided) => {
             // What is decided next in this task is too late as well, until Temporal takes it away.
             tokio::time::sleep(BREATH).await;
             outcome.superseded = true;
             return outcome;
         }
-        Ok(Some(process)) => process,
+        Ok(Some(found)) => found,
         Ok(None) => {
             outcome.superseded = true;
             return outcome;
@@ -98,7 +95,7 @@ async fn take_all(context: &Context, input: &ActInput, aside: &mut Aside) -> Act
         process,
         now: jiff::Timestamp::now(),
         ahead: Mutex::default(),
-        wanted_at: Mutex::new(Instant::now()),
+        wanted_at: Mutex::new(asked_at),
         first: input.first,
     };
     let mut applied = false;
@@ -137,34 +134,6 @@ async fn take_all(context: &Context, input: &ActInput, aside: &mut Aside) -> Act
     outcome
 }
 
-/// Whether the steps are still to be taken: asked of the API server when the last answer is old.
-async fn still_wanted(scene: &Scene<'_>, input: &ActInput) -> Result<bool> {
-    let asked_at = *scene
-        .wanted_at
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    if asked_at.elapsed() < STALE {
-        return Ok(true);
-    }
-    let found = Box::pin(crate::error::within(read(scene.context, scene.key))).await?;
-    let wanted = found.is_some_and(|found| fits(&found, input) && !outlived(&found, input.decided));
-    if wanted {
-        *scene
-            .wanted_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-    Ok(wanted)
-}
-
-/// Whether the status tells of something that was decided after this task had begun. Then the task was
-/// given to another replica meanwhile, as when this one was stopped with it in its hands: what it
-/// remembers is past, and Temporal will refuse what it makes of it. Both times are the server's.
-fn outlived(process: &Process, decided: Option<jiff::Timestamp>) -> bool {
-    let told = process.status.iter().flat_map(|status| &status.history);
-    decided.is_some_and(|decided| told.into_iter().any(|entry| entry.time.0 > decided))
-}
-
 /// Makes ready the first version to apply, while the finalizer is written: a ControllerRevision goes
 /// with its owner and need not wait for that. What fails here is tried again in its turn.
 async fn ahead(scene: &Scene<'_>, steps: &[Step]) {
@@ -175,24 +144,6 @@ async fn ahead(scene: &Scene<'_>, steps: &[Step]) {
         let mut ahead = scene.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         *ahead = Some((wanted.name.to_owned(), ready));
     }
-}
-
-/// The Process that the steps were planned for: as just observed by this process, or read again.
-/// `None` when it has changed since.
-async fn current(context: &Context, input: &ActInput) -> Result<Option<Arc<Process>>> {
-    if let Some(recent) = context.recall(&input.key.uid)
-        && fits(&recent, input)
-    {
-        return Ok(Some(recent));
-    }
-    let found = read(context, &input.key).await?;
-    Ok(found.filter(|found| fits(found, input)).map(Arc::new))
-}
-
-/// It is what the steps were planned for.
-fn fits(process: &Process, input: &ActInput) -> bool {
-    process.metadata.uid.as_deref() == Some(input.key.uid.as_str())
-        && process.metadata.generation.unwrap_or(0) == input.generation
 }
 
 /// Reads the Process. One that does not fit the present schema is read as far as its metadata goes:
@@ -231,7 +182,8 @@ async fn persist(
             outcome.superseded = true;
             return Ok(());
         }
-        let Err(fault) = Box::pin(crate::error::within(take(scene, step, outcome))).await else {
+        let Err(fault) = Box::pin(crate::error::within(take(scene, input, step, outcome))).await
+        else {
             return Ok(());
         };
         let passes = matches!(
@@ -248,7 +200,12 @@ async fn persist(
     Ok(())
 }
 
-async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Result<()> {
+async fn take(
+    scene: &Scene<'_>,
+    input: &ActInput,
+    step: &Step,
+    outcome: &mut ActOutcome,
+) -> Result<()> {
     match step {
         Step::EnsureFinalizer => {
             outcome.superseded |= !finalizer::add(scene).await?;
@@ -289,7 +246,10 @@ async fn take(scene: &Scene<'_>, step: &Step, outcome: &mut ActOutcome) -> Resul
         }
         Step::RestartVersion { name, uid, at } => restart(scene, name, uid, *at).await,
         Step::PublishStatus { status } => {
-            outcome.status = Some(publish(scene, status).await?);
+            match publish(scene, input, status).await? {
+                Some(published) => outcome.status = Some(published),
+                None => outcome.superseded = true,
+            }
             Ok(())
         }
         Step::Event {
@@ -331,25 +291,29 @@ fn deployment_of(scene: &Scene<'_>, build_id: &str) -> Option<(String, String)> 
     Some((found.name, found.uid))
 }
 
-/// Publishes status on the object last seen. After a conflict the next try is on a newer one.
-async fn publish(scene: &Scene<'_>, view: &StatusView) -> Result<String> {
+/// Publishes status on the object last seen. After a conflict the next try is on a newer one, unless that shows what
+/// was decided meanwhile by another replica, or a change that has not been looked at: then `None`.
+async fn publish(scene: &Scene<'_>, input: &ActInput, view: &StatusView) -> Result<Option<String>> {
     let latest = {
         let latest = scene.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.clone()
     };
     let published = status::publish(scene.context, &latest, scene.key, view, scene.now).await;
-    let Err(fault) = &published else {
-        return published;
+    let fault = match published {
+        Err(fault) if fault.category == ErrorCategory::Conflict => fault,
+        published => return published.map(Some),
     };
-    if fault.category == ErrorCategory::Conflict {
-        let found = read(scene.context, scene.key).await?;
-        let Some(found) = found.filter(|found| found.uid().as_ref() == Some(&scene.key.uid)) else {
-            // Nobody is left to read it.
-            return Ok(String::new());
-        };
-        *scene.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
-    }
-    published
+    let asked_at = Instant::now();
+    let found = read(scene.context, scene.key).await?;
+    let Some(found) = found.filter(|found| wants(found, input)) else {
+        return Ok(None);
+    };
+    *scene.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
+    *scene
+        .wanted_at
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = asked_at;
+    Err(fault)
 }
 
 /// Restarts pods as `kubectl rollout restart` does, and like that under another name: our own applies

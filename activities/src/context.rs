@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -67,7 +68,7 @@ pub struct Context {
     pub instance: String,
     /// Counts what happens.
     pub meter: Arc<dyn Meter>,
-    recent: Mutex<HashMap<String, Arc<Process>>>,
+    recent: Mutex<HashMap<String, Recent>>,
     budgets: Budgets,
     namespaces: Mutex<HashMap<String, Arc<NamespaceLook>>>,
     names: Mutex<HashMap<String, Arc<NamesLook>>>,
@@ -75,6 +76,13 @@ pub struct Context {
     questions: Mutex<HashMap<String, Arc<Questions>>>,
     /// For calls that only hasten an answer: a server that is slow because it is busy gets few.
     pub(crate) hints: Semaphore,
+}
+
+/// The object of an observation.
+pub(crate) struct Recent {
+    pub(crate) process: Arc<Process>,
+    /// When it was asked for.
+    pub(crate) asked_at: Instant,
 }
 
 /// Such calls on their way at once.
@@ -157,17 +165,17 @@ impl Context {
         }
     }
 
-    /// Keeps the object of an observation for the `act` that follows it within milliseconds.
-    pub fn remember(&self, process: Arc<Process>) {
-        let uid = process.metadata.uid.clone().unwrap_or_default();
+    /// Keeps the object of an observation for the `act` that follows it, in most cases within milliseconds.
+    pub(crate) fn remember(&self, recent: Recent) {
+        let uid = recent.process.metadata.uid.clone().unwrap_or_default();
         self.recent
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(uid, process);
+            .insert(uid, recent);
     }
 
     /// Takes the remembered object; used once, so that memory stays small.
-    pub fn recall(&self, uid: &str) -> Option<Arc<Process>> {
+    pub(crate) fn recall(&self, uid: &str) -> Option<Recent> {
         self.recent
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

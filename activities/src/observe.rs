@@ -1,6 +1,7 @@
 //! One look at Kubernetes and Temporal.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::Namespace;
@@ -16,7 +17,7 @@ use process_operator_workflows::plan::fingerprint;
 
 use self::versions::{collect, explain, needed};
 use crate::cache::Neighbour;
-use crate::context::Context;
+use crate::context::{Context, Recent};
 use crate::cron_jobs;
 use crate::definition;
 use crate::dependencies;
@@ -62,6 +63,7 @@ pub(crate) async fn observe(context: &Context, input: &ObserveInput) -> Observat
 
 async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     let key = &input.key;
+    let asked_at = Instant::now();
     let selector = ListParams::default().labels(&format!("{}={}", names::label::PROCESS, key.name));
     let deployments_api: Api<Deployment> = Api::namespaced(context.kube.clone(), &key.namespace);
     let revisions_api: Api<ControllerRevision> =
@@ -151,7 +153,10 @@ async fn look(context: &Context, input: &ObserveInput) -> Result<Observation> {
     }
     seen.queue_holder = queue_holder(context, &process, key);
     seen.process = Some(view);
-    context.remember(Arc::new(process));
+    context.remember(Recent {
+        process: Arc::new(process),
+        asked_at,
+    });
     Ok(seen)
 }
 

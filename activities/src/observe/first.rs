@@ -4,11 +4,13 @@
 //! written before the Deployment, and its answer tells whether the object has changed since; a full look follows in any
 //! case, and it is by that one that everything but the Deployment is decided.
 
+use std::time::Instant;
+
 use process_operator_crds::{Process, names};
 use process_operator_workflows::contract::{Observation, ProcessKey};
 
 use super::{queue_holder, view};
-use crate::context::Context;
+use crate::context::{Context, Recent};
 use crate::definition;
 use crate::dependencies::needed;
 use crate::registry::Source;
@@ -16,6 +18,7 @@ use crate::temporal::names::was_free;
 
 /// `None` where more has to be looked at.
 pub(super) async fn look(context: &Context, key: &ProcessKey) -> Option<Observation> {
+    let asked_at = Instant::now();
     let process = context.cache.newcomers.begin(&key.uid)?;
     if !stands_alone(&process) || context.cache.has_predecessor(key) {
         return None;
@@ -34,7 +37,7 @@ pub(super) async fn look(context: &Context, key: &ProcessKey) -> Option<Observat
         process: Some(view),
         ..Observation::default()
     };
-    context.remember(process);
+    context.remember(Recent { process, asked_at });
     Some(seen)
 }
 

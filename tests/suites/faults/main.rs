@@ -33,6 +33,7 @@ mod misfit;
 mod mute;
 mod no_definition;
 mod observer;
+mod overtaken;
 mod picture;
 mod points;
 mod policies;
