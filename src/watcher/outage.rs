@@ -7,7 +7,8 @@
 //! replicas with different sight do not flap. Workers are never touched. When Temporal answers again the
 //! lifecycles are told, and put their conditions right themselves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -29,7 +30,7 @@ pub(crate) async fn run(shared: Shared) {
     let pace = Pace::new(shared.config.ping(), shared.config.outage());
     let own = shared.config.temporal_namespace.clone();
     let mut sights = Sights::new(&own, pace);
-    let mut told = HashMap::new();
+    let mut told = Told::default();
     let mut ticks = tokio::time::interval(pace.tick);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -201,33 +202,110 @@ async fn let_go(shared: &Shared, process: &Neighbour) -> kube::Result<()> {
     Ok(())
 }
 
-/// What has been told to lifecycles, by uid: the version of the Process as it was then.
-type Told = HashMap<String, String>;
+/// Longest time until a lifecycle that still finds Temporal unavailable, which answers pings, is told again.
+const LONGEST: Duration = Duration::from_secs(600);
+/// Shortest.
+const SHORTEST: Duration = Duration::from_secs(10);
+
+/// What one lifecycle has been told.
+struct Telling {
+    /// Version of the Process as it was then.
+    version: String,
+    /// How often before.
+    times: u32,
+    /// When it is told again, if nothing has changed.
+    again: Instant,
+}
+
+/// What has been told to lifecycles, by uid.
+#[derive(Default)]
+struct Told(HashMap<String, Telling>);
+
+impl Told {
+    /// How often a lifecycle was told before, if it is to be told now. `unavailable`: it found that Temporal does not
+    /// answer, as one read may while pings do. It sleeps then, and nobody else would wake it.
+    fn due(&mut self, uid: &str, version: &str, unavailable: bool, now: Instant) -> Option<u32> {
+        let Some(telling) = self.0.get_mut(uid) else {
+            let telling = Telling {
+                version: version.to_owned(),
+                times: 0,
+                again: now + SHORTEST,
+            };
+            self.0.insert(uid.to_owned(), telling);
+            return Some(0);
+        };
+        if telling.version == version && !(unavailable && now >= telling.again) {
+            return None;
+        }
+        version.clone_into(&mut telling.version);
+        telling.times = telling.times.saturating_add(1);
+        let pause = SHORTEST.saturating_mul(2_u32.saturating_pow(telling.times));
+        telling.again = now + pause.min(LONGEST);
+        Some(telling.times)
+    }
+}
 
 /// Tells the lifecycles of all Processes that show an outage which is over. Asked for at each round, so
 /// that one whose status was written late is told too; the cache shows when it has been put right. What
-/// a lifecycle itself still finds wrong after that, such as a right that is missing, the sweep watches.
+/// a lifecycle itself still finds wrong after that is told again ever more seldom, where it is silence; the sweep
+/// watches the rest, such as a right that is missing.
 fn recovered(shared: &Shared, sights: &Sights, processes: &[Neighbour], told: &mut Told) {
     if sights.away() {
         return;
     }
-    let shows = |process: &&Neighbour| {
+    let now = Instant::now();
+    let mut over = HashSet::new();
+    for process in processes {
         let namespace = &process.temporal_namespace;
-        process.unreachable.is_some() && sights.silence(namespace).is_none()
-    };
-    let over: Vec<&Neighbour> = processes.iter().filter(shows).collect();
-    told.retain(|uid, _| over.iter().any(|process| process.uid == *uid));
-    for process in over {
-        let version = process.resource_version.clone();
-        if told.insert(process.uid.clone(), version.clone()) == Some(version) {
+        let Some(shown) = process.unreachable.as_ref() else {
+            continue;
+        };
+        if sights.silence(namespace).is_some() {
             continue;
         }
+        over.insert(process.uid.as_str());
+        let unavailable = shown.reason == Reason::TemporalUnavailable.as_str();
+        let version = &process.resource_version;
+        let Some(times) = told.due(&process.uid, version, unavailable, now) else {
+            continue;
+        };
         Metrics::count_kind(&shared.metrics.sweep_findings, "outage over");
         shared.signaler.send(
             &process.key(),
             "outage",
-            &process.resource_version,
+            &format!("{version}/{times}"),
             Changed::new(ChangeKind::Recovered, "Temporal answers again"),
         );
+    }
+    told.0.retain(|uid, _| over.contains(uid.as_str()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_silence_again_is_told_again_ever_more_seldom() {
+        let mut told = Told::default();
+        let begun = Instant::now();
+        let mut at = |version, unavailable, seconds| {
+            let now = begun + Duration::from_secs(seconds);
+            told.due("u-1", version, unavailable, now)
+        };
+        assert_eq!(at("5", true, 0), Some(0));
+        assert_eq!(at("5", true, 9), None);
+        assert_eq!(at("5", true, 10), Some(1));
+        assert_eq!(at("5", true, 29), None);
+        assert_eq!(at("5", true, 30), Some(2));
+        // Another status is news at once.
+        assert_eq!(at("6", true, 31), Some(3));
+        assert_eq!(at("6", true, 110), None);
+        assert_eq!(at("6", true, 111), Some(4));
+        // What is not silence, the sweep watches.
+        assert_eq!(at("6", false, 5_000), None);
+        let every = (5_000..50_000).filter(|second| at("6", true, *second).is_some());
+        let times: Vec<u64> = every.collect();
+        let last: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(last.last(), Some(&600), "{times:?}");
     }
 }

@@ -53,6 +53,7 @@ mod status;
 mod temporal_away;
 mod turns;
 mod two_operators;
+mod unanswered;
 mod unfit;
 mod unwritten;
 mod views;

@@ -218,7 +218,7 @@ pub(crate) async fn at_rest_within(world: &World, version: &str, within: Duratio
 }
 
 /// Only lifecycles are open, and the last task of each is completed.
-async fn idle(world: &World) -> Result<()> {
+pub(crate) async fn idle(world: &World) -> Result<()> {
     let env = &world.env;
     for open in env
         .temporal
