@@ -16,7 +16,7 @@ use process_operator_workflows::plan::cron_job_mark;
 use serde_json::json;
 
 use self::aside::Aside;
-use self::wanted::{current, outlived, still_wanted, wants};
+use self::wanted::{current, look_again, outlived, still_wanted};
 use crate::apply::{Ready, Version};
 use crate::context::{Context, Recent};
 use crate::error::{Fault, Result};
@@ -303,16 +303,10 @@ async fn publish(scene: &Scene<'_>, input: &ActInput, view: &StatusView) -> Resu
         Err(fault) if fault.category == ErrorCategory::Conflict => fault,
         published => return published.map(Some),
     };
-    let asked_at = Instant::now();
-    let found = read(scene.context, scene.key).await?;
-    let Some(found) = found.filter(|found| wants(found, input)) else {
+    let Some(found) = look_again(scene, input).await? else {
         return Ok(None);
     };
     *scene.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
-    *scene
-        .wanted_at
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner) = asked_at;
     Err(fault)
 }
 

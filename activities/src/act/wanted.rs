@@ -44,21 +44,22 @@ pub(super) async fn still_wanted(scene: &Scene<'_>, input: &ActInput) -> Result<
     if asked_at.elapsed() < STALE {
         return Ok(true);
     }
+    let found = Box::pin(crate::error::within(look_again(scene, input))).await?;
+    Ok(found.is_some())
+}
+
+/// The Process as the API server shows it now, if the steps are still to be taken on it.
+pub(super) async fn look_again(scene: &Scene<'_>, input: &ActInput) -> Result<Option<Process>> {
     let asked_at = Instant::now();
-    let found = Box::pin(crate::error::within(read(scene.context, scene.key))).await?;
-    let wanted = found.is_some_and(|found| wants(&found, input));
-    if wanted {
+    let found = read(scene.context, scene.key).await?;
+    let found = found.filter(|found| fits(found, input) && !outlived(found, input.decided));
+    if found.is_some() {
         *scene
             .wanted_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = asked_at;
     }
-    Ok(wanted)
-}
-
-/// Whether the steps are still to be taken on what the API server has just shown.
-pub(super) fn wants(process: &Process, input: &ActInput) -> bool {
-    fits(process, input) && !outlived(process, input.decided)
+    Ok(found)
 }
 
 /// Whether the status tells of something that was decided after this task had begun. Then the task was
